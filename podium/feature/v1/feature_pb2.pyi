@@ -1,0 +1,179 @@
+import datetime
+
+from google.api import annotations_pb2 as _annotations_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from podium.common.v1 import common_pb2 as _common_pb2
+from podium.event.v1 import event_pb2 as _event_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ValueStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VALUE_STATUS_UNSPECIFIED: _ClassVar[ValueStatus]
+    VALUE_STATUS_PRESENT: _ClassVar[ValueStatus]
+    VALUE_STATUS_NULL: _ClassVar[ValueStatus]
+    VALUE_STATUS_NOT_FOUND: _ClassVar[ValueStatus]
+VALUE_STATUS_UNSPECIFIED: ValueStatus
+VALUE_STATUS_PRESENT: ValueStatus
+VALUE_STATUS_NULL: ValueStatus
+VALUE_STATUS_NOT_FOUND: ValueStatus
+
+class IngestRequest(_message.Message):
+    __slots__ = ("events", "producer", "first_sequence")
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    PRODUCER_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]
+    producer: str
+    first_sequence: int
+    def __init__(self, events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ..., producer: _Optional[str] = ..., first_sequence: _Optional[int] = ...) -> None: ...
+
+class IngestResponse(_message.Message):
+    __slots__ = ("accepted", "duplicates", "rejections", "log_position")
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATES_FIELD_NUMBER: _ClassVar[int]
+    REJECTIONS_FIELD_NUMBER: _ClassVar[int]
+    LOG_POSITION_FIELD_NUMBER: _ClassVar[int]
+    accepted: int
+    duplicates: int
+    rejections: _containers.RepeatedCompositeFieldContainer[Rejection]
+    log_position: int
+    def __init__(self, accepted: _Optional[int] = ..., duplicates: _Optional[int] = ..., rejections: _Optional[_Iterable[_Union[Rejection, _Mapping]]] = ..., log_position: _Optional[int] = ...) -> None: ...
+
+class Rejection(_message.Message):
+    __slots__ = ("index", "event_id", "code", "reason", "message")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    event_id: str
+    code: int
+    reason: str
+    message: str
+    def __init__(self, index: _Optional[int] = ..., event_id: _Optional[str] = ..., code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
+class GetFeaturesRequest(_message.Message):
+    __slots__ = ("entity_type", "ids", "view_name", "view_hash")
+    ENTITY_TYPE_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    VIEW_NAME_FIELD_NUMBER: _ClassVar[int]
+    VIEW_HASH_FIELD_NUMBER: _ClassVar[int]
+    entity_type: str
+    ids: _containers.RepeatedScalarFieldContainer[str]
+    view_name: str
+    view_hash: str
+    def __init__(self, entity_type: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., view_name: _Optional[str] = ..., view_hash: _Optional[str] = ...) -> None: ...
+
+class GetFeaturesResponse(_message.Message):
+    __slots__ = ("block", "evaluated_at", "log_position", "view_hash")
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    EVALUATED_AT_FIELD_NUMBER: _ClassVar[int]
+    LOG_POSITION_FIELD_NUMBER: _ClassVar[int]
+    VIEW_HASH_FIELD_NUMBER: _ClassVar[int]
+    block: FeatureBlock
+    evaluated_at: _timestamp_pb2.Timestamp
+    log_position: int
+    view_hash: str
+    def __init__(self, block: _Optional[_Union[FeatureBlock, _Mapping]] = ..., evaluated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., log_position: _Optional[int] = ..., view_hash: _Optional[str] = ...) -> None: ...
+
+class FeatureBlock(_message.Message):
+    __slots__ = ("rows", "float_features", "float_values", "int_features", "int_values", "string_features", "string_values", "list_features", "list_offsets", "list_values", "statuses")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    FLOAT_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    FLOAT_VALUES_FIELD_NUMBER: _ClassVar[int]
+    INT_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    INT_VALUES_FIELD_NUMBER: _ClassVar[int]
+    STRING_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    STRING_VALUES_FIELD_NUMBER: _ClassVar[int]
+    LIST_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    LIST_OFFSETS_FIELD_NUMBER: _ClassVar[int]
+    LIST_VALUES_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    rows: int
+    float_features: _containers.RepeatedScalarFieldContainer[str]
+    float_values: bytes
+    int_features: _containers.RepeatedScalarFieldContainer[str]
+    int_values: bytes
+    string_features: _containers.RepeatedScalarFieldContainer[str]
+    string_values: _containers.RepeatedScalarFieldContainer[str]
+    list_features: _containers.RepeatedScalarFieldContainer[str]
+    list_offsets: bytes
+    list_values: _containers.RepeatedScalarFieldContainer[str]
+    statuses: bytes
+    def __init__(self, rows: _Optional[int] = ..., float_features: _Optional[_Iterable[str]] = ..., float_values: _Optional[bytes] = ..., int_features: _Optional[_Iterable[str]] = ..., int_values: _Optional[bytes] = ..., string_features: _Optional[_Iterable[str]] = ..., string_values: _Optional[_Iterable[str]] = ..., list_features: _Optional[_Iterable[str]] = ..., list_offsets: _Optional[bytes] = ..., list_values: _Optional[_Iterable[str]] = ..., statuses: _Optional[bytes] = ...) -> None: ...
+
+class WatchEntitiesRequest(_message.Message):
+    __slots__ = ("views", "resume_token")
+    VIEWS_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    views: _containers.RepeatedCompositeFieldContainer[EntityView]
+    resume_token: bytes
+    def __init__(self, views: _Optional[_Iterable[_Union[EntityView, _Mapping]]] = ..., resume_token: _Optional[bytes] = ...) -> None: ...
+
+class EntityView(_message.Message):
+    __slots__ = ("entity_type", "view_name", "view_hash")
+    ENTITY_TYPE_FIELD_NUMBER: _ClassVar[int]
+    VIEW_NAME_FIELD_NUMBER: _ClassVar[int]
+    VIEW_HASH_FIELD_NUMBER: _ClassVar[int]
+    entity_type: str
+    view_name: str
+    view_hash: str
+    def __init__(self, entity_type: _Optional[str] = ..., view_name: _Optional[str] = ..., view_hash: _Optional[str] = ...) -> None: ...
+
+class WatchEntitiesResponse(_message.Message):
+    __slots__ = ("reset", "snapshot_chunk", "snapshot_end", "delta", "heartbeat", "resume_token", "as_of")
+    RESET_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_CHUNK_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_END_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
+    reset: WatchReset
+    snapshot_chunk: EntityRows
+    snapshot_end: WatchSnapshotEnd
+    delta: EntityDelta
+    heartbeat: WatchHeartbeat
+    resume_token: bytes
+    as_of: _timestamp_pb2.Timestamp
+    def __init__(self, reset: _Optional[_Union[WatchReset, _Mapping]] = ..., snapshot_chunk: _Optional[_Union[EntityRows, _Mapping]] = ..., snapshot_end: _Optional[_Union[WatchSnapshotEnd, _Mapping]] = ..., delta: _Optional[_Union[EntityDelta, _Mapping]] = ..., heartbeat: _Optional[_Union[WatchHeartbeat, _Mapping]] = ..., resume_token: _Optional[bytes] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class WatchReset(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WatchSnapshotEnd(_message.Message):
+    __slots__ = ("rows",)
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    rows: int
+    def __init__(self, rows: _Optional[int] = ...) -> None: ...
+
+class WatchHeartbeat(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class EntityRows(_message.Message):
+    __slots__ = ("entity_type", "ids", "block")
+    ENTITY_TYPE_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    entity_type: str
+    ids: _containers.RepeatedScalarFieldContainer[str]
+    block: FeatureBlock
+    def __init__(self, entity_type: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., block: _Optional[_Union[FeatureBlock, _Mapping]] = ...) -> None: ...
+
+class EntityDelta(_message.Message):
+    __slots__ = ("upserts", "tombstones")
+    UPSERTS_FIELD_NUMBER: _ClassVar[int]
+    TOMBSTONES_FIELD_NUMBER: _ClassVar[int]
+    upserts: _containers.RepeatedCompositeFieldContainer[EntityRows]
+    tombstones: _containers.RepeatedCompositeFieldContainer[_common_pb2.EntityRef]
+    def __init__(self, upserts: _Optional[_Iterable[_Union[EntityRows, _Mapping]]] = ..., tombstones: _Optional[_Iterable[_Union[_common_pb2.EntityRef, _Mapping]]] = ...) -> None: ...

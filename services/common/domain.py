@@ -1,0 +1,500 @@
+"""The domain as data: entities, events, features, surfaces, objectives, model inputs.
+
+One YAML file (``config/*.yaml``) describes a domain; this module is its schema. Nothing in the
+code names a course or a room: a new catalogue needs a YAML file only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from services.common.yaml_config import Location, canonical_hash, load_yaml
+
+_DURATION = re.compile(r"^(\d+)(s|m|h|d)$")
+_UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+DTYPES = ("string", "int", "float", "bool")
+
+
+def duration_ms(text: str) -> int:
+    """Milliseconds of ``"30m"``, ``"7d"`` and the like."""
+    match = _DURATION.match(text)
+    if match is None or int(match.group(1)) == 0:
+        raise ValueError(f"{text!r} is not a duration such as 30s, 5m, 1h or 7d")
+    return int(match.group(1)) * _UNIT_MS[match.group(2)]
+
+
+def _checked_duration(text: str) -> str:
+    duration_ms(text)
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_checked_duration)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+DType = Literal["string", "int", "float", "bool"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TowerFields(_Strict):
+    """What the item tower reads of an entity.
+
+    ``fields`` maps a vocabulary to the attribute whose value is looked up in it; the attribute
+    ``id`` is the entity's own id. Vocabularies are shared by all entities that name them.
+    """
+
+    fields: dict[Name, str]
+    numeric: list[Name] = []
+
+
+class Entity(_Strict):
+    """A catalogue type, or a kind of actor when it has no attributes."""
+
+    attributes: dict[Name, DType] = {}
+    title: Name | None = None
+    tower: TowerFields | None = None
+
+
+class EventType(_Strict):
+    """A kind of event. ``attributes`` are the ones that features and objectives may read."""
+
+    attributes: dict[Name, DType] = {}
+
+
+class _FeatureBase(_Strict):
+    entities: list[Name] = Field(min_length=1)
+    description: str = ""
+
+
+class AttributeFeature(_FeatureBase):
+    """Latest value of a catalogue attribute. ``attribute`` defaults to the feature's name."""
+
+    kind: Literal["attribute"]
+    attribute: Name | None = None
+
+
+class CountFeature(_FeatureBase):
+    """Number of events in the window. A full refund takes one purchase back."""
+
+    kind: Literal["count"]
+    events: list[Name] = Field(min_length=1)
+    window: Duration
+    transform: Literal["none", "log1p"] = "log1p"
+
+
+class SumFeature(_FeatureBase):
+    """Sum of an integer event attribute in the window (``amount_minor`` of purchases, less refunds)."""
+
+    kind: Literal["sum"]
+    events: list[Name] = Field(min_length=1)
+    value: Name
+    window: Duration
+    transform: Literal["none", "log1p"] = "log1p"
+
+
+class Prior(_Strict):
+    """Pseudo-counts of a smoothed ratio."""
+
+    numerator: float = Field(ge=0)
+    denominator: float = Field(gt=0)
+
+
+class RatioFeature(_FeatureBase):
+    """(numerator events + prior) / (denominator events + prior) in the window."""
+
+    kind: Literal["ratio"]
+    numerator: list[Name] = Field(min_length=1)
+    denominator: list[Name] = Field(min_length=1)
+    window: Duration
+    prior: Prior
+
+
+class RecencyFeature(_FeatureBase):
+    """Seconds since the last such event; ``default`` when there was none."""
+
+    kind: Literal["recency"]
+    events: list[Name] = Field(min_length=1)
+    default: float = 31_536_000.0
+    transform: Literal["none", "log1p"] = "log1p"
+
+
+class LastNFeature(_FeatureBase):
+    """The last ``limit`` events that name an entity of type ``of``, oldest first.
+
+    ``emit`` chooses what is listed: the entity's id or the event's type. Refunds reverse nothing.
+    """
+
+    kind: Literal["last_n"]
+    events: list[Name] = Field(min_length=1)
+    of: Name
+    limit: int = Field(ge=1, le=500)
+    emit: Literal["id", "event_type"] = "id"
+
+
+Feature = Annotated[
+    AttributeFeature | CountFeature | SumFeature | RatioFeature | RecencyFeature | LastNFeature,
+    Field(discriminator="kind"),
+]
+
+
+class Attribution(_Strict):
+    """How an event is credited to an impression.
+
+    An event that carries a rank_id belongs to that slate's item. One without is credited to the
+    ``touch`` (first or last) impression of the same user within ``window`` before it that matches
+    on ``match``: "item" (same subject entity) or an entity type both name (e.g. "course").
+    Unless ``across_surfaces``, the event must name the impression's surface.
+    """
+
+    window: Duration
+    touch: Literal["first", "last"] = "last"
+    across_surfaces: bool = False
+    match: Name = "item"
+
+
+class Objective(_Strict):
+    """What the ranker predicts for an impression, and its weight in the value.
+
+    Exactly one of: ``events`` (one of these was credited; ``at_least`` sets minimal attribute
+    values), ``repeat_of`` (the objective named was met, and met again by the same user within
+    ``within``), ``reversal_of`` (the purchase credited to the objective named was refunded).
+    ``reversed_by_refund``: a full refund within ``refund_delay`` undoes the label. A label is
+    mature once window, ``within`` and ``refund_delay`` have passed.
+    """
+
+    weight: float
+    attribution: Attribution | None = None
+    events: list[Name] = []
+    at_least: dict[Name, int] = {}
+    repeat_of: Name | None = None
+    within: Duration | None = None
+    reversal_of: Name | None = None
+    reversed_by_refund: bool = False
+    refund_delay: Duration | None = None
+
+    @model_validator(mode="after")
+    def _one_definition(self) -> Objective:
+        if sum((bool(self.events), bool(self.repeat_of), bool(self.reversal_of))) != 1:
+            raise ValueError("exactly one of events, repeat_of, reversal_of is required")
+        if self.events and self.attribution is None:
+            raise ValueError("attribution is required with events")
+        if self.repeat_of and self.within is None:
+            raise ValueError("within is required with repeat_of")
+        if (self.reversed_by_refund or self.reversal_of) and self.refund_delay is None:
+            raise ValueError("refund_delay is required where refunds count")
+        return self
+
+
+class PersonalSource(_Strict):
+    """Nearest items to the user's vector."""
+
+    kind: Literal["personal"]
+    quota: int = Field(ge=1, le=5_000)
+
+
+class TrendingSource(_Strict):
+    """Items with the highest value of a moving feature."""
+
+    kind: Literal["trending"]
+    feature: Name
+    quota: int = Field(ge=1, le=5_000)
+
+
+Source = Annotated[PersonalSource | TrendingSource, Field(discriminator="kind")]
+
+
+class RequireFilter(_Strict):
+    """Keeps items whose boolean attribute is true."""
+
+    kind: Literal["require"]
+    attribute: Name
+
+
+class PositiveFilter(_Strict):
+    """Keeps items whose integer attribute is above zero or unknown."""
+
+    kind: Literal["positive"]
+    attribute: Name
+
+
+class OpenWindowFilter(_Strict):
+    """Keeps items while now lies within two epoch-millisecond attributes; an unknown bound is open."""
+
+    kind: Literal["open_window"]
+    opens: Name
+    closes: Name
+
+
+class NotInListFilter(_Strict):
+    """Removes items whose ``attribute`` ("id" for their own) is in the user's list feature."""
+
+    kind: Literal["not_in_list"]
+    feature: Name
+    attribute: str = "id"
+
+
+Filter = Annotated[
+    RequireFilter | PositiveFilter | OpenWindowFilter | NotInListFilter,
+    Field(discriminator="kind"),
+]
+
+
+class Surface(_Strict):
+    """A named place in the app that asks for a slate of one entity type."""
+
+    entity: Name
+    default_k: int = Field(default=20, ge=1, le=200)
+    candidates: int = Field(default=500, ge=1, le=5_000)
+    sources: list[Source] = Field(min_length=1)
+    filters: list[Filter] = []
+    caps: dict[Name, int] = {}
+    selling_attribute: str | None = None
+    objective_weights: dict[Name, float] = {}
+
+
+class Sequence(_Strict):
+    """The history the user tower reads: two aligned last_n features over one entity type."""
+
+    items: Name
+    actions: Name
+    entity: Name
+    length: int = Field(ge=1, le=500)
+
+
+class Retrieval(_Strict):
+    """Shape and training of the sequence retrieval model."""
+
+    dim: int = Field(default=64, ge=4, le=512)
+    layers: int = Field(default=2, ge=1, le=8)
+    heads: int = Field(default=2, ge=1, le=16)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    epochs: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+
+
+class Ranker(_Strict):
+    """Shape and training of the multi-task ranker."""
+
+    hidden: list[int] = [64, 32]
+    epochs: int = Field(default=3, ge=1)
+    batch_size: int = Field(default=1024, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+
+
+class ModelInputs(_Strict):
+    """What the models read, and their shapes."""
+
+    sequence: Sequence
+    user_features: list[Name] = []
+    item_features: list[Name] = []
+    retrieval: Retrieval = Retrieval()
+    ranker: Ranker = Ranker()
+
+
+class Split(_Strict):
+    """What is held out. ``leave_last``: each user's last interaction is the test, the one before
+    the validation. ``time``: the last ``test`` of the log, and ``validation`` before it."""
+
+    kind: Literal["leave_last", "time"]
+    validation: Duration | None = None
+    test: Duration | None = None
+
+    @model_validator(mode="after")
+    def _durations(self) -> Split:
+        if self.kind == "time" and (self.validation is None or self.test is None):
+            raise ValueError("validation and test are required with kind time")
+        return self
+
+
+class LogProperties(_Strict):
+    """What the log can support.
+
+    ``times``: "wall_clock", or "ordinal" where only each user's own order is known: features over
+    other users' windows are refused. ``impressions`` false: no impression is logged, negatives
+    are sampled from the catalogue with the logQ correction, and position is absent.
+    """
+
+    times: Literal["wall_clock", "ordinal"] = "wall_clock"
+    impressions: bool = True
+
+
+class Domain(_Strict):
+    """A whole domain. See ``config/live_courses.yaml``."""
+
+    name: Name
+    report_time_zone: str = "UTC"
+    currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$")
+    log: LogProperties = LogProperties()
+    entities: dict[Name, Entity] = Field(min_length=1)
+    events: dict[Name, EventType] = Field(min_length=1)
+    features: dict[Name, Feature]
+    objectives: dict[Name, Objective] = Field(min_length=1)
+    surfaces: dict[Name, Surface] = Field(min_length=1)
+    model: ModelInputs
+    split: Split
+
+    @property
+    def config_hash(self) -> str:
+        """Hash over the whole domain."""
+        return canonical_hash(self)
+
+
+def load_domain(path: Path) -> Domain:
+    """Reads a domain file. Raises ``ConfigError`` naming file, line and field."""
+    return load_yaml(path, Domain, reference_errors)
+
+
+def reference_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
+    """(location, message) of every name that refers to nothing, or to the wrong kind of thing."""
+    yield from _entity_errors(domain)
+    yield from _feature_errors(domain)
+    yield from _objective_errors(domain)
+    yield from _surface_errors(domain)
+    yield from _model_errors(domain)
+
+
+def features_of(domain: Domain, entity: str) -> dict[str, Feature]:
+    """Features that rows of ``entity`` have, by name, in declared order."""
+    return {n: f for n, f in domain.features.items() if entity in f.entities}
+
+
+def _one_of(names: Iterable[str]) -> str:
+    return "one of " + ", ".join(sorted(names))
+
+
+def _entity_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
+    for name, entity in domain.entities.items():
+        if entity.title is not None and entity.title not in entity.attributes:
+            yield ("entities", name, "title"), f"{entity.title!r} is not an attribute of {name}"
+        if entity.tower is None:
+            continue
+        for vocabulary, attribute in entity.tower.fields.items():
+            if attribute != "id" and attribute not in entity.attributes:
+                location = ("entities", name, "tower", "fields", vocabulary)
+                yield location, f"{attribute!r} is neither id nor an attribute of {name}"
+        for index, attribute in enumerate(entity.tower.numeric):
+            if entity.attributes.get(attribute) not in ("int", "float", "bool"):
+                location = ("entities", name, "tower", "numeric", index)
+                yield location, f"{attribute!r} is not a numeric attribute of {name}"
+
+
+def _feature_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
+    for name, feature in domain.features.items():
+        at: Location = ("features", name)
+        for index, entity in enumerate(feature.entities):
+            if entity not in domain.entities:
+                yield (*at, "entities", index), f"{entity!r} is not {_one_of(domain.entities)}"
+                return
+            attribute = getattr(feature, "attribute", None) or name
+            known = domain.entities[entity].attributes
+            if feature.kind == "attribute" and attribute not in known:
+                yield (*at, "attribute"), f"{attribute!r} is not an attribute of {entity}"
+            if domain.log.times == "ordinal" and entity != "user" and feature.kind != "attribute":
+                yield (*at, "kind"), "times are ordinal per user: no windows over other users"
+        for field in ("events", "numerator", "denominator"):
+            for index, event in enumerate(getattr(feature, field, ())):
+                if event not in domain.events:
+                    yield (*at, field, index), f"{event!r} is not {_one_of(domain.events)}"
+        if feature.kind == "sum" and feature.value != "amount_minor":
+            for event in feature.events:
+                if domain.events[event].attributes.get(feature.value) != "int":
+                    yield (*at, "value"), f"{feature.value!r} is not an int attribute of {event}"
+        if feature.kind == "last_n" and feature.of not in domain.entities:
+            yield (*at, "of"), f"{feature.of!r} is not {_one_of(domain.entities)}"
+
+
+def _objective_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
+    for name, objective in domain.objectives.items():
+        at: Location = ("objectives", name)
+        for index, event in enumerate(objective.events):
+            if event not in domain.events:
+                yield (*at, "events", index), f"{event!r} is not {_one_of(domain.events)}"
+                return
+            for attribute in objective.at_least:
+                if domain.events[event].attributes.get(attribute) != "int":
+                    yield (
+                        (*at, "at_least", attribute),
+                        f"{attribute!r} is not an int attribute of {event}",
+                    )
+        for field in ("repeat_of", "reversal_of"):
+            other = getattr(objective, field)
+            if other is not None and not (
+                other in domain.objectives and domain.objectives[other].events
+            ):
+                yield (*at, field), f"{other!r} is not an objective with events"
+        match = objective.attribution.match if objective.attribution else "item"
+        if match != "item" and match not in domain.entities:
+            yield (*at, "attribution", "match"), f"{match!r} is not item or an entity"
+
+
+def _surface_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
+    for name, surface in domain.surfaces.items():
+        at: Location = ("surfaces", name)
+        if surface.entity not in domain.entities:
+            yield (*at, "entity"), f"{surface.entity!r} is not {_one_of(domain.entities)}"
+            return
+        attributes = domain.entities[surface.entity].attributes
+        features = features_of(domain, surface.entity)
+        if domain.entities[surface.entity].tower is None:
+            yield (*at, "entity"), f"{surface.entity!r} has no tower: it can't be retrieved"
+        for index, source in enumerate(surface.sources):
+            if source.kind == "trending" and source.feature not in features:
+                location = (*at, "sources", index, "feature")
+                yield location, f"{source.feature!r} is not a feature of {surface.entity}"
+        for index, rule in enumerate(surface.filters):
+            wanted: dict[str, str] = {}
+            if isinstance(rule, OpenWindowFilter):
+                wanted = {"opens": rule.opens, "closes": rule.closes}
+            else:
+                wanted = {"attribute": rule.attribute}
+            for field, attribute in wanted.items():
+                if attribute != "id" and attribute not in features:
+                    location = (*at, "filters", index, field)
+                    yield location, f"{attribute!r} is not a feature of {surface.entity}"
+            if isinstance(rule, NotInListFilter) and rule.feature not in features_of(
+                domain, "user"
+            ):
+                location = (*at, "filters", index, "feature")
+                yield location, f"{rule.feature!r} is not a feature of user"
+        for attribute in surface.caps:
+            if attribute not in features:
+                location = (*at, "caps", attribute)
+                yield location, f"{attribute!r} is not a feature of {surface.entity}"
+        selling = surface.selling_attribute
+        if selling is not None and selling != "id" and selling not in attributes:
+            yield (*at, "selling_attribute"), f"{selling!r} is not an attribute"
+        for objective in surface.objective_weights:
+            if objective not in domain.objectives:
+                location = (*at, "objective_weights", objective)
+                yield location, f"{objective!r} is not {_one_of(domain.objectives)}"
+
+
+def _model_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
+    at: Location = ("model", "sequence")
+    sequence = domain.model.sequence
+    for field in ("items", "actions"):
+        name = getattr(sequence, field)
+        feature = domain.features.get(name)
+        emit = "id" if field == "items" else "event_type"
+        if not (isinstance(feature, LastNFeature) and feature.emit == emit):
+            yield (*at, field), f"{name!r} is not a last_n feature that emits {emit}"
+            return
+    if sequence.entity not in domain.entities or domain.entities[sequence.entity].tower is None:
+        yield (*at, "entity"), f"{sequence.entity!r} is not an entity with a tower"
+    numeric = ("count", "sum", "ratio", "recency", "attribute")
+    for index, name in enumerate(domain.model.user_features):
+        if name not in features_of(domain, "user") or domain.features[name].kind not in numeric:
+            yield ("model", "user_features", index), f"{name!r} is not a numeric feature of user"
+    ranked = {surface.entity for surface in domain.surfaces.values()}
+    for index, name in enumerate(domain.model.item_features):
+        feature = domain.features.get(name)
+        if feature is None or feature.kind not in numeric or not ranked & set(feature.entities):
+            location = ("model", "item_features", index)
+            yield location, f"{name!r} is not a numeric feature of a ranked entity"
