@@ -1,0 +1,57 @@
+# `make demo` and `make test` do all the set-up they need. `make help` lists the rest.
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PROTOS := $(shell find protos -name '*.proto')
+
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort | expand -t 16
+
+$(READY): requirements/all.lock requirements/torch.lock requirements/install pyproject.toml
+	@requirements/install $(VENV)
+	@touch $@
+
+setup: $(READY) ## make the environment .venv from the locks
+
+demo: $(READY) ## the whole loop in one run: simulate, train, serve, rank, feed back, rank again
+	@$(BIN)/podium demo --setup-seconds "$$(cat $(VENV)/.setup_seconds)"
+	@echo 0 > $(VENV)/.setup_seconds
+
+test: $(READY) ## the test suite
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## ruff: lint and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(READY) ## who may import whom
+	$(BIN)/lint-imports
+
+proto-lint: $(READY) ## buf lint; the breaking check advises until the first tag
+	$(BIN)/buf lint
+	$(BIN)/buf breaking --against protos/baseline.binpb || \
+	  echo "advisory until the first tag: the contracts differ from protos/baseline.binpb"
+
+stubs: $(READY) ## generate podium/ from protos/
+	$(BIN)/python -m grpc_tools.protoc -I protos -I third_party --python_out=. --pyi_out=. \
+	  --grpc_python_out=. --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+	  --mypy_grpc_out=quiet:. $(PROTOS)
+
+baseline: $(READY) ## take today's contracts as the baseline of the breaking check
+	$(BIN)/buf build -o protos/baseline.binpb
+
+lock: $(READY) ## resolve pyproject.toml anew into requirements/*.lock
+	requirements/resolve $(VENV)
+
+load: $(READY) ## ghz against a running ranker (GHZ=path to ghz, TARGET=host:port)
+	deploy/load/run
+
+test-k8s: $(READY) ## build, apply and try the deployment on a real Kubernetes
+	deploy/k8s/test
+
+.PHONY: help setup demo test lint types imports proto-lint stubs baseline lock load test-k8s

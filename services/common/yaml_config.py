@@ -37,7 +37,7 @@ def load_yaml(
     model: type[Model],
     check: Callable[[Model], Iterable[tuple[Location, str]]] | None = None,
 ) -> Model:
-    """Validates ``path`` against ``model``; ``check`` yields (location, message) of wrong references.
+    """Validates ``path`` against ``model``; ``check`` yields (location, message) of errors.
 
     Raises ``ConfigError`` for a missing file, malformed YAML, an unknown or wrong field.
     """
@@ -56,7 +56,7 @@ def load_yaml(
     try:
         value = model.model_validate(data)
     except ValidationError as error:
-        # A misspelt field is both unknown and missing: the unknown name is what the author looks for.
+        # A misspelt field is both unknown and missing: the unknown name is what helps.
         errors = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         first = errors[0]
         field, line = _locate(root, first["loc"])
@@ -91,9 +91,10 @@ def _locate(root: yaml.Node | None, location: Location) -> tuple[str, int]:
             # A discriminated union adds its tag to the location; the file has no such key.
             if part != location[-1]:
                 continue
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            if part < len(node.value):
-                node = node.value[part]
-                line = node.start_mark.line + 1
+        elif (
+            isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value)
+        ):
+            node = node.value[part]
+            line = node.start_mark.line + 1
         shown.append(str(part))
     return ".".join(shown), line

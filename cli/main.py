@@ -1,0 +1,42 @@
+"""The ``podium`` command: one module of this package a sub-command."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from cli import bundle, dataset, demo, evaluate, import_, serve, simulate, train
+from services.common.errors import PodiumError
+
+USAGE_ERROR = 2
+
+
+def build() -> typer.Typer:
+    """The command with all its sub-commands."""
+    app = typer.Typer(
+        name="podium",
+        help="Ranking, features and experiments for a live-streaming app that sells courses.",
+        no_args_is_help=True,
+        pretty_exceptions_show_locals=False,
+        rich_markup_mode=None,
+    )
+    for command in (simulate, import_, dataset, train, bundle, evaluate, serve, demo):
+        command.register(app)
+    return app
+
+
+def app() -> None:
+    """Runs the command; a known error ends as one line on standard error and exit code 2."""
+    try:
+        build()()
+    except PodiumError as error:
+        Console(stderr=True, soft_wrap=True).print(
+            f"error: {error.message}", style="red", markup=False, highlight=False
+        )
+        sys.exit(USAGE_ERROR)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,186 @@
+"""Checks that the names within a domain refer to something of the right kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from services.common.yaml_config import Location
+
+if TYPE_CHECKING:
+    from services.common.domain import Domain
+
+
+def reference_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
+    """(location, message) of every name that refers to nothing, or to the wrong kind of thing."""
+    yield from _entity_errors(domain)
+    yield from _feature_errors(domain)
+    yield from _objective_errors(domain)
+    yield from _surface_errors(domain)
+    yield from _model_errors(domain)
+
+
+def _features(domain: Domain, entity: str) -> set[str]:
+    return {name for name, feature in domain.features.items() if entity in feature.entities}
+
+
+def _tower_attributes(domain: Domain, entity: str) -> list[str]:
+    tower = domain.entities[entity].tower
+    if tower is None:
+        return []
+    return [name for name in (*tower.fields.values(), *tower.numeric) if name != "id"]
+
+
+def _one_of(names: Iterable[str]) -> str:
+    return "one of " + ", ".join(sorted(names))
+
+
+def _entity_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
+    for name, entity in domain.entities.items():
+        if entity.title is not None and entity.title not in entity.attributes:
+            yield ("entities", name, "title"), f"{entity.title!r} is not an attribute of {name}"
+        if entity.tower is None:
+            continue
+        for vocabulary, attribute in entity.tower.fields.items():
+            if attribute != "id" and attribute not in entity.attributes:
+                yield (
+                    ("entities", name, "tower", "fields", vocabulary),
+                    f"{attribute!r} is neither id nor an attribute of {name}",
+                )
+        for index, attribute in enumerate(entity.tower.numeric):
+            if entity.attributes.get(attribute) not in ("int", "float", "bool"):
+                yield (
+                    ("entities", name, "tower", "numeric", index),
+                    f"{attribute!r} is not a numeric attribute of {name}",
+                )
+
+
+def _feature_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
+    for name, feature in domain.features.items():
+        at: Location = ("features", name)
+        for index, entity in enumerate(feature.entities):
+            if entity not in domain.entities:
+                yield (*at, "entities", index), f"{entity!r} is not {_one_of(domain.entities)}"
+                return
+            attribute = getattr(feature, "attribute", None) or name
+            known = domain.entities[entity].attributes
+            if feature.kind == "attribute" and attribute not in known:
+                yield (*at, "attribute"), f"{attribute!r} is not an attribute of {entity}"
+            if domain.log.times == "ordinal" and entity != "user" and feature.kind != "attribute":
+                yield (*at, "kind"), "times are ordinal per user: no windows over other users"
+        for field in ("events", "numerator", "denominator"):
+            for index, event in enumerate(getattr(feature, field, ())):
+                if event not in domain.events:
+                    yield (*at, field, index), f"{event!r} is not {_one_of(domain.events)}"
+        if feature.kind == "sum" and feature.value != "amount_minor":
+            for event in feature.events:
+                if domain.events[event].attributes.get(feature.value) != "int":
+                    yield (*at, "value"), f"{feature.value!r} is not an int attribute of {event}"
+        if feature.kind == "last_n" and feature.of not in domain.entities:
+            yield (*at, "of"), f"{feature.of!r} is not {_one_of(domain.entities)}"
+
+
+def _objective_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
+    for name, objective in domain.objectives.items():
+        at: Location = ("objectives", name)
+        for index, event in enumerate(objective.events):
+            if event not in domain.events:
+                yield (*at, "events", index), f"{event!r} is not {_one_of(domain.events)}"
+                return
+            for attribute in objective.at_least:
+                if domain.events[event].attributes.get(attribute) != "int":
+                    yield (
+                        (*at, "at_least", attribute),
+                        f"{attribute!r} is not an int attribute of {event}",
+                    )
+        for field in ("repeat_of", "reversal_of"):
+            other = getattr(objective, field)
+            if other is not None and not (
+                other in domain.objectives and domain.objectives[other].events
+            ):
+                yield (*at, field), f"{other!r} is not an objective with events"
+        match = objective.attribution.match if objective.attribution else "item"
+        if match != "item" and match not in domain.entities:
+            yield (*at, "attribution", "match"), f"{match!r} is not item or an entity"
+
+
+def _surface_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
+    for name, surface in domain.surfaces.items():
+        at: Location = ("surfaces", name)
+        if surface.entity not in domain.entities:
+            yield (*at, "entity"), f"{surface.entity!r} is not {_one_of(domain.entities)}"
+            return
+        attributes = domain.entities[surface.entity].attributes
+        features = _features(domain, surface.entity)
+        if domain.entities[surface.entity].tower is None:
+            yield (*at, "entity"), f"{surface.entity!r} has no tower: it can't be retrieved"
+        for attribute in _tower_attributes(domain, surface.entity):
+            if attribute not in features:
+                yield (
+                    (*at, "entity"),
+                    f"{surface.entity}'s tower reads {attribute!r}, which is not a feature of it",
+                )
+        for index, source in enumerate(surface.sources):
+            if source.kind == "trending" and source.feature not in features:
+                yield (
+                    (*at, "sources", index, "feature"),
+                    f"{source.feature!r} is not a feature of {surface.entity}",
+                )
+        for index, rule in enumerate(surface.filters):
+            wanted: dict[str, str] = {}
+            if rule.kind == "open_window":
+                wanted = {"opens": rule.opens, "closes": rule.closes}
+            else:
+                wanted = {"attribute": rule.attribute}
+            for field, attribute in wanted.items():
+                if attribute != "id" and attribute not in features:
+                    yield (
+                        (*at, "filters", index, field),
+                        f"{attribute!r} is not a feature of {surface.entity}",
+                    )
+            if rule.kind == "not_in_list" and rule.feature not in _features(domain, "user"):
+                yield (
+                    (*at, "filters", index, "feature"),
+                    f"{rule.feature!r} is not a feature of user",
+                )
+        for attribute in surface.caps:
+            if attribute not in features:
+                yield (
+                    (*at, "caps", attribute),
+                    f"{attribute!r} is not a feature of {surface.entity}",
+                )
+        selling = surface.selling_attribute
+        if selling is not None and selling != "id" and selling not in attributes:
+            yield (*at, "selling_attribute"), f"{selling!r} is not an attribute"
+        for objective in surface.objective_weights:
+            if objective not in domain.objectives:
+                yield (
+                    (*at, "objective_weights", objective),
+                    f"{objective!r} is not {_one_of(domain.objectives)}",
+                )
+
+
+def _model_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
+    at: Location = ("model", "sequence")
+    sequence = domain.model.sequence
+    for field in ("items", "actions"):
+        name = getattr(sequence, field)
+        feature = domain.features.get(name)
+        emit = "id" if field == "items" else "event_type"
+        if not (feature is not None and feature.kind == "last_n" and feature.emit == emit):
+            yield (*at, field), f"{name!r} is not a last_n feature that emits {emit}"
+            return
+    if sequence.entity not in domain.entities or domain.entities[sequence.entity].tower is None:
+        yield (*at, "entity"), f"{sequence.entity!r} is not an entity with a tower"
+    numeric = ("count", "sum", "ratio", "recency", "attribute")
+    for index, name in enumerate(domain.model.user_features):
+        if name not in _features(domain, "user") or domain.features[name].kind not in numeric:
+            yield ("model", "user_features", index), f"{name!r} is not a numeric feature of user"
+    ranked = {surface.entity for surface in domain.surfaces.values()}
+    for index, name in enumerate(domain.model.item_features):
+        feature = domain.features.get(name)
+        if feature is None or feature.kind not in numeric or not ranked & set(feature.entities):
+            yield (
+                ("model", "item_features", index),
+                f"{name!r} is not a numeric feature of a ranked entity",
+            )
