@@ -219,7 +219,7 @@ def _view_feature(domain: Domain, entity: str, name: str, feature: Feature) -> V
     if feature.kind == "attribute":
         attribute = feature.attribute or name
         dtype = ATTRIBUTE_DTYPES[domain.entities[entity].attributes[attribute]]
-        default = {"string": "", "int64": 0, "float32": 0.0}[dtype]
+        default = "" if dtype == "string" else 0 if dtype == "int64" else 0.0
     elif feature.kind in ("count", "sum"):
         dtype, default = "int64", 0
     elif feature.kind == "ratio":
