@@ -20,13 +20,10 @@ def _files(directory: Path) -> dict[str, bytes]:
 def test_generated_stubs_are_current(tmp_path: Path) -> None:
     protos = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "protos").rglob("*.proto"))
     plugin = Path(sys.executable).parent / "protoc-gen-mypy_grpc"
-    out = [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")]
-    subprocess.run(
-        [sys.executable, "-m", "grpc_tools.protoc", "-I", "protos", "-I", "third_party", *out]
-        + [f"--plugin=protoc-gen-mypy_grpc={plugin}", f"--mypy_grpc_out=quiet:{tmp_path}", *protos],
-        cwd=ROOT,
-        check=True,
-    )
+    command = [sys.executable, "-m", "grpc_tools.protoc", "-I", "protos", "-I", "third_party"]
+    command += [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")]
+    command += [f"--plugin=protoc-gen-mypy_grpc={plugin}", f"--mypy_grpc_out=quiet:{tmp_path}"]
+    subprocess.run([*command, *protos], cwd=ROOT, check=True)
 
     generated, committed = _files(tmp_path / "podium"), _files(ROOT / "podium")
 

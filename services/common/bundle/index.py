@@ -1,0 +1,100 @@
+"""Nearest items by inner product: FAISS, exact for small catalogues, inverted lists for large."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from services.common.errors import BundleError
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+
+# An exact scan of fewer rows costs less than probing lists, and recalls everything.
+FLAT_ROWS = 20_000
+PROBES = 16
+
+
+class ItemIndex:
+    """Inner-product search over the vectors of one entity type; row numbers are index order."""
+
+    def __init__(self, index: Any) -> None:
+        self._index = index
+
+    @classmethod
+    def build(
+        cls, vectors: FloatArray, *, kind: Literal["auto", "flat", "ivf"] = "auto", seed: int = 0
+    ) -> ItemIndex:
+        """Indexes ``vectors`` float32 ``[rows, dim]``; "auto" is exact up to ``FLAT_ROWS`` rows."""
+        rows, dim = vectors.shape
+        if kind == "flat" or (kind == "auto" and rows <= FLAT_ROWS):
+            index: Any = faiss.IndexFlatIP(dim)
+        else:
+            lists = max(1, round(rows**0.5))
+            quantizer = faiss.IndexFlatIP(dim)
+            index = faiss.IndexIVFFlat(quantizer, dim, lists, faiss.METRIC_INNER_PRODUCT)
+            index.cp.seed = seed + 1
+            index.nprobe = min(PROBES, lists)
+            index.train(np.ascontiguousarray(vectors, np.float32))
+        index.add(np.ascontiguousarray(vectors, np.float32))
+        return cls(index)
+
+    @classmethod
+    def read(cls, path: Path) -> ItemIndex:
+        """Reads an index file. Raises ``BundleError`` naming it."""
+        try:
+            return cls(faiss.read_index(str(path)))
+        except RuntimeError as error:
+            raise BundleError(f"{path}: not a FAISS index") from error
+
+    def write(self, path: Path) -> None:
+        """Writes the index to ``path``."""
+        faiss.write_index(self._index, str(path))
+
+    @property
+    def kind(self) -> Literal["flat", "ivf"]:
+        """Exact or inverted lists."""
+        return "ivf" if isinstance(self._index, faiss.IndexIVF) else "flat"
+
+    @property
+    def rows(self) -> int:
+        """Number of indexed vectors."""
+        return int(self._index.ntotal)
+
+    @property
+    def dim(self) -> int:
+        """Number of dimensions."""
+        return int(self._index.d)
+
+    def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
+        """Best ``k`` rows of each query ``[B, dim]``: (scores ``[B, k]``, rows ``[B, k]``).
+
+        Where fewer are found, rows are -1 and scores -inf.
+        """
+        scores, rows = self._index.search(np.ascontiguousarray(queries, np.float32), k)
+        scores[rows < 0] = -np.inf
+        return scores, rows
+
+
+def set_search_threads(threads: int) -> None:
+    """Threads a search may use. FAISS keeps one setting a process."""
+    faiss.omp_set_num_threads(threads)
+
+
+def recall_at_k(index: ItemIndex, vectors: FloatArray, queries: FloatArray, k: int) -> float:
+    """Share of the exact top ``k`` (by score, so ties count) that the index finds; 1.0 when empty."""
+    k = min(k, len(vectors))
+    if k == 0 or len(queries) == 0:
+        return 1.0
+    exact = queries @ vectors.T
+    kth = np.partition(exact, len(vectors) - k, axis=1)[:, len(vectors) - k]
+    _, rows = index.search(queries, k)
+    found = np.take_along_axis(exact, np.maximum(rows, 0), axis=1)
+    # float32 sums differ by the order of addition: the tolerance is far below any real gap.
+    tolerance = 1e-5 * np.maximum(1.0, np.abs(kth))
+    hits = (rows >= 0) & (found >= (kth - tolerance)[:, None])
+    return float(hits.mean())

@@ -1,0 +1,234 @@
+"""A bundle in memory: ONNX Runtime sessions, indexes and vocabularies, ready to answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from services.common.bundle.index import FloatArray, IntArray, ItemIndex, set_search_threads
+from services.common.bundle.manifest import (
+    ITEM_TOWER_FILE,
+    RANKER_FILE,
+    USER_TOWER_FILE,
+    VOCABULARY_FILE,
+    Manifest,
+    vectors_file,
+)
+from services.common.bundle.store import verify_directory
+from services.common.errors import BundleError
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+class GraphSession:
+    """One ONNX graph. Inputs that the graph does not read are left out, so callers need not know."""
+
+    def __init__(self, path: Path, *, threads: int, device: Device) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Spinning threads would take the core from the server between two requests.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                str(path), options, providers=providers(device)
+            )
+        except Exception as error:  # onnxruntime's error classes share no public base
+            raise BundleError(f"{path}: not a graph ONNX Runtime can load: {error}") from error
+        self._inputs = frozenset(entry.name for entry in self._session.get_inputs())
+
+    def run(self, inputs: dict[str, NDArray[Any]]) -> FloatArray:
+        """The graph's only output, float32."""
+        feed = {name: value for name, value in inputs.items() if name in self._inputs}
+        output: FloatArray = self._session.run(None, feed)[0]
+        return output
+
+
+def providers(device: Device) -> list[str]:
+    """ONNX Runtime execution providers, preferred first. Raises ``BundleError`` without CUDA."""
+    has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if device == "cuda" and not has_cuda:
+        raise BundleError("device cuda: this onnxruntime has no CUDA provider")
+    use_cuda = device != "cpu" and has_cuda
+    return (["CUDAExecutionProvider"] if use_cuda else []) + ["CPUExecutionProvider"]
+
+
+@dataclass(frozen=True)
+class LoadedBundle:
+    """Models, indexes and vocabularies of one version. Safe for concurrent calls.
+
+    ``item_ids`` and ``item_vectors`` (float32 ``[rows, dim]``) are in index order, by entity type.
+    Index 0 means unknown or empty in every integer input; see ``Manifest`` for the others.
+    """
+
+    manifest: Manifest
+    item_ids: dict[str, list[str]]
+    item_vectors: dict[str, FloatArray]
+    _user_tower: GraphSession
+    _item_tower: GraphSession
+    _ranker: GraphSession
+    _indexes: dict[str, ItemIndex]
+    _vocabularies: dict[str, dict[str, int]]
+
+    @classmethod
+    def load(cls, directory: Path, *, threads: int = 1, device: Device = "auto") -> LoadedBundle:
+        """Verifies every hash, opens and warms the graphs.
+
+        ``threads``: of one graph run and of one search. Raises ``BundleError`` naming the file.
+        """
+        manifest = verify_directory(directory)
+        set_search_threads(threads)
+        sessions = {
+            name: GraphSession(directory / name, threads=threads, device=device)
+            for name in (USER_TOWER_FILE, ITEM_TOWER_FILE, RANKER_FILE)
+        }
+        vocabularies = {
+            name: {value: place + 1 for place, value in enumerate(values)}
+            for name, values in _read_json(directory / VOCABULARY_FILE).items()
+        }
+        ids, vectors, indexes = {}, {}, {}
+        for entity, entry in manifest.indexes.items():
+            ids[entity] = list(_read_json(directory / entry.ids_file))
+            vectors[entity] = np.load(directory / vectors_file(entity), allow_pickle=False)
+            indexes[entity] = ItemIndex.read(directory / entry.file)
+            if not len(ids[entity]) == len(vectors[entity]) == indexes[entity].rows == entry.rows:
+                raise BundleError(f"{directory / entry.file}: rows differ from ids or vectors")
+        bundle = cls(
+            manifest,
+            ids,
+            vectors,
+            sessions[USER_TOWER_FILE],
+            sessions[ITEM_TOWER_FILE],
+            sessions[RANKER_FILE],
+            indexes,
+            vocabularies,
+        )
+        bundle._warm(directory)
+        return bundle
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of user and item vectors."""
+        return self.manifest.dim
+
+    @property
+    def version(self) -> str:
+        """The bundle's version."""
+        return self.manifest.version
+
+    def lookup(self, vocabulary: str, values: Sequence[str]) -> IntArray:
+        """Rows of ``values`` in a vocabulary, int64 ``[n]``; 0 for what it does not hold."""
+        known = self._vocabularies.get(vocabulary, {})
+        return np.fromiter((known.get(v, 0) for v in values), np.int64, len(values))
+
+    def lookup_actions(self, names: Sequence[str]) -> IntArray:
+        """Indices of event types in the sequence's actions, int64 ``[n]``; 0 for unknown ones."""
+        known = {name: place + 1 for place, name in enumerate(self.manifest.sequence.action_names)}
+        return np.fromiter((known.get(name, 0) for name in names), np.int64, len(names))
+
+    def encode_users(
+        self, items: IntArray, actions: IntArray, user_features: FloatArray, surface: IntArray
+    ) -> FloatArray:
+        """User vectors float32 ``[B, dim]``.
+
+        ``items``, ``actions``: int64 ``[B, L]`` with L = ``sequence.length``, right-aligned (the
+        latest last), 0 being padding. ``user_features``: raw float32 ``[B, U]``.
+        ``surface``: int64 ``[B]``, ``manifest.surface_index``.
+        """
+        return self._user_tower.run(
+            {"items": items, "actions": actions, "user_features": user_features, "surface": surface}
+        )
+
+    def encode_items(
+        self, entity_type: IntArray, fields: IntArray, numeric: FloatArray
+    ) -> FloatArray:
+        """Item vectors float32 ``[N, dim]``.
+
+        ``entity_type``: int64 ``[N]``, ``manifest.entity_index``. ``fields``: int64 ``[N, F]``,
+        rows in ``tower_fields`` vocabularies. ``numeric``: raw float32 ``[N, M]``.
+        """
+        return self._item_tower.run(
+            {"entity_type": entity_type, "fields": fields, "numeric": numeric}
+        )
+
+    def search(self, entity: str, queries: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
+        """Best ``k`` indexed items of an entity type for each query ``[B, dim]``.
+
+        Returns scores float32 ``[B, k]`` (inner products, best first) and rows int64 ``[B, k]``
+        in ``item_ids[entity]``; where fewer exist, -inf and -1. An entity type without an index
+        yields only those.
+        """
+        index = self._indexes.get(entity)
+        if index is None:
+            shape = (len(queries), k)
+            return np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int64)
+        return index.search(queries, k)
+
+    def score(
+        self,
+        user_vector: FloatArray,
+        user_features: FloatArray,
+        owner: IntArray,
+        item_vector: FloatArray,
+        item_features: FloatArray,
+        position: IntArray,
+        surface: IntArray,
+    ) -> FloatArray:
+        """Probabilities float32 ``[N, O]``, one column an objective in the manifest's order.
+
+        B users: ``user_vector [B, dim]``, raw ``user_features [B, U]``, ``surface`` int64 ``[B]``.
+        N items: ``owner`` int64 ``[N]`` (the user's row), ``item_vector [N, dim]``, raw
+        ``item_features [N, I]``, ``position`` int64 ``[N]``: 0 is neutral and what serving passes,
+        a logged position p is p + 1.
+        """
+        return self._ranker.run(
+            {
+                "user_vector": user_vector,
+                "user_features": user_features,
+                "owner": owner,
+                "item_vector": item_vector,
+                "item_features": item_features,
+                "position": position,
+                "surface": surface,
+            }
+        )
+
+    def _warm(self, directory: Path) -> None:
+        """Runs each graph once; wrong shapes show here and not in a request."""
+        manifest = self.manifest
+        one = np.zeros(1, np.int64)
+        history = np.zeros((1, manifest.sequence.length), np.int64)
+        user_features = np.zeros((1, len(manifest.user_features)), np.float32)
+        item_features = np.zeros((1, len(manifest.item_features)), np.float32)
+        fields = np.zeros((1, len(manifest.tower_fields)), np.int64)
+        numeric = np.zeros((1, len(manifest.tower_numeric)), np.float32)
+        try:
+            user = self.encode_users(history, history, user_features, one)
+            item = self.encode_items(one, fields, numeric)
+            scores = self.score(user, user_features, one, item, item_features, one, one)
+        except Exception as error:  # onnxruntime's error classes share no public base
+            raise BundleError(
+                f"{directory}: a graph refuses the manifest's shapes: {error}"
+            ) from error
+        expected = [(1, manifest.dim), (1, manifest.dim), (1, len(manifest.objectives))]
+        if [user.shape, item.shape, scores.shape] != expected:
+            raise BundleError(f"{directory}: a graph's output differs from the manifest's shapes")
+        for entity, index in self._indexes.items():
+            if index.dim != manifest.dim:
+                raise BundleError(f"{directory}: index of {entity} has {index.dim} dimensions")
+            self.search(entity, user, 1)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: not JSON: {error}") from error
