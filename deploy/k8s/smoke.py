@@ -1,4 +1,4 @@
-"""Calls a deployed Podium through its Services: ingest, rank, check. Exits non-zero on a failure."""
+"""Calls a deployed Podium through its Services: ingest, rank, check; fails when a call does."""
 
 from __future__ import annotations
 
