@@ -67,60 +67,61 @@ def names_entity(event: Event, entity: str, identity: str) -> bool:
     return any(ref.type == entity and ref.id == identity for ref in event.entities)
 
 
-def evaluate(
-    domain: Domain, log: Sequence[LoggedEvent], entity: str, identity: str, t_ms: int, arrival: int
-) -> dict[str, OracleValue]:
-    """Every feature of one entity as of (t_ms, arrival), by name."""
-    known = [
-        logged
-        for logged in known_events(domain, log, t_ms, arrival)
-        if names_entity(logged.event, entity, identity)
-    ]
-    values = {}
-    for name, feature in features_of(domain, entity).items():
-        value, present = _value(domain, known, entity, identity, name, feature, t_ms)
-        status = "NOT_FOUND" if not known else "PRESENT" if present else "NULL"
-        values[name] = OracleValue(value, status)
-    return values
+class Oracle:
+    """Features of one domain's entities as of (t_ms, arrival), from the whole log."""
+
+    def __init__(self, domain: Domain, log: Sequence[LoggedEvent], t_ms: int, arrival: int) -> None:
+        self.domain = domain
+        self.t_ms = t_ms
+        self.known = known_events(domain, log, t_ms, arrival)
+
+    def features(self, entity: str, identity: str) -> dict[str, OracleValue]:
+        """Every feature of one entity, by name in declared order."""
+        naming = [logged for logged in self.known if names_entity(logged.event, entity, identity)]
+        values = {}
+        for name, feature in features_of(self.domain, entity).items():
+            if feature.kind == "attribute":
+                attribute = feature.attribute or name
+                dtype = self.domain.entities[entity].attributes[attribute]
+                found = self.attributes(entity, identity)
+                value, present = found.get(attribute, ABSENT_DEFAULTS[dtype]), attribute in found
+            else:
+                value, present = _value(naming, feature, self.t_ms)
+            status = "NOT_FOUND" if not naming else "PRESENT" if present else "NULL"
+            values[name] = OracleValue(value, status)
+        return values
+
+    def attributes(self, entity: str, identity: str) -> dict[str, Value]:
+        """Declared catalogue attributes: the last event time wins, then the later arrival.
+        Attributes never set are left out."""
+        latest: dict[str, tuple[tuple[int, int], Value]] = {}
+        for logged in self._about(entity, identity):
+            order = (time_ms(logged.event), logged.arrival)
+            for name, value in _attribute_changes(logged.event):
+                if name in self.domain.entities[entity].attributes and (
+                    name not in latest or order > latest[name][0]
+                ):
+                    latest[name] = order, value
+        return {name: value for name, (_, value) in latest.items()}
+
+    def is_withdrawn(self, entity: str, identity: str) -> bool:
+        """Whether the last upsert or withdrawal of the entity is a withdrawal."""
+        changes = [
+            (time_ms(logged.event), logged.arrival, logged.event.type == "entity_withdrawal")
+            for logged in self._about(entity, identity)
+            if logged.event.type in ("entity_upsert", "entity_withdrawal")
+        ]
+        return max(changes)[2] if changes else False
+
+    def _about(self, entity: str, identity: str) -> Iterator[LoggedEvent]:
+        """Events whose subject, the first entity named, is this one."""
+        for logged in self.known:
+            entities = logged.event.entities
+            if entities and entities[0].type == entity and entities[0].id == identity:
+                yield logged
 
 
-def catalogue_attributes(
-    domain: Domain, log: Sequence[LoggedEvent], entity: str, identity: str, t_ms: int, arrival: int
-) -> dict[str, int | float | str]:
-    """Declared attributes of an entity as of (t_ms, arrival): the last event time wins, then the
-    later arrival. Attributes never set are left out."""
-    latest: dict[str, tuple[tuple[int, int], int | float | str]] = {}
-    for logged in known_events(domain, log, t_ms, arrival):
-        event = logged.event
-        if not event.entities or (event.entities[0].type, event.entities[0].id) != (
-            entity,
-            identity,
-        ):
-            continue
-        order = (time_ms(event), logged.arrival)
-        for name, value in _attribute_changes(event):
-            if name in domain.entities[entity].attributes and (
-                name not in latest or order > latest[name][0]
-            ):
-                latest[name] = order, value
-    return {name: value for name, (_, value) in latest.items()}
-
-
-def is_withdrawn(
-    domain: Domain, log: Sequence[LoggedEvent], entity: str, identity: str, t_ms: int, arrival: int
-) -> bool:
-    """Whether the last upsert or withdrawal of the entity is a withdrawal."""
-    changes = [
-        (time_ms(logged.event), logged.arrival, logged.event.type == "entity_withdrawal")
-        for logged in known_events(domain, log, t_ms, arrival)
-        if logged.event.type in ("entity_upsert", "entity_withdrawal")
-        and logged.event.entities
-        and (logged.event.entities[0].type, logged.event.entities[0].id) == (entity, identity)
-    ]
-    return max(changes)[2] if changes else False
-
-
-def _attribute_changes(event: Event) -> Iterator[tuple[str, int | float | str]]:
+def _attribute_changes(event: Event) -> Iterator[tuple[str, Value]]:
     if event.type == "entity_upsert":
         upsert = event.entity_upsert
         for name, value in upsert.attributes.items():
@@ -153,22 +154,8 @@ def _attribute_changes(event: Event) -> Iterator[tuple[str, int | float | str]]:
             yield "live", 0
 
 
-def _value(
-    domain: Domain,
-    known: list[LoggedEvent],
-    entity: str,
-    identity: str,
-    name: str,
-    feature: Feature,
-    t_ms: int,
-) -> tuple[Value, bool]:
+def _value(known: list[LoggedEvent], feature: Feature, t_ms: int) -> tuple[Value, bool]:
     """(value, whether it is present) from the events known that name the entity."""
-    if feature.kind == "attribute":
-        attribute = feature.attribute or name
-        found = catalogue_attributes(domain, known, entity, identity, t_ms, MAX_ARRIVAL)
-        if attribute in found:
-            return found[attribute], True
-        return ABSENT_DEFAULTS[domain.entities[entity].attributes[attribute]], False
     if feature.kind == "count":
         return max(0, _count(known, feature.events, feature.window, t_ms)), True
     if feature.kind == "sum":
@@ -181,6 +168,8 @@ def _value(
     if feature.kind == "recency":
         times = [time_ms(logged.event) for logged in known if logged.event.type in feature.events]
         return ((t_ms - max(times)) / 1000, True) if times else (feature.default, False)
+    if feature.kind != "last_n":
+        raise ValueError(f"{feature.kind} is not computed from events")
     entries = [
         (
             time_ms(logged.event),
@@ -221,14 +210,14 @@ def _sum(known: list[LoggedEvent], events: list[str], value: str, window: str, t
         event = logged.event
         if event.type in events and start <= time_ms(event) <= t_ms:
             total += event_value(event, value)
-        if event.type == "refund" and "purchase" in events and value == "amount_minor":
-            if start <= event.refund.purchase_time.ToMilliseconds() <= t_ms:
-                total -= event.refund.amount.amount_minor
+        reverses = event.type == "refund" and "purchase" in events and value == "amount_minor"
+        if reverses and start <= event.refund.purchase_time.ToMilliseconds() <= t_ms:
+            total -= event.refund.amount.amount_minor
     return total
 
 
 def event_value(event: Event, value: str) -> int:
-    """An integer attribute of an event; ``amount_minor`` of purchases and refunds is their amount."""
+    """An integer attribute of an event; a purchase's or refund's ``amount_minor`` is its amount."""
     if value == "amount_minor" and event.HasField("purchase"):
         return event.purchase.amount.amount_minor
     if value == "amount_minor" and event.HasField("refund"):
