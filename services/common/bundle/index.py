@@ -86,7 +86,7 @@ def set_search_threads(threads: int) -> None:
 
 
 def recall_at_k(index: ItemIndex, vectors: FloatArray, queries: FloatArray, k: int) -> float:
-    """Share of the exact top ``k`` (by score, so ties count) that the index finds; 1.0 when empty."""
+    """Share of the exact top ``k`` that the index finds, by score (ties count); 1.0 when empty."""
     k = min(k, len(vectors))
     if k == 0 or len(queries) == 0:
         return 1.0

@@ -28,7 +28,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 class GraphSession:
-    """One ONNX graph. Inputs that the graph does not read are left out, so callers need not know."""
+    """One ONNX graph. Inputs that it does not read are left out, so callers need not know."""
 
     def __init__(self, path: Path, *, threads: int, device: Device) -> None:
         options = onnxruntime.SessionOptions()
@@ -174,6 +174,7 @@ class LoadedBundle:
 
     def score(
         self,
+        *,
         user_vector: FloatArray,
         user_features: FloatArray,
         owner: IntArray,
@@ -213,7 +214,15 @@ class LoadedBundle:
         try:
             user = self.encode_users(history, history, user_features, one)
             item = self.encode_items(one, fields, numeric)
-            scores = self.score(user, user_features, one, item, item_features, one, one)
+            scores = self.score(
+                user_vector=user,
+                user_features=user_features,
+                owner=np.zeros(1, np.int64),
+                item_vector=item,
+                item_features=item_features,
+                position=one,
+                surface=one,
+            )
         except Exception as error:  # onnxruntime's error classes share no public base
             raise BundleError(
                 f"{directory}: a graph refuses the manifest's shapes: {error}"

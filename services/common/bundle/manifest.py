@@ -93,7 +93,7 @@ class ObjectiveOutput(_Strict):
 
 
 class IndexEntry(_Strict):
-    """The retrieval index of one entity type. ``kind``: exact ("flat") or inverted lists ("ivf")."""
+    """The index of one entity type. ``kind``: exact ("flat") or inverted lists ("ivf")."""
 
     kind: Literal["flat", "ivf"]
     rows: int

@@ -1,0 +1,185 @@
+"""Publish, load, tamper, promote, roll back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.common.bundle.index import ItemIndex, recall_at_k
+from services.common.bundle.loaded import LoadedBundle
+from services.common.bundle.store import BundleStore
+from services.common.domain import Domain, load_domain
+from services.common.errors import BundleError, NotFound
+from tests.support.tiny_bundle import make_tiny_bundle
+
+LIVE_COURSES = Path("config/live_courses.yaml")
+CATALOGUE = {
+    "course": {
+        f"c{i}": {"host_id": f"h{i % 3}", "category": f"g{i % 2}", "level": i, "price_minor": 100}
+        for i in range(12)
+    },
+    "host": {f"h{i}": {"category": f"g{i % 2}"} for i in range(3)},
+    "room": {},
+    "video": {f"v{i}": {"course_id": f"c{i}", "host_id": "h0"} for i in range(4)},
+}
+
+
+@pytest.fixture(scope="module")
+def domain() -> Domain:
+    return load_domain(LIVE_COURSES)
+
+
+@pytest.fixture
+def store(tmp_path: Path, domain: Domain) -> BundleStore:
+    make_tiny_bundle(tmp_path, domain, CATALOGUE, created_at=datetime(2026, 1, 1, tzinfo=UTC))
+    return BundleStore(tmp_path)
+
+
+def current_path(store: BundleStore) -> Path:
+    version = store.current()
+    assert version is not None
+    return store.path(version)
+
+
+def test_answers_agree_with_arithmetic_on_the_vectors(store: BundleStore) -> None:
+    bundle = LoadedBundle.load(current_path(store), device="cpu")
+    length = bundle.manifest.sequence.length
+    items = np.zeros((2, length), np.int64)
+    items[0, -2:] = bundle.lookup("course", ["c3", "c5"])
+    surface = np.full(2, bundle.manifest.surface_index("courses"), np.int64)
+    features = np.zeros((2, len(bundle.manifest.user_features)), np.float32)
+    users = bundle.encode_users(items, np.zeros_like(items), features, surface)
+    scores, rows = bundle.search("course", users, 20)
+    exact = users @ bundle.item_vectors["course"].T
+    assert scores.shape == rows.shape == (2, 20)
+    assert np.array_equal(rows[:, :12], np.argsort(-exact, axis=1))
+    assert (rows[:, 12:] == -1).all()
+    assert np.isneginf(scores[:, 12:]).all()
+    assert not np.allclose(users[0], users[1])
+
+
+def test_score_takes_each_item_with_its_owner(store: BundleStore) -> None:
+    bundle = LoadedBundle.load(current_path(store), device="cpu")
+    random = np.random.default_rng(1)
+    users = random.normal(size=(2, bundle.dim)).astype(np.float32)
+    items = bundle.item_vectors["course"][:3]
+    owner = np.array([1, 0, 1], np.int64)
+    user_features = np.ones((2, len(bundle.manifest.user_features)), np.float32)
+    item_features = np.ones((3, len(bundle.manifest.item_features)), np.float32)
+    position, surface = np.zeros(3, np.int64), np.array([1, 2], np.int64)
+    together = bundle.score(
+        user_vector=users,
+        user_features=user_features,
+        owner=owner,
+        item_vector=items,
+        item_features=item_features,
+        position=position,
+        surface=surface,
+    )
+    for row, user in enumerate(owner):
+        alone = bundle.score(
+            user_vector=users[user : user + 1],
+            user_features=user_features[user : user + 1],
+            owner=np.zeros(1, np.int64),
+            item_vector=items[row : row + 1],
+            item_features=item_features[row : row + 1],
+            position=position[:1],
+            surface=surface[user : user + 1],
+        )
+        np.testing.assert_allclose(together[row], alone[0], atol=1e-6)
+
+
+def test_unknown_names_are_zero_and_an_empty_catalogue_finds_nothing(store: BundleStore) -> None:
+    bundle = LoadedBundle.load(current_path(store), device="cpu")
+    assert bundle.lookup("course", ["c0", "", "nobody"]).tolist() == [1, 0, 0]
+    assert bundle.lookup_actions(["click", "sneeze"]).tolist() == [1, 0]
+    assert bundle.manifest.surface_index("nowhere") == 0
+    _, rows = bundle.search("room", np.zeros((1, bundle.dim), np.float32), 3)
+    assert rows.tolist() == [[-1, -1, -1]]
+
+
+def test_one_flipped_byte_in_any_file_is_caught(store: BundleStore) -> None:
+    directory = current_path(store)
+    for path in sorted(directory.iterdir()):
+        content = path.read_bytes()
+        for offset in {0, len(content) // 2, len(content) - 1}:
+            damaged = bytearray(content)
+            damaged[offset] ^= 1
+            path.write_bytes(bytes(damaged))
+            with pytest.raises(BundleError, match=path.name):
+                LoadedBundle.load(directory, device="cpu")
+        path.write_bytes(content)
+    LoadedBundle.load(directory, device="cpu")
+
+
+def test_a_missing_file_is_named(store: BundleStore) -> None:
+    directory = current_path(store)
+    (directory / "ranker.onnx").unlink()
+    with pytest.raises(BundleError, match=r"ranker\.onnx: missing"):
+        LoadedBundle.load(directory, device="cpu")
+
+
+def test_promote_and_roll_back(store: BundleStore, domain: Domain) -> None:
+    first = store.current()
+    assert first is not None
+    with pytest.raises(NotFound):
+        store.rollback()
+    second = make_tiny_bundle(store.directory, domain, CATALOGUE, seed=1, promote=False)
+    assert store.current() == first
+    assert [m.version for m in store.list()] == [first, second]
+    store.promote(second)
+    store.promote(second)
+    assert store.current() == second
+    assert store.rollback() == first
+    assert store.current() == first
+    assert store.history() == (first,)
+
+
+def test_a_corrupt_bundle_is_not_promoted(store: BundleStore, domain: Domain) -> None:
+    first = store.current()
+    second = make_tiny_bundle(store.directory, domain, CATALOGUE, seed=1, promote=False)
+    with (store.path(second) / "ranker.onnx").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(BundleError, match=r"ranker\.onnx"):
+        store.promote(second)
+    assert store.current() == first
+
+
+def test_a_damaged_current_file_is_an_error_and_no_guess(store: BundleStore) -> None:
+    (store.directory / "current").write_text("20250101T000000Z-00000000\n")
+    with pytest.raises(BundleError, match="current"):
+        store.current()
+
+
+def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
+    store = BundleStore(tmp_path)
+
+    def stop() -> None:
+        with store.staging() as staging:
+            (staging / "ranker.onnx").write_bytes(b"half")
+            raise RuntimeError("training stopped")
+
+    with pytest.raises(RuntimeError, match="training stopped"):
+        stop()
+    assert store.list() == []
+    assert store.current() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf"])
+def test_index_finds_what_an_exact_scan_finds(kind: str) -> None:
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(20, 16))
+    vectors = (
+        centres[random.integers(20, size=3000)] + random.normal(size=(3000, 16)) * 0.2
+    ).astype(np.float32)
+    queries = vectors[:40]
+    index = ItemIndex.build(vectors, kind="ivf" if kind == "ivf" else "flat")
+    assert index.kind == kind
+    recall = recall_at_k(index, vectors, queries, 20)
+    assert recall == 1.0 if kind == "flat" else recall > 0.9
+    shuffled = ItemIndex.build(vectors[::-1], kind="flat")
+    assert recall_at_k(shuffled, vectors, queries, 20) < 0.2
