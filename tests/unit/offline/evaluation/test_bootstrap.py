@@ -1,0 +1,53 @@
+"""The bootstrap covers what it says, and pairs differences."""
+
+import numpy as np
+import pytest
+
+from offline.evaluation.bootstrap import intervals, resampled_means
+from offline.evaluation.compare import Outcome, compare
+
+
+def test_intervals_cover_the_mean_of_a_known_distribution_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(5)
+    worlds, covered = 200, 0
+    for world in range(worlds):
+        sample = rng.exponential(2.0, size=(300, 1))
+        found = intervals(sample, resamples=300, seed=world, confidence=0.9)[0]
+        covered += found.low <= 2.0 <= found.high
+    # Binomial(200, 0.9) has a standard deviation of 0.021.
+    assert 0.82 <= covered / worlds <= 0.96
+
+
+def test_width_is_that_of_the_standard_error() -> None:
+    sample = np.random.default_rng(1).normal(3.0, 1.0, size=(2_000, 1))
+    found = intervals(sample, resamples=2_000, seed=2)[0]
+    standard_error = sample.std() / np.sqrt(len(sample))
+    assert found.mean == pytest.approx(sample.mean())
+    assert found.high - found.low == pytest.approx(2 * 1.96 * standard_error, rel=0.08)
+
+
+def test_same_seed_same_draws_for_every_column() -> None:
+    sample = np.random.default_rng(1).normal(size=(50, 1))
+    means = resampled_means(np.hstack([sample, sample + 1.0]), resamples=20, seed=3)
+    assert np.allclose(means[:, 1] - means[:, 0], 1.0)
+    assert np.array_equal(
+        means, resampled_means(np.hstack([sample, sample + 1.0]), resamples=20, seed=3)
+    )
+
+
+def test_a_constant_gain_is_certain_although_users_differ_widely() -> None:
+    base = np.random.default_rng(7).random(400) * 0.5
+    names = ("hr@10", "ndcg@10", "mrr")
+    ours = Outcome("ours", dict.fromkeys(names, base + 0.01), 1.0)
+    theirs = Outcome("theirs", dict.fromkeys(names, base), 1.0)
+    found = compare([ours, theirs], resamples=200)
+    alone = found.figures["ours"]["ndcg@10"]
+    assert alone.high - alone.low > 0.02
+    for difference in found.differences:
+        assert difference.value.low == pytest.approx(0.01)
+        assert difference.value.high == pytest.approx(0.01)
+
+
+def test_no_users_is_an_error() -> None:
+    with pytest.raises(ValueError, match="at least one user"):
+        intervals(np.zeros((0, 1)))
