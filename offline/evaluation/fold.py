@@ -18,9 +18,9 @@ class Fold:
     the cut or a question after it. ``history`` [U]: items of the sequence, oldest first, before the
     cut. ``is_target`` bool [total history]: the event is of the kind that is predicted, such as a
     purchase. ``age_ms`` int64 [total history]: time from the event to the cut; zeros where the log
-    has no clock. ``asked`` int64 [n]: users that are evaluated. ``truth`` [n]: what they chose after the
-    cut, each at least one. ``barred`` [n]: what may not be ranked for them (already owned).
-    ``available`` bool [I]: what may be ranked for anybody.
+    has no clock. ``asked`` int64 [n]: users that are evaluated. ``truth`` [n]: what they chose
+    after the cut, each at least one. ``barred`` [n]: what may not be ranked for them (already
+    owned). ``available`` bool [I]: what may be ranked for anybody.
     """
 
     items: tuple[str, ...]

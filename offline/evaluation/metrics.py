@@ -31,7 +31,8 @@ def ndcg(ranks: Ragged, k: int) -> Values:
     near = np.minimum(ranks.values, k)
     gains = np.where(near < k, 1.0 / np.log2(near + 2.0), 0.0)
     ideal = np.cumsum(1.0 / np.log2(np.arange(k) + 2.0))
-    return _sum(ranks, gains) / ideal[np.minimum(ranks.lengths, k) - 1]
+    best: Values = ideal[np.minimum(ranks.lengths, k) - 1]
+    return _sum(ranks, gains) / best
 
 
 def reciprocal_rank(ranks: Ragged) -> Values:

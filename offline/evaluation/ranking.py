@@ -27,7 +27,7 @@ def order_keys(
     keys[~np.isfinite(scores)] = _LOWEST
     keys[barred.owners, barred.values] = _LOWEST
     keys[:, ~available] = _LOWEST
-    return keys
+    return np.asarray(keys, dtype=np.int64)
 
 
 def ranks_of(keys: NDArray[np.int64], wanted: Ragged) -> Rows:
