@@ -15,11 +15,10 @@ from podium.common.v1.common_pb2 import TrafficClass
 from podium.event.v1.event_pb2 import Event, LoggedEvent, RoomState
 from services.common.domain import Domain, Feature, duration_ms, features_of
 
-ABSENT_DEFAULTS = {"string": "", "int": 0, "bool": 0, "float": 0.0}
-MAX_ARRIVAL = 2**62
-LIVE = (TrafficClass.TRAFFIC_CLASS_UNSPECIFIED, TrafficClass.TRAFFIC_CLASS_LIVE)
-
+ABSENT_DEFAULTS: dict[str, Value] = {"string": "", "int": 0, "bool": 0, "float": 0.0}
 Value = int | float | str | list[str]
+
+LIVE = (TrafficClass.TRAFFIC_CLASS_UNSPECIFIED, TrafficClass.TRAFFIC_CLASS_LIVE)
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,8 @@ class Oracle:
                 attribute = feature.attribute or name
                 dtype = self.domain.entities[entity].attributes[attribute]
                 found = self.attributes(entity, identity)
-                value, present = found.get(attribute, ABSENT_DEFAULTS[dtype]), attribute in found
+                present = attribute in found
+                value = found[attribute] if present else ABSENT_DEFAULTS[dtype]
             else:
                 value, present = _value(naming, feature, self.t_ms)
             status = "NOT_FOUND" if not naming else "PRESENT" if present else "NULL"
