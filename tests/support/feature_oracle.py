@@ -15,9 +15,8 @@ from podium.common.v1.common_pb2 import TrafficClass
 from podium.event.v1.event_pb2 import Event, LoggedEvent, RoomState
 from services.common.domain import Domain, Feature, duration_ms, features_of
 
-ABSENT_DEFAULTS: dict[str, Value] = {"string": "", "int": 0, "bool": 0, "float": 0.0}
 Value = int | float | str | list[str]
-
+ABSENT_DEFAULTS: dict[str, Value] = {"string": "", "int": 0, "bool": 0, "float": 0.0}
 LIVE = (TrafficClass.TRAFFIC_CLASS_UNSPECIFIED, TrafficClass.TRAFFIC_CLASS_LIVE)
 
 

@@ -1,0 +1,197 @@
+"""The store on LMDB: one file on the local disk, one writing process, readers beside it.
+
+Commits are synced: without that LMDB can corrupt after a power loss, not merely lag. A process may
+open a directory once at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+
+from services.common.errors import Unavailable
+from services.feature.store.protocol import Change
+
+MAP_BYTES = 64 << 30
+"""Address space reserved; the file grows only as far as it is used."""
+
+_TABLES = ("meta", "states", "refunds", "event_ids", "changes", "producers")
+_U64 = struct.Struct(">Q")
+_DAY = struct.Struct(">I")
+_POSITION = b"position"
+_SCHEMA = b"schema"
+_NEXT_CHANGE = b"next_change"
+
+
+class EmbeddedStore:
+    """LMDB store in ``directory``. Raises ``Unavailable`` where a reader finds no store yet."""
+
+    def __init__(self, directory: Path, *, read_only: bool = False) -> None:
+        if not read_only:
+            directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self._environment = lmdb.open(
+                str(directory),
+                map_size=MAP_BYTES,
+                max_dbs=len(_TABLES),
+                readonly=read_only,
+                create=not read_only,
+                max_readers=64,
+            )
+        except lmdb.Error as error:
+            raise Unavailable(f"no feature store in {directory}: {error}") from error
+        try:
+            # A writer that died may have left its reader slots behind.
+            self._environment.reader_check()
+            self._tables = {
+                name: self._environment.open_db(name.encode(), create=not read_only)
+                for name in _TABLES
+            }
+        except lmdb.Error as error:
+            self._environment.close()
+            raise Unavailable(f"the store in {directory} is not set up: {error}") from error
+
+    @contextmanager
+    def read(self) -> Iterator[EmbeddedView]:
+        """A consistent view of what is committed."""
+        with self._environment.begin() as transaction:
+            yield EmbeddedView(transaction, self._tables)
+
+    @contextmanager
+    def write(self) -> Iterator[EmbeddedTransaction]:
+        """A transaction; waits for another process's to end."""
+        with self._environment.begin(write=True) as transaction:
+            yield EmbeddedTransaction(transaction, self._tables)
+
+    def close(self) -> None:
+        """Closes the environment."""
+        self._environment.close()
+
+
+class EmbeddedView:
+    """See ``StoreView``."""
+
+    def __init__(self, transaction: lmdb.Transaction, tables: dict[str, lmdb._Database]) -> None:
+        self._transaction = transaction
+        self._tables = tables
+
+    def position(self) -> int:
+        return self._number(_POSITION)
+
+    def schema(self) -> str:
+        found = self._get("meta", _SCHEMA)
+        return found.decode() if found is not None else ""
+
+    def state(self, entity: str, identity: str) -> bytes | None:
+        return self._get("states", _state_key(entity, identity))
+
+    def states(self, entity: str) -> Iterator[tuple[str, bytes]]:
+        prefix = _state_key(entity, "")
+        with self._transaction.cursor(self._tables["states"]) as cursor:
+            if not cursor.set_range(prefix):
+                return
+            for key, data in cursor:
+                if bytes(key[: len(prefix)]) != prefix:
+                    return
+                yield bytes(key[len(prefix) :]).decode(), bytes(data)
+
+    def refunds(self, purchase_event_id: str) -> bytes | None:
+        return self._get("refunds", purchase_event_id.encode())
+
+    def fingerprint(self, event_id: str, days: Sequence[int]) -> bytes | None:
+        digest = _digest(event_id)
+        for day in days:
+            found = self._get("event_ids", _DAY.pack(day) + digest)
+            if found is not None:
+                return found
+        return None
+
+    def next_change(self) -> int:
+        return self._number(_NEXT_CHANGE)
+
+    def changes(self, from_sequence: int, limit: int) -> list[Change]:
+        found: list[Change] = []
+        with self._transaction.cursor(self._tables["changes"]) as cursor:
+            if not cursor.set_range(_U64.pack(from_sequence)):
+                return found
+            for key, data in cursor:
+                if len(found) == limit:
+                    break
+                entity, _, identity = bytes(data[1:]).partition(b"\0")
+                found.append(
+                    Change(_U64.unpack(key)[0], entity.decode(), identity.decode(), data[0] == 1)
+                )
+        return found
+
+    def next_sequences(self) -> dict[str, int]:
+        with self._transaction.cursor(self._tables["producers"]) as cursor:
+            return {bytes(key).decode(): _U64.unpack(data)[0] for key, data in cursor}
+
+    def _get(self, table: str, key: bytes) -> bytes | None:
+        found = self._transaction.get(key, db=self._tables[table])
+        return bytes(found) if found is not None else None
+
+    def _number(self, key: bytes) -> int:
+        found = self._get("meta", key)
+        return _U64.unpack(found)[0] if found is not None else 0
+
+
+class EmbeddedTransaction(EmbeddedView):
+    """See ``StoreTransaction``."""
+
+    def clear(self, schema: str) -> None:
+        for table in _TABLES:
+            self._transaction.drop(self._tables[table], delete=False)
+        self._put("meta", _SCHEMA, schema.encode())
+
+    def put_position(self, position: int) -> None:
+        self._put("meta", _POSITION, _U64.pack(position))
+
+    def put_state(self, entity: str, identity: str, data: bytes) -> None:
+        self._put("states", _state_key(entity, identity), data)
+
+    def put_refunds(self, purchase_event_id: str, data: bytes) -> None:
+        self._put("refunds", purchase_event_id.encode(), data)
+
+    def put_fingerprint(self, event_id: str, day: int, fingerprint: bytes) -> None:
+        self._put("event_ids", _DAY.pack(day) + _digest(event_id), fingerprint)
+
+    def forget_fingerprints(self, before_day: int, limit: int) -> None:
+        end = _DAY.pack(before_day)
+        with self._transaction.cursor(self._tables["event_ids"]) as cursor:
+            found = cursor.first()
+            while found and limit > 0 and bytes(cursor.key()) < end:
+                found = cursor.delete()
+                limit -= 1
+
+    def add_changes(self, changes: Sequence[tuple[str, str, bool]], keep: int) -> None:
+        sequence = self.next_change()
+        for entity, identity, described in changes:
+            data = (b"\1" if described else b"\0") + _state_key(entity, identity)
+            self._put("changes", _U64.pack(sequence), data)
+            sequence += 1
+        self._put("meta", _NEXT_CHANGE, _U64.pack(sequence))
+        end = _U64.pack(max(0, sequence - keep))
+        with self._transaction.cursor(self._tables["changes"]) as cursor:
+            found = cursor.first()
+            while found and bytes(cursor.key()) < end:
+                found = cursor.delete()
+
+    def put_next_sequence(self, producer: str, sequence: int) -> None:
+        self._put("producers", producer.encode(), _U64.pack(sequence))
+
+    def _put(self, table: str, key: bytes, data: bytes) -> None:
+        self._transaction.put(key, data, db=self._tables[table])
+
+
+def _state_key(entity: str, identity: str) -> bytes:
+    return f"{entity}\0{identity}".encode()
+
+
+def _digest(event_id: str) -> bytes:
+    return hashlib.blake2b(event_id.encode(), digest_size=16).digest()
