@@ -1,0 +1,167 @@
+"""The limits of the contracts, in one place, and the checks that enforce them.
+
+Every check raises ``InvalidArgument`` naming the field and the limit. The protos state the same
+limits in their comments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from podium.common.v1 import common_pb2
+from services.common.errors import InvalidArgument
+
+MAX_ID_BYTES = 128
+MAX_NAME_BYTES = 64
+MAX_REASON_BYTES = 64
+MAX_K = 200
+MAX_EVENTS = 1_000
+MAX_FEATURE_IDS = 1_000
+MAX_WATCH_VIEWS = 16
+MAX_EVENT_ENTITIES = 16
+MAX_ATTRIBUTES = 32
+MAX_ENTITY_ATTRIBUTES = 64
+MAX_ATTRIBUTE_KEY_BYTES = 64
+MAX_STRING_BYTES = 1_024
+MAX_LIST_VALUES = 64
+MAX_LIST_VALUE_BYTES = 256
+MAX_LOCALE_BYTES = 35
+MAX_REGION_BYTES = 16
+MAX_TIME_ZONE_BYTES = 64
+MAX_DEVICE_TYPE_BYTES = 32
+MAX_APP_VERSION_BYTES = 32
+MAX_EXPERIMENT_KEYS = 100
+MAX_FORCED_VARIANTS = 16
+MAX_FUTURE_MS = 5 * 60 * 1_000
+
+Value = str | int | float | bool | list[str]
+
+
+def require_text(field: str, value: str, max_bytes: int) -> str:
+    """A non-empty string of at most ``max_bytes`` UTF-8 bytes."""
+    if not value:
+        raise InvalidArgument.field(field, f"is required, 1 to {max_bytes} bytes")
+    return optional_text(field, value, max_bytes)
+
+
+def optional_text(field: str, value: str, max_bytes: int) -> str:
+    """A string of at most ``max_bytes`` UTF-8 bytes."""
+    # A character has at most four bytes: most strings need no encoding to be judged.
+    if len(value) * 4 > max_bytes and (size := len(value.encode())) > max_bytes:
+        raise InvalidArgument.field(field, f"has {size} bytes, at most {max_bytes} are allowed")
+    return value
+
+
+def require_id(field: str, value: str) -> str:
+    """An id of 1 to 128 bytes."""
+    return require_text(field, value, MAX_ID_BYTES)
+
+
+def optional_id(field: str, value: str) -> str:
+    """An id of at most 128 bytes, or nothing."""
+    return optional_text(field, value, MAX_ID_BYTES)
+
+
+def require_range(field: str, value: int, low: int, high: int) -> int:
+    """An integer in [low, high]."""
+    if not low <= value <= high:
+        raise InvalidArgument.field(field, f"is {value}, must be {low} to {high}")
+    return value
+
+
+def require_count(field: str, count: int, low: int, high: int) -> None:
+    """A number of elements in [low, high]."""
+    if not low <= count <= high:
+        raise InvalidArgument.field(field, f"has {count} elements, must have {low} to {high}")
+
+
+def require_finite(field: str, value: float) -> float:
+    """A number that is neither NaN nor infinite."""
+    if not math.isfinite(value):
+        raise InvalidArgument.field(field, f"is {value}, must be finite")
+    return value
+
+
+def require_actor(field: str, actor: common_pb2.Actor) -> tuple[str, str]:
+    """(user_id, device_id) of an actor; at least one is given."""
+    user_id = optional_id(f"{field}.user_id", actor.user_id)
+    device_id = optional_id(f"{field}.device_id", actor.device_id)
+    if not user_id and not device_id:
+        raise InvalidArgument.field(field, "a user_id or a device_id is required")
+    return user_id, device_id
+
+
+def require_entity(field: str, entity: common_pb2.EntityRef) -> tuple[str, str]:
+    """(type, id) of a reference."""
+    kind = require_text(f"{field}.type", entity.type, MAX_NAME_BYTES)
+    return kind, require_id(f"{field}.id", entity.id)
+
+
+def require_money(field: str, money: common_pb2.Money) -> tuple[int, str]:
+    """(amount_minor, currency_code) of an amount of 0 or more."""
+    code = money.currency_code
+    if len(code) != 3 or not code.isascii() or not code.isalpha() or not code.isupper():
+        raise InvalidArgument.field(f"{field}.currency_code", "must be three upper-case letters")
+    if money.amount_minor < 0:
+        raise InvalidArgument.field(
+            f"{field}.amount_minor", f"is {money.amount_minor}, must be 0 or more"
+        )
+    return money.amount_minor, code
+
+
+def attribute_value(field: str, value: common_pb2.AttributeValue) -> Value:
+    """The value that is set; doubles are finite, strings and lists within their limits."""
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return optional_text(field, value.string_value, MAX_STRING_BYTES)
+        case "int_value":
+            return value.int_value
+        case "double_value":
+            return require_finite(field, value.double_value)
+        case "bool_value":
+            return value.bool_value
+        case "string_list_value":
+            values = list(value.string_list_value.values)
+            require_count(field, len(values), 0, MAX_LIST_VALUES)
+            for index, text in enumerate(values):
+                optional_text(f"{field}[{index}]", text, MAX_LIST_VALUE_BYTES)
+            return values
+        case _:
+            raise InvalidArgument.field(field, "has no value of a kind known here")
+
+
+def attribute_values(
+    field: str,
+    values: Mapping[str, common_pb2.AttributeValue],
+    max_count: int = MAX_ATTRIBUTES,
+) -> dict[str, Value]:
+    """Checked attributes by key."""
+    require_count(field, len(values), 0, max_count)
+    return {
+        require_text(f"{field} key", key, MAX_ATTRIBUTE_KEY_BYTES): attribute_value(
+            f"{field}.{key}", value
+        )
+        for key, value in values.items()
+    }
+
+
+def require_context(field: str, context: common_pb2.RequestContext) -> common_pb2.RequestContext:
+    """A request context within its limits."""
+    optional_text(f"{field}.locale", context.locale, MAX_LOCALE_BYTES)
+    optional_text(f"{field}.region", context.region, MAX_REGION_BYTES)
+    optional_text(f"{field}.time_zone", context.time_zone, MAX_TIME_ZONE_BYTES)
+    optional_text(f"{field}.device_type", context.device_type, MAX_DEVICE_TYPE_BYTES)
+    optional_text(f"{field}.app_version", context.app_version, MAX_APP_VERSION_BYTES)
+    optional_id(f"{field}.session_id", context.session_id)
+    attribute_values(f"{field}.attributes", context.attributes)
+    return context
+
+
+def forced_variants(field: str, forced: Mapping[str, str]) -> dict[str, str]:
+    """Variant wanted by experiment key, at most 16."""
+    require_count(field, len(forced), 0, MAX_FORCED_VARIANTS)
+    return {
+        require_id(f"{field} key", key): require_id(f"{field}.{key}", variant)
+        for key, variant in forced.items()
+    }

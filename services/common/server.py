@@ -1,0 +1,278 @@
+"""Servers with true readiness, reflection, interceptors and a drain that loses no accepted call.
+
+A server listens from ``start`` on, answers health checks with NOT_SERVING and calls with
+UNAVAILABLE until ``set_ready``. Draining goes: NOT_SERVING, the lame-duck time, stop accepting,
+finish what is in flight; the caller then closes its parts in reverse order of making them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer as AioHealthServicer
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry
+
+from services.common.call import CallPolicy
+from services.common.errors import Unavailable
+from services.common.interceptors import AioInterceptor, Gate, State, SyncInterceptor
+from services.common.telemetry import RpcMetrics
+
+# Threads beyond the permits, so that a refusal needs not wait for a permit to come back.
+_REFUSING_THREADS = 4
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """Where and how to serve. Port 0 means any free one; ``policies`` are by full method name,
+    e.g. ``/podium.ranker.v1.RankerService/Rank``."""
+
+    address: str = "127.0.0.1"
+    port: int = 0
+    max_concurrent_calls: int = 64
+    max_request_bytes: int = 4 << 20
+    drain_seconds: float = 20.0
+    lame_duck_seconds: float = 0.0
+    policies: Mapping[str, CallPolicy] = field(default_factory=dict)
+
+    def channel_arguments(self) -> list[tuple[str, int]]:
+        """gRPC's own options. Pings of our clients' keepalive are welcome."""
+        return [
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", self.max_request_bytes),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+        ]
+
+
+class SyncServer:
+    """A server with threads, for unary methods. Made by ``build_sync_server``."""
+
+    def __init__(
+        self,
+        *,
+        server: grpc.Server,
+        pool: ThreadPoolExecutor,
+        gate: Gate,
+        health_servicer: health.HealthServicer,
+        services: Sequence[str],
+        options: ServerOptions,
+    ) -> None:
+        self._server = server
+        self._pool = pool
+        self._gate = gate
+        self._health = health_servicer
+        self._services = ("", *services)
+        self._options = options
+        self._set_health(_NOT_SERVING)
+        self.port = _bind(server, options)
+
+    def start(self) -> None:
+        """Starts listening; health says NOT_SERVING."""
+        self._server.start()
+        _logger.info("listening on %s:%d", self._options.address, self.port)
+
+    def set_ready(self) -> None:
+        """Starts taking calls; health says SERVING."""
+        self._gate.state = State.READY
+        self._set_health(_SERVING)
+        _logger.info("ready")
+
+    def drain(self) -> None:
+        """Stops: returns when every accepted call is answered or the drain time is over."""
+        _logger.info("draining")
+        self._gate.state = State.DRAINING
+        self._health.enter_graceful_shutdown()
+        threading.Event().wait(self._options.lame_duck_seconds)
+        self._server.stop(self._options.drain_seconds).wait()
+        self._pool.shutdown()
+        _logger.info("stopped")
+
+    def _set_health(self, status: int) -> None:
+        for service in self._services:
+            self._health.set(service, status)
+
+
+class AioServer:
+    """A server on the running event loop. Made by ``build_aio_server``.
+
+    ``draining`` is set when the server begins to stop: streams end.
+    """
+
+    def __init__(
+        self,
+        *,
+        server: grpc.aio.Server,
+        gate: Gate,
+        health_servicer: AioHealthServicer,
+        services: Sequence[str],
+        options: ServerOptions,
+        draining: asyncio.Event,
+    ) -> None:
+        self.draining = draining
+        self._server = server
+        self._gate = gate
+        self._health = health_servicer
+        self._services = ("", *services)
+        self._options = options
+        self.port = _bind(server, options)
+
+    async def start(self) -> None:
+        """Starts listening; health says NOT_SERVING."""
+        await self._set_health(_NOT_SERVING)
+        await self._server.start()
+        _logger.info("listening on %s:%d", self._options.address, self.port)
+
+    async def set_ready(self) -> None:
+        """Starts taking calls; health says SERVING."""
+        self._gate.state = State.READY
+        await self._set_health(_SERVING)
+        _logger.info("ready")
+
+    async def drain(self) -> None:
+        """Stops: returns when every accepted call is answered or the drain time is over."""
+        _logger.info("draining")
+        self._gate.state = State.DRAINING
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(self._options.lame_duck_seconds)
+        self.draining.set()
+        await self._server.stop(self._options.drain_seconds)
+        _logger.info("stopped")
+
+    async def _set_health(self, status: int) -> None:
+        for service in self._services:
+            await self._health.set(service, status)
+
+
+def build_sync_server(
+    options: ServerOptions,
+    registry: CollectorRegistry,
+    services: Sequence[str],
+    register: Callable[[grpc.Server], None],
+) -> SyncServer:
+    """A server of ``services`` (full names), whose servicers ``register`` adds.
+
+    Raises ``Unavailable`` (PORT_TAKEN) when it can't listen there.
+    """
+    gate = Gate(options.max_concurrent_calls)
+    pool = ThreadPoolExecutor(
+        options.max_concurrent_calls + _REFUSING_THREADS, thread_name_prefix="rpc"
+    )
+    server = grpc.server(
+        pool,
+        interceptors=[SyncInterceptor(gate, RpcMetrics(registry), options.policies)],
+        options=options.channel_arguments(),
+    )
+    health_servicer = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    register(server)
+    reflection.enable_server_reflection(_reflected(services), server)
+    return SyncServer(
+        server=server,
+        pool=pool,
+        gate=gate,
+        health_servicer=health_servicer,
+        services=services,
+        options=options,
+    )
+
+
+def build_aio_server(
+    options: ServerOptions,
+    registry: CollectorRegistry,
+    services: Sequence[str],
+    register: Callable[[grpc.aio.Server], None],
+) -> AioServer:
+    """The same on the running event loop, for services with streams."""
+    gate = Gate(options.max_concurrent_calls)
+    draining = asyncio.Event()
+    interceptor = AioInterceptor(gate, RpcMetrics(registry), options.policies, draining)
+    server = grpc.aio.server(interceptors=[interceptor], options=options.channel_arguments())
+    health_servicer = AioHealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    register(server)
+    reflection.enable_server_reflection(_reflected(services), server)
+    return AioServer(
+        server=server,
+        gate=gate,
+        health_servicer=health_servicer,
+        services=services,
+        options=options,
+        draining=draining,
+    )
+
+
+def serve_sync(server: SyncServer, warm: Callable[[], None]) -> None:
+    """Starts, warms, serves until SIGTERM or SIGINT, drains. To be called in the main thread."""
+    stop = threading.Event()
+    with _on_signals(stop.set):
+        server.start()
+        try:
+            warm()
+            if not stop.is_set():
+                server.set_ready()
+            stop.wait()
+        finally:
+            server.drain()
+
+
+async def serve_aio(server: AioServer, warm: Callable[[], Awaitable[None]]) -> None:
+    """The same on an event loop that runs in the main thread."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await server.start()
+        try:
+            await warm()
+            if not stop.is_set():
+                await server.set_ready()
+            await stop.wait()
+        finally:
+            await server.drain()
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+@contextmanager
+def _on_signals(action: Callable[[], None]) -> Iterator[None]:
+    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal's signature
+        action()
+
+    before = {n: signal.signal(n, handle) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _reflected(services: Sequence[str]) -> tuple[str, ...]:
+    return (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+
+
+def _bind(server: grpc.Server | grpc.aio.Server, options: ServerOptions) -> int:
+    target = f"{options.address}:{options.port}"
+    try:
+        return server.add_insecure_port(target)
+    except RuntimeError as error:
+        raise Unavailable(f"cannot listen on {target}", reason="PORT_TAKEN") from error

@@ -1,0 +1,151 @@
+"""Settings of the services, read from the environment. The only module that reads it.
+
+Each setting has a type, a default and a sentence; ``podium serve NAME --help`` prints them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.common.errors import ConfigError
+from services.common.pseudonym import DEVELOPMENT_KEYS
+
+PREFIX = "PODIUM_"
+
+Settings = TypeVar("Settings", bound="CommonSettings")
+
+
+class CommonSettings(BaseSettings):
+    """What every service reads."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    environment: Literal["dev", "prod"] = Field(
+        default="dev", description="Kind of deployment; prod refuses the development keys."
+    )
+    bind_address: str = Field(
+        default="127.0.0.1", description="Address to listen on, for calls and for metrics."
+    )
+    domain_file: Path = Field(
+        default=Path("config/live_courses.yaml"), description="YAML file of the domain."
+    )
+    experiments_file: Path = Field(
+        default=Path("config/experiments.yaml"),
+        description="YAML file of the experiments in force.",
+    )
+    pseudonym_keys: SecretStr = Field(
+        default=SecretStr(DEVELOPMENT_KEYS),
+        description="Keys of the pseudonyms, VERSION:BASE64_OF_64_BYTES, separated by commas; "
+        "the highest version encrypts.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Lowest level that is logged."
+    )
+    drain_seconds: float = Field(
+        default=20.0,
+        ge=0,
+        le=600,
+        description="Longest time calls in flight get to finish on SIGTERM.",
+    )
+    lame_duck_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=60,
+        description="Time on SIGTERM during which calls are still taken while health says "
+        "NOT_SERVING, so that balancers can look elsewhere first.",
+    )
+    max_concurrent_calls: int = Field(
+        default=64,
+        ge=1,
+        le=4096,
+        description="Calls worked on at once; more are RESOURCE_EXHAUSTED.",
+    )
+    max_request_bytes: int = Field(
+        default=4 << 20,
+        ge=1024,
+        le=64 << 20,
+        description="Largest request; a larger one is refused.",
+    )
+
+
+class FeatureSettings(CommonSettings):
+    """The feature service."""
+
+    feature_port: int = Field(
+        default=50051, ge=0, le=65535, description="Port of the feature service."
+    )
+    feature_metrics_port: int = Field(
+        default=9101, ge=0, le=65535, description="Port of the feature service's metrics."
+    )
+    log_dir: Path = Field(default=Path("data/log"), description="Directory of the event log.")
+    store_dir: Path = Field(
+        default=Path("data/store"), description="Directory of what is derived from the log."
+    )
+
+
+class RankerSettings(CommonSettings):
+    """The ranker."""
+
+    ranker_port: int = Field(default=50052, ge=0, le=65535, description="Port of the ranker.")
+    ranker_metrics_port: int = Field(
+        default=9102, ge=0, le=65535, description="Port of the ranker's metrics."
+    )
+    bundles_dir: Path = Field(
+        default=Path("data/bundles"), description="Directory of the published bundles."
+    )
+    spool_dir: Path = Field(
+        default=Path("data/spool"),
+        description="Directory where slates and exposures wait to be shipped to the log.",
+    )
+    replica_dir: Path = Field(
+        default=Path("data/replica"), description="Directory of the catalogue's last copy."
+    )
+    feature_target: str = Field(
+        default="localhost:50051", description="Where the feature service listens, HOST:PORT."
+    )
+
+
+class ExperimentSettings(CommonSettings):
+    """The experiment service."""
+
+    experiment_port: int = Field(
+        default=50053, ge=0, le=65535, description="Port of the experiment service."
+    )
+    experiment_metrics_port: int = Field(
+        default=9103, ge=0, le=65535, description="Port of the experiment service's metrics."
+    )
+
+
+class SettingDescription(NamedTuple):
+    """One setting as ``--help`` shows it."""
+
+    variable: str
+    default: str
+    sentence: str
+
+
+def load_settings(kind: type[Settings]) -> Settings:
+    """Reads ``kind`` from the environment. Raises ``ConfigError`` naming the variable."""
+    try:
+        return kind()
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        variable = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+        raise ConfigError("environment", 0, variable, first["msg"]) from error
+
+
+def describe_settings(kind: type[CommonSettings]) -> list[SettingDescription]:
+    """Every setting of a service, its own first."""
+    shared = CommonSettings.model_fields
+    own = [name for name in kind.model_fields if name not in shared]
+    rows = []
+    for name in [*own, *shared]:
+        field = kind.model_fields[name]
+        secret = isinstance(field.default, SecretStr)
+        default = "a key for development" if secret else str(field.default)
+        rows.append(SettingDescription(PREFIX + name.upper(), default, field.description or ""))
+    return rows
