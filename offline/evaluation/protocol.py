@@ -1,0 +1,232 @@
+"""From a log to a fold: who is asked, what they had done, what they chose, what may be ranked.
+
+By time (``split.kind: time``): the cut is the start of the split. Asked are users who met the
+objective in the split's window with an item that was in the catalogue at the cut; what they gave
+back in full does not count. Leave last out: see ``fold.leave_last``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from offline.dataset.columns import EVENTS, Columns
+from offline.dataset.schema import changes_table, entity_column
+from offline.dataset.tables import TEST, Dataset
+from offline.evaluation.fold import Fold, leave_last
+from offline.evaluation.ragged import Ragged, Rows
+from services.common.domain import Domain, LastNFeature
+from services.common.errors import FailedPrecondition, InvalidArgument
+from services.feature.definitions import REFUND
+
+# After every record: what counts is cut by time alone.
+LAST_ARRIVAL = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A fold and the points in time its features are taken at.
+
+    ``actions``: event type of each event in ``fold.history``, [total]. ``time_ms`` and ``arrival``
+    int64 [n]: as-of point of each question; ``items_time_ms``: that of the items' own features,
+    None where the log has no common clock.
+    """
+
+    fold: Fold
+    actions: NDArray[np.str_]
+    time_ms: Rows
+    arrival: Rows
+    items_time_ms: int | None
+
+
+def target_objective(domain: Domain) -> str:
+    """The objective with events that weighs most: what a good ranking is measured by."""
+    counted = {name: o.weight for name, o in domain.objectives.items() if o.events}
+    if not counted:
+        raise InvalidArgument("no objective of the domain counts events")
+    return max(counted, key=lambda name: counted[name])
+
+
+def main_surface(domain: Domain) -> str:
+    """The first surface that ranks the entity of the model's sequence."""
+    entity = domain.model.sequence.entity
+    for name, surface in domain.surfaces.items():
+        if surface.entity == entity:
+            return name
+    raise InvalidArgument(f"no surface of the domain ranks {entity}")
+
+
+def last_out_cut(
+    domain: Domain,
+    dataset: Dataset,
+    split: str,
+    objective: str,
+    *,
+    sample: int | None = None,
+    seed: int = 0,
+) -> Cut:
+    """Leave the last interaction out (test), or the last but one (validation)."""
+    table = dataset.interactions
+    catalogue = dataset.catalogue[domain.model.sequence.entity]
+    items = np.unique(_array(catalogue["id"]))
+    users, owners = np.unique(_array(table["user"]), return_inverse=True)
+    rows, found = _rows_of(_array(table["item"]), items)
+    sequences = Ragged.grouped(owners[found].astype(np.int64), rows[found], len(users))
+    held_out = 1 if split == TEST else 2
+    fold = leave_last(
+        tuple(items), tuple(users), sequences, held_out=held_out, sample=sample, seed=seed
+    )
+    kept = np.maximum(sequences.lengths - held_out, 0)
+    within = np.arange(len(sequences.values)) - sequences.offsets[:-1][sequences.owners]
+    before = within < kept[sequences.owners]
+    order = np.flatnonzero(found)[np.argsort(owners[found], kind="stable")]
+    actions = _array(table["action"])[order]
+    targets = np.isin(actions, domain.objectives[objective].events)
+    point = sequences.offsets[:-1][fold.asked] + kept[fold.asked]
+    return Cut(
+        fold=replace(fold, is_target=targets[before]),
+        actions=actions[before],
+        time_ms=_array(table["time_ms"])[order][point],
+        arrival=_array(table["arrival"])[order][point],
+        items_time_ms=None,
+    )
+
+
+def time_cut(domain: Domain, columns: Columns, objective: str, start_ms: int, end_ms: int) -> Cut:
+    """The cut at ``start_ms``; what is chosen in [start_ms, end_ms] is the truth.
+
+    Nothing is barred yet: see ``features.barred_items``.
+    """
+    entity = domain.model.sequence.entity
+    ids, available = _catalogue_at(columns, entity, start_ms)
+    events = _events(domain, columns, objective)
+    rows, found = _rows_of(_array(events[entity_column(entity)]), ids)
+    events = events.filter(pa.array(found)).append_column("row", pa.array(rows[found]))
+    kinds, times = _array(events["type"]), _array(events["time_ms"])
+    target = np.isin(kinds, domain.objectives[objective].events)
+    kept = target & ~_given_back(columns, events)
+
+    users, owners = np.unique(_array(events["actor"]), return_inverse=True)
+    owners, rows = owners.astype(np.int64), _array(events["row"])
+    before = (times < start_ms) & np.isin(kinds, _sequence_events(domain))
+    chosen = kept & (times >= start_ms) & (times <= end_ms) & available[rows]
+    pairs = np.unique(np.stack([owners[chosen], rows[chosen]], axis=1), axis=0)
+    asked, truth_owner = np.unique(pairs[:, 0], return_inverse=True)
+    by_user = np.argsort(owners[before], kind="stable")
+    fold = Fold(
+        items=tuple(ids),
+        users=tuple(users),
+        history=Ragged.grouped(owners[before], rows[before], len(users)),
+        is_target=target[before][by_user],
+        age_ms=start_ms - times[before][by_user],
+        asked=asked,
+        truth=Ragged.grouped(truth_owner.astype(np.int64), pairs[:, 1], len(asked)),
+        barred=Ragged.of([[]] * len(asked)),
+        available=available,
+    )
+    return Cut(
+        fold=fold,
+        actions=kinds[before][by_user],
+        time_ms=np.full(len(asked), start_ms - 1, dtype=np.int64),
+        arrival=np.full(len(asked), LAST_ARRIVAL, dtype=np.int64),
+        items_time_ms=start_ms - 1,
+    )
+
+
+def with_bars(fold: Fold, barred: Ragged) -> tuple[Rows, Fold]:
+    """The fold with ``barred`` [n] set, and which of its questions are left.
+
+    True items that are barred are dropped, and then questions without a true item: no system could
+    answer them.
+    """
+    count = len(fold.items)
+    truth_pairs = fold.truth.owners * count + fold.truth.values
+    open_truth = ~np.isin(truth_pairs, barred.owners * count + barred.values)
+    truth = Ragged.grouped(
+        fold.truth.owners[open_truth], fold.truth.values[open_truth], len(fold.asked)
+    )
+    left = np.flatnonzero(truth.lengths > 0).astype(np.int64)
+    return left, replace(
+        fold, asked=fold.asked[left], truth=truth.take(left), barred=barred.take(left)
+    )
+
+
+def _sequence_events(domain: Domain) -> list[str]:
+    feature = domain.features[domain.model.sequence.items]
+    if not isinstance(feature, LastNFeature):
+        raise FailedPrecondition("the model's sequence is not a last_n feature")
+    return feature.events
+
+
+def _catalogue_at(
+    columns: Columns, entity: str, cut_ms: int
+) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
+    """Ids ever in the catalogue, ascending, and whether each was in it just before ``cut_ms``."""
+    changes = _read(columns, changes_table(entity), ["id", "time_ms", "arrival", "withdrawn"])
+    if changes.num_rows == 0:
+        raise FailedPrecondition(f"the log holds no {entity}")
+    changes = changes.sort_by([("time_ms", "ascending"), ("arrival", "ascending")])
+    ids, rows = np.unique(_array(changes["id"]), return_inverse=True)
+    available = np.zeros(len(ids), dtype=np.bool_)
+    stated = _array(pc.is_valid(changes["withdrawn"]))
+    before = (_array(changes["time_ms"]) < cut_ms) & stated
+    # Assignment by a repeated index keeps the last one, which is the latest statement.
+    available[rows[before]] = ~_array(pc.fill_null(changes["withdrawn"], False))[before]
+    return ids, available
+
+
+def _events(domain: Domain, columns: Columns, objective: str) -> pa.Table:
+    """Sequence and objective events of known actors that name the sequence's entity, in order."""
+    entity = entity_column(domain.model.sequence.entity)
+    names = ["event_id", "type", "time_ms", "arrival", "actor", entity]
+    table = _read(columns, EVENTS, names)
+    wanted = {*_sequence_events(domain), *domain.objectives[objective].events}
+    kept = pc.and_(
+        pc.is_in(table["type"], pa.array(sorted(wanted))),
+        pc.and_(pc.is_valid(table[entity]), pc.not_equal(table["actor"], "")),
+    )
+    return table.filter(kept).sort_by([("time_ms", "ascending"), ("arrival", "ascending")])
+
+
+def _given_back(columns: Columns, events: pa.Table) -> NDArray[np.bool_]:
+    """Whether the refunds in the log add up to what the purchase cost, [events]."""
+    names = ["type", "arrival", "given_back_minor", "purchase_event_id", "purchase_amount_minor"]
+    refunds = _read(columns, EVENTS, names)
+    refunds = refunds.filter(pc.equal(refunds["type"], REFUND)).sort_by("arrival")
+    if refunds.num_rows == 0:
+        return np.zeros(events.num_rows, dtype=np.bool_)
+    purchases, first, place = np.unique(
+        _array(refunds["purchase_event_id"]), return_index=True, return_inverse=True
+    )
+    returned = np.bincount(place, weights=_array(refunds["given_back_minor"]))
+    full = returned >= _array(refunds["purchase_amount_minor"])[first]
+    return np.isin(_array(events["event_id"]), purchases[full])
+
+
+def _read(columns: Columns, table: str, names: list[str]) -> pa.Table:
+    parts = [pq.read_table(path, columns=names, partitioning=None) for path in columns.files(table)]
+    if parts:
+        return pa.concat_tables(parts)
+    entity = table.removeprefix("changes.")
+    schema = (
+        columns.schema.event_schema if table == EVENTS else columns.schema.change_schema(entity)
+    )
+    return schema.empty_table().select(names)
+
+
+def _rows_of(values: NDArray[np.str_], ids: NDArray[np.str_]) -> tuple[Rows, NDArray[np.bool_]]:
+    """Place of each value in the ascending ``ids``, and whether it is there at all."""
+    place = np.minimum(np.searchsorted(ids, values), len(ids) - 1)
+    return place.astype(np.int64), np.asarray(ids[place] == values)
+
+
+def _array(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Column without nulls as NumPy; strings as fixed-width unicode, which NumPy sorts."""
+    values = column.to_numpy()
+    return values.astype(str) if values.dtype == object else values

@@ -1,0 +1,132 @@
+"""An evaluation as a table to read and as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+from rich.table import Table
+
+from offline.evaluation.bootstrap import Interval
+from offline.evaluation.compare import COVERAGE_K, Comparison, Outcome
+
+SHOWN = ("hr@10", "ndcg@10", "mrr", "recall@50", "recall@500")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Figure(_Record):
+    """A mean over users and its two-sided bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class SystemReport(_Record):
+    """One system: its figures by name, and the share of items among anybody's first ten."""
+
+    name: str
+    coverage: float
+    figures: dict[str, Figure]
+
+
+class DifferenceReport(_Record):
+    """Mean of (system - baseline) over the same users."""
+
+    system: str
+    baseline: str
+    metric: str
+    difference: Figure
+
+
+class EvaluationReport(_Record):
+    """What was evaluated, on what, and how it did. ``systems[0]`` is what serving answers with."""
+
+    domain: str
+    bundle: str
+    surface: str
+    objective: str
+    split: str
+    questions: int
+    items: int
+    resamples: int
+    confidence: float
+    systems: list[SystemReport]
+    differences: list[DifferenceReport]
+
+    def write(self, path: Path) -> None:
+        """Writes JSON, indented, with a newline at the end."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+    def print(self, console: Console) -> None:
+        """Prints the systems, then the paired differences of the first one to the others."""
+        percent = f"{self.confidence:.0%}"
+        table = Table(
+            title=f"{self.domain}, surface {self.surface}, {self.split} split: "
+            f"{self.questions:,} users, all {self.items:,} items ranked; bundle {self.bundle}",
+            caption=f"mean and {percent} bootstrap interval over users; "
+            f"coverage: share of items in anybody's first {COVERAGE_K}",
+        )
+        table.add_column("system", overflow="fold")
+        for metric in SHOWN:
+            table.add_column(metric.upper() if metric != "recall" else metric, justify="right")
+        table.add_column("coverage", justify="right")
+        for system in self.systems:
+            cells = [_cell(system.figures[metric]) for metric in SHOWN]
+            table.add_row(system.name, *cells, f"{system.coverage:.1%}")
+        console.print(table)
+        if not self.differences:
+            return
+        gaps = Table(
+            title=f"{self.systems[0].name} less each other system, paired by user",
+            caption=f"{percent} bootstrap interval; bold where it lies above zero",
+        )
+        gaps.add_column("less", overflow="fold")
+        metrics = list(dict.fromkeys(d.metric for d in self.differences))
+        for metric in metrics:
+            gaps.add_column(metric.upper(), justify="right")
+        for baseline in dict.fromkeys(d.baseline for d in self.differences):
+            row = [d for d in self.differences if d.baseline == baseline]
+            gaps.add_row(baseline, *(_gap(d.difference) for d in row))
+        console.print(gaps)
+
+
+def system_reports(outcomes: list[Outcome], comparison: Comparison) -> list[SystemReport]:
+    """Reports in the order of ``outcomes``."""
+    return [
+        SystemReport(
+            name=outcome.name,
+            coverage=outcome.coverage,
+            figures={k: figure(v) for k, v in comparison.figures[outcome.name].items()},
+        )
+        for outcome in outcomes
+    ]
+
+
+def difference_reports(comparison: Comparison) -> list[DifferenceReport]:
+    """Reports of the paired differences."""
+    return [
+        DifferenceReport(
+            system=d.system, baseline=d.baseline, metric=d.metric, difference=figure(d.value)
+        )
+        for d in comparison.differences
+    ]
+
+
+def figure(value: Interval) -> Figure:
+    """A figure of an interval."""
+    return Figure(mean=value.mean, low=value.low, high=value.high)
+
+
+def _cell(value: Figure) -> str:
+    return f"{value.mean:.4f}\n[dim]{value.low:.4f}–{value.high:.4f}[/dim]"
+
+
+def _gap(value: Figure) -> str:
+    text = f"{value.mean:+.4f}\n[dim]{value.low:+.4f} … {value.high:+.4f}[/dim]"
+    return f"[bold]{text}[/bold]" if value.low > 0 else text
