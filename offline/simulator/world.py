@@ -1,0 +1,568 @@
+"""The live-course world: state, and what happens at every step of the agenda.
+
+Time comes from the steps alone. ``World.run_until`` yields records in the order of their times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from offline.simulator import naming, policy, steps
+from offline.simulator.agenda import Agenda
+from offline.simulator.behaviour import Behaviour, Planned, Visitor
+from offline.simulator.catalogue import UNLIMITED, Catalogue
+from offline.simulator.parameters import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS, WorldParameters
+from offline.simulator.people import People
+from offline.simulator.records import (
+    DecisionData,
+    ExposureData,
+    PurchaseData,
+    Record,
+    RefundData,
+    SlateData,
+    UpsertData,
+    WithdrawalData,
+)
+from offline.simulator.rooms import TICK_MS, Rooms
+
+SURFACES = ("courses", "rooms", "videos", "hosts")
+SURFACE_SHARE = (0.42, 0.28, 0.18, 0.12)
+SLATE_LENGTH = {"courses": 10, "rooms": 8, "videos": 8, "hosts": 6}
+COUPON_POLICY = "coupon_random"
+# Action, amount in minor units, probability.
+COUPONS = (
+    ("none", 0, 0.4),
+    ("coupon_5", 500, 0.3),
+    ("coupon_10", 1_000, 0.2),
+    ("coupon_15", 1_500, 0.1),
+)
+WeekObserver = Callable[["World", int, int], None]
+
+
+class World:
+    """One simulated world. ``observer`` is called with (world, week, time_ms) as each week begins."""
+
+    def __init__(
+        self, parameters: WorldParameters, *, observer: WeekObserver | None = None
+    ) -> None:
+        self.parameters = parameters
+        self.rng = np.random.default_rng([parameters.seed, 20])
+        self.catalogue = Catalogue(parameters)
+        self.people = People(
+            parameters,
+            self.rng,
+            self.catalogue.hosts_capacity,
+            self.catalogue.courses_capacity,
+        )
+        self.agenda: Agenda[steps.Step] = Agenda()
+        self.rooms = Rooms(parameters, self.catalogue, self.agenda, self.emit, self.rng)
+        self.behaviour = Behaviour(parameters, self.people, self.catalogue, self.rooms)
+        self.observer = observer
+        self.id_prefix = naming.seeded_ulid(parameters.start_ms, repr(parameters))[-10:] + "-"
+        # Background visits; the live world switches them off.
+        self.visits = True
+        self._issued = 0
+        self._records: list[Record] = []
+        self._ticks = 0
+        # Running means that keep the share of refunds at the wanted rate.
+        self._mean_fit = 2.0
+        self._mean_weight = 1.0
+        self._open(parameters.start_ms)
+
+    def run_until(self, end_ms: int) -> Iterator[list[Record]]:
+        """Yields the records of step after step, while steps lie before ``end_ms``."""
+        if self._records:
+            yield self.take_records()
+        while (due := self.agenda.pop_before(end_ms)) is not None:
+            self.execute(*due)
+            if self._records:
+                yield self.take_records()
+
+    def take_records(self) -> list[Record]:
+        """Records emitted since the last call."""
+        records, self._records = self._records, []
+        return records
+
+    def emit(self, time_ms: int, record: Record) -> None:
+        """Stamps a record with time and id."""
+        record.time_ms = time_ms
+        record.event_id = self._new_id()
+        self._records.append(record)
+
+    def execute(self, now_ms: int, step: steps.Step) -> None:
+        """Makes one step happen."""
+        match step:
+            case steps.Happen(record):
+                self.emit(now_ms, record)
+            case steps.ShowSlate():
+                self._show_slate(now_ms, step)
+            case steps.Visit():
+                self._visit(now_ms, step)
+            case steps.BuyAttempt():
+                self._buy(now_ms, step)
+            case steps.RefundDue():
+                self._refund(now_ms, step)
+            case steps.LeaveRoom(number, record):
+                room = self.rooms.all.get(number)
+                if room is not None:
+                    room.inside = max(0, room.inside - 1)
+                self.emit(now_ms, record)
+            case steps.RoomTick():
+                self._ticks += 1
+                if self._ticks % 4 == 0:
+                    self.catalogue.refresh_hotness(4 * TICK_MS)
+                self.rooms.tick(now_ms)
+            case steps.RoomStart(number):
+                self.rooms.start(number, now_ms)
+            case steps.RoomHeartbeat(number):
+                self.rooms.heartbeat(number, now_ms)
+            case steps.RoomSwitch(number):
+                self.rooms.switch(number, now_ms)
+            case steps.RoomEnd(number):
+                self.rooms.end(number, now_ms)
+            case steps.RoomRemoval(number):
+                self.rooms.removal(number, now_ms)
+            case steps.CatalogueChange(kind, row):
+                self._change(now_ms, kind, row)
+            case steps.DayBegins(number):
+                self._day(now_ms, number)
+
+    def new_rank_id(self, now_ms: int) -> str:
+        """A ULID that depends on the world and the count of ids so far."""
+        return naming.seeded_ulid(now_ms, self._new_id())
+
+    def compose(self, surface: str, person: int, signed_in: bool, now_ms: int) -> policy.Slate:
+        """The slate that the logging policy shows."""
+        catalogue, people, rng = self.catalogue, self.people, self.rng
+        seen = people.seen_category[person]
+        variant = policy.variant_of(people.bucket[person]) if signed_in else policy.VARIANTS[0]
+        weight = min(1.0, self.parameters.personal_signal)
+        following = np.zeros(catalogue.hosts, dtype=bool)
+        blocked = np.zeros(catalogue.hosts, dtype=bool)
+        if signed_in:
+            following[list(people.following[person])] = True
+            blocked = people.blocked[person][: catalogue.hosts]
+        n = catalogue.courses
+        good = catalogue.sellable(now_ms) & ~blocked[catalogue.host[:n]]
+        if signed_in:
+            good &= ~people.bought[person][:n]
+        numbers: list[int] = []
+        if surface == "courses":
+            hosts, categories = catalogue.host[:n], catalogue.category[:n]
+            hot, allowed = catalogue.hotness[:n], good
+        elif surface == "rooms":
+            rooms = list(self.rooms.live.values())
+            numbers = [room.number for room in rooms]
+            hosts = np.array([room.host for room in rooms], dtype=np.int32)
+            selling = np.array([room.selling for room in rooms], dtype=np.int64)
+            categories = catalogue.category[selling]
+            audience = np.log1p(
+                np.array([room.audience + room.inside for room in rooms], dtype=np.float32)
+            )
+            hot = (audience - audience.mean()) if rooms else audience
+            hot = hot + np.float32(0.5) * catalogue.hotness[selling]
+            allowed = good[selling]
+        elif surface == "videos":
+            courses = catalogue.video_course[: catalogue.videos]
+            hosts, categories = catalogue.host[courses], catalogue.category[courses]
+            hot = catalogue.hotness[courses]
+            allowed = good[courses] & ~catalogue.video_withdrawn[: catalogue.videos]
+        else:
+            hosts = np.arange(catalogue.hosts, dtype=np.int32)
+            categories = catalogue.host_category[: catalogue.hosts]
+            hot = catalogue.host_quality[: catalogue.hosts] * np.float32(2.0)
+            allowed = ~catalogue.host_withdrawn[: catalogue.hosts] & ~blocked
+        rows, values, sources = policy.order(
+            hot,
+            categories,
+            following[hosts],
+            seen,
+            allowed,
+            SLATE_LENGTH[surface],
+            weight,
+            variant,
+            rng,
+        )
+        items = [int(row) for row in rows]
+        if surface == "courses":
+            sold = items
+        elif surface == "rooms":
+            sold = [self.rooms.live[numbers[row]].selling for row in items]
+            items = [numbers[row] for row in items]
+        elif surface == "videos":
+            sold = [int(catalogue.video_course[row]) for row in items]
+        else:
+            sold = [-1] * len(items)
+        entity = surface.removesuffix("s")
+        return policy.Slate(entity, items, sold, [float(v) for v in values], sources)
+
+    def put_planned(self, now_ms: int, planned: Planned) -> None:
+        """Puts steps on the agenda, ``offset`` after ``now_ms``."""
+        for offset, step in planned:
+            self.agenda.put(now_ms + offset, step)
+
+    def _new_id(self) -> str:
+        self._issued += 1
+        return f"{self.id_prefix}{self._issued}"
+
+    def _open(self, now_ms: int) -> None:
+        """The catalogue of the first day, rooms on air, and the first day's plan."""
+        parameters, rng = self.parameters, self.rng
+        for _ in range(parameters.hosts):
+            self._emit_new(now_ms, self.catalogue.add_host(rng))
+        for _ in range(parameters.courses):
+            self._add_course(now_ms)
+        self.catalogue.first_weeks(rng, now_ms)
+        for _ in range(parameters.courses):
+            self._emit_new(now_ms, self.catalogue.add_video(rng))
+        self.catalogue.refresh_hotness(0)
+        self.rooms.tick(now_ms, immediately=True)
+        self.agenda.put(now_ms, steps.DayBegins(0))
+
+    def _emit_new(self, now_ms: int, record: Record | None) -> None:
+        if record is not None:
+            self.emit(now_ms, record)
+
+    def _add_course(self, now_ms: int) -> None:
+        row = self.catalogue.courses
+        record = self.catalogue.add_course(now_ms, self.rng)
+        if record is None:
+            return
+        self.emit(now_ms, record)
+        if self.catalogue.seats_left[row] != UNLIMITED:
+            self._plan_reopening(row)
+
+    def _plan_reopening(self, row: int) -> None:
+        pause = int(self.rng.integers(2, 9)) * DAY_MS
+        at = int(self.catalogue.closes_ms[row]) + pause
+        self.agenda.put(at, steps.CatalogueChange("reopen", row))
+
+    def _day(self, now_ms: int, number: int) -> None:
+        parameters, rng, people = self.parameters, self.rng, self.people
+        if number % 7 == 0:
+            people.new_week()
+            if self.observer is not None:
+                self.observer(self, number // 7, now_ms)
+        self.agenda.put(now_ms + DAY_MS, steps.DayBegins(number + 1))
+        if number:
+            people.drift_one_day(parameters.drift, rng)
+        self._plan_catalogue(now_ms)
+        if not self.visits:
+            return
+        counts = rng.poisson(people.rate / 7)
+        counts[people.joins_ms > now_ms] = 0
+        visitors = np.repeat(np.arange(people.count), counts)
+        hour = people.favourite_hour[visitors] + rng.normal(0, 2.5, len(visitors))
+        offset = ((hour * HOUR_MS - now_ms) % DAY_MS).astype(np.int64)
+        known = (visitors < people.accounts) & (
+            rng.random(len(visitors)) >= parameters.anonymous_share
+        )
+        for person, later, signed_in in zip(
+            visitors.tolist(), offset.tolist(), known.tolist(), strict=True
+        ):
+            self.agenda.put(now_ms + later, steps.Visit(person, signed_in))
+
+    def _plan_catalogue(self, now_ms: int) -> None:
+        """New, dearer, cheaper and leaving entities of one day."""
+        parameters, rng, catalogue = self.parameters, self.rng, self.catalogue
+        active = int((~catalogue.withdrawn[: catalogue.courses]).sum())
+        expected = {
+            "course": parameters.arrival_rate * parameters.courses / 7,
+            "video": 0.02 * active,
+            "host": 0.06,
+            "price": 0.012 * active,
+            "withdraw_course": 0.0015 * active,
+            "withdraw_video": 0.015 * active,
+            "withdraw_host": 0.03 if catalogue.hosts > 10 else 0.0,
+        }
+        rows = {
+            "price": catalogue.courses,
+            "withdraw_course": catalogue.courses,
+            "withdraw_video": catalogue.videos,
+            "withdraw_host": catalogue.hosts,
+        }
+        for kind, mean in expected.items():
+            for _ in range(int(rng.poisson(mean))):
+                row = int(rng.integers(rows[kind])) if kind in rows else -1
+                at = now_ms + int(rng.integers(DAY_MS))
+                self.agenda.put(at, steps.CatalogueChange(kind, row))
+
+    def _change(self, now_ms: int, kind: str, row: int) -> None:
+        catalogue, rng = self.catalogue, self.rng
+        if kind == "course":
+            self._add_course(now_ms)
+        elif kind == "host":
+            host = catalogue.hosts
+            self._emit_new(now_ms, catalogue.add_host(rng))
+            if catalogue.hosts > host:
+                for _ in range(2):
+                    self.agenda.put(
+                        now_ms + int(rng.integers(1, 48)) * HOUR_MS, steps.CatalogueChange("course")
+                    )
+        elif kind == "video":
+            self._emit_new(now_ms, catalogue.add_video(rng))
+        elif kind == "price" and not catalogue.withdrawn[row]:
+            catalogue.set_price(row, float(catalogue.price_minor[row]) * rng.uniform(0.65, 1.3))
+            price = int(catalogue.price_minor[row])
+            entities = (("course", naming.course_id(row)),)
+            changed = UpsertData({}, price_minor=price)
+            self.emit(now_ms, Record("entity_upsert", entities=entities, payload=changed))
+        elif kind == "reopen" and not catalogue.withdrawn[row]:
+            self.emit(now_ms, catalogue.reopen(row, now_ms, rng))
+            self._plan_reopening(row)
+        elif kind == "withdraw_course":
+            self._withdraw_course(now_ms, row, "retired")
+        elif kind == "withdraw_video" and not catalogue.video_withdrawn[row]:
+            catalogue.video_withdrawn[row] = True
+            self._withdraw(now_ms, "video", naming.video_id(row), "expired")
+        elif (
+            kind == "withdraw_host"
+            and row not in self.rooms.of_host
+            and not catalogue.host_withdrawn[row]
+        ):
+            catalogue.host_withdrawn[row] = True
+            for course in catalogue.host_courses[row]:
+                self._withdraw_course(now_ms, course, "host_left")
+            self._withdraw(now_ms, "host", naming.host_id(row), "left")
+
+    def _withdraw_course(self, now_ms: int, course: int, reason: str) -> None:
+        catalogue = self.catalogue
+        if catalogue.withdrawn[course]:
+            return
+        catalogue.withdrawn[course] = True
+        self._withdraw(now_ms, "course", naming.course_id(course), reason)
+        self.rooms.course_gone(course, now_ms)
+        videos = np.flatnonzero(
+            (catalogue.video_course[: catalogue.videos] == course)
+            & ~catalogue.video_withdrawn[: catalogue.videos]
+        )
+        for video in videos.tolist():
+            catalogue.video_withdrawn[video] = True
+            self._withdraw(now_ms, "video", naming.video_id(video), reason)
+
+    def _withdraw(self, now_ms: int, kind: str, entity: str, reason: str) -> None:
+        record = Record(
+            "entity_withdrawal", entities=((kind, entity),), payload=WithdrawalData(reason)
+        )
+        self.emit(now_ms, record)
+
+    def _visit(self, now_ms: int, visit: steps.Visit) -> None:
+        rng, people = self.rng, self.people
+        person, signed_in = visit.person, visit.signed_in
+        intent = people.choose_intent(person, rng)
+        visitor = Visitor(person, signed_in, intent)
+        session = f"session_{self._new_id()}"
+        chance = rng.random(6)
+        if signed_in and chance[0] < 0.1:
+            self._offer_coupon(now_ms, person)
+        if signed_in and chance[1] < 0.12 and people.following[person]:
+            self.put_planned(now_ms + 400, self.behaviour.join_followed(visitor, now_ms + 400, rng))
+        slates = 1 + (chance[2] < 0.4) + (chance[2] < 0.1)
+        at = now_ms + 1_000
+        cuts = np.cumsum(SURFACE_SHARE)
+        for _ in range(int(slates)):
+            surface = SURFACES[min(int(np.searchsorted(cuts, rng.random())), 3)]
+            self.agenda.put(at, steps.ShowSlate(person, signed_in, surface, intent, session))
+            at += int(rng.uniform(2, 7) * MINUTE_MS)
+        if chance[3] < 0.25:
+            self.put_planned(at, self.behaviour.search(visitor, at, rng))
+
+    def _offer_coupon(self, now_ms: int, person: int) -> None:
+        chosen = int(self.rng.choice(len(COUPONS), p=[c[2] for c in COUPONS]))
+        action, amount, propensity = COUPONS[chosen]
+        decision = DecisionData(COUPON_POLICY, action, propensity)
+        self.emit(now_ms, Record("decision", person, True, payload=decision))
+        if not amount:
+            return
+        people = self.people
+        people.coupon_minor[person] = amount
+        people.coupon_number[person] += 1
+        people.coupon_until_ms[person] = now_ms + WEEK_MS
+        self.emit(
+            now_ms,
+            Record(
+                "coupon_issued",
+                person,
+                True,
+                attributes={"amount_minor": amount, "coupon_id": self._coupon_id(person)},
+            ),
+        )
+
+    def _coupon_id(self, person: int) -> str:
+        return f"coupon_{naming.hash_fraction(f'{self.id_prefix}{person}'):.8f}"[9:] + (
+            f"_{int(self.people.coupon_number[person])}"
+        )
+
+    def _show_slate(self, now_ms: int, step: steps.ShowSlate) -> None:
+        person, signed_in = step.person, step.signed_in
+        slate = self.compose(step.surface, person, signed_in, now_ms)
+        rank_id = self.new_rank_id(now_ms)
+        bucket = float(self.people.bucket[person])
+        variant = policy.variant_of(bucket) if signed_in else ""
+        self.emit(
+            now_ms,
+            Record(
+                "slate_served",
+                person,
+                signed_in,
+                rank_id,
+                surface=step.surface,
+                payload=SlateData(
+                    slate.entity_type,
+                    [_entity_id(slate.entity_type, item) for item in slate.items],
+                    [naming.course_id(c) for c in slate.selling if c >= 0],
+                    slate.sources,
+                    slate.values,
+                    step.session_id,
+                    variant,
+                    bucket,
+                ),
+            ),
+        )
+        if signed_in and now_ms >= self.people.exposed_until_ms[person]:
+            self.people.exposed_until_ms[person] = now_ms + WEEK_MS
+            exposure = ExposureData(variant, bucket)
+            self.emit(
+                now_ms,
+                Record("exposure", person, True, rank_id, surface=step.surface, payload=exposure),
+            )
+        visitor = Visitor(person, signed_in, step.intent)
+        planned = self.behaviour.react(visitor, step.surface, slate, rank_id, now_ms, self.rng)
+        self.put_planned(now_ms, planned)
+
+    def _buy(self, now_ms: int, attempt: steps.BuyAttempt) -> None:
+        people, catalogue, rng = self.people, self.catalogue, self.rng
+        person, course = attempt.person, attempt.course
+        host = int(catalogue.host[course])
+        if people.bought[person, course] or people.blocked[person, host]:
+            return
+        if not catalogue.is_sellable(course, now_ms):
+            return
+        if attempt.room >= 0:
+            room = self.rooms.live.get(attempt.room)
+            if room is None or room.selling != course:
+                return
+        price = int(catalogue.price_minor[course])
+        coupon = int(people.coupon_minor[person])
+        if now_ms >= people.coupon_until_ms[person]:
+            coupon = 0
+        coupon = min(coupon, price)
+        amount = price - coupon
+        if people.spent_minor[person] + amount > people.weekly_budget_minor[person]:
+            return
+        entities: tuple[tuple[str, str], ...] = (
+            ("course", naming.course_id(course)),
+            ("host", naming.host_id(host)),
+        )
+        if attempt.room >= 0:
+            entities += (("room", naming.room_id(attempt.room)),)
+        if attempt.video >= 0:
+            entities += (("video", naming.video_id(attempt.video)),)
+        coupon_id = ""
+        if coupon:
+            coupon_id = self._coupon_id(person)
+            people.coupon_minor[person] = 0
+            self.emit(
+                now_ms,
+                Record(
+                    "coupon_redeemed",
+                    person,
+                    True,
+                    entities=entities[:2],
+                    attributes={"amount_minor": coupon, "coupon_id": coupon_id},
+                ),
+            )
+        people.spent_minor[person] += amount
+        people.bought[person, course] = True
+        topic = int(catalogue.topic[course])
+        people.skill[person, topic] = max(people.skill[person, topic], catalogue.level[course])
+        people.host_affinity[person, host] += 0.3
+        people.seen_category[person, catalogue.category[course]] += 2.0
+        catalogue.interest[course] += 1.0
+        record = Record(
+            "purchase",
+            person,
+            True,
+            attempt.rank_id,
+            attempt.position,
+            entities,
+            attempt.surface,
+            payload=PurchaseData(f"order_{self._new_id()}", amount, coupon_id),
+        )
+        self.emit(now_ms, record)
+        self._change_seats(now_ms, course, -1)
+        self._plan_refund(now_ms, attempt, record, amount, rng)
+
+    def _plan_refund(
+        self,
+        now_ms: int,
+        attempt: steps.BuyAttempt,
+        purchase: Record,
+        amount: int,
+        rng: np.random.Generator,
+    ) -> None:
+        """Poor fits come back more often; running means keep the share at ``refund_rate``."""
+        weight = float(np.exp(-0.5 * np.clip(attempt.fit - self._mean_fit, -3.0, 3.0)))
+        self._mean_fit += 0.01 * (attempt.fit - self._mean_fit)
+        self._mean_weight += 0.01 * (weight - self._mean_weight)
+        chance = rng.random(3)
+        if chance[0] >= self.parameters.refund_rate * weight / self._mean_weight or not amount:
+            return
+        full = chance[1] >= self.parameters.partial_refunds
+        share = 1.0 if full else 0.2 + 0.6 * float(chance[2])
+        back = amount if full else max(1, int(amount * share))
+        at = now_ms + int((0.1 + 5.5 * float(rng.random()) ** 1.5) * DAY_MS)
+        full = back == amount
+        due = steps.RefundDue(attempt.person, attempt.course, purchase, back, full)
+        self.agenda.put(at, due)
+
+    def _refund(self, now_ms: int, due: steps.RefundDue) -> None:
+        bought = due.purchase.payload
+        if not isinstance(bought, PurchaseData):
+            raise TypeError("a refund needs the record of a purchase")
+        host = int(self.catalogue.host[due.course])
+        self.people.disliked[due.person, due.course] = True
+        self.people.host_affinity[due.person, host] -= 0.8
+        self.emit(
+            now_ms,
+            Record(
+                "refund",
+                due.person,
+                True,
+                entities=due.purchase.entities,
+                payload=RefundData(
+                    f"refund_{self._new_id()}",
+                    bought.order_id,
+                    due.amount_minor,
+                    due.purchase.event_id,
+                    due.purchase.time_ms,
+                    bought.amount_minor,
+                ),
+            ),
+        )
+        if due.full:
+            self._change_seats(now_ms, due.course, 1)
+
+    def _change_seats(self, now_ms: int, course: int, change: int) -> None:
+        """Seats of a limited course; nobody learns of seats of a withdrawn one."""
+        catalogue = self.catalogue
+        if catalogue.seats_left[course] == UNLIMITED or catalogue.withdrawn[course]:
+            return
+        catalogue.seats_left[course] += change
+        left = int(catalogue.seats_left[course])
+        entities = (("course", naming.course_id(course)),)
+        changed = UpsertData({}, seats_left=left)
+        self.emit(now_ms, Record("entity_upsert", entities=entities, payload=changed))
+        if left == 0:
+            self.rooms.course_gone(course, now_ms)
+
+
+def _entity_id(kind: str, item: int) -> str:
+    return {
+        "course": naming.course_id,
+        "room": naming.room_id,
+        "video": naming.video_id,
+        "host": naming.host_id,
+    }[kind](item)
