@@ -25,9 +25,6 @@ from services.common.domain import Domain, LastNFeature
 from services.common.errors import FailedPrecondition, InvalidArgument
 from services.feature.definitions import REFUND
 
-# After every record: what counts is cut by time alone.
-LAST_ARRIVAL = np.iinfo(np.int64).max
-
 
 @dataclass(frozen=True)
 class Cut:
@@ -35,7 +32,7 @@ class Cut:
 
     ``actions``: event type of each event in ``fold.history``, [total]. ``time_ms`` and ``arrival``
     int64 [n]: as-of point of each question; ``items_time_ms``: that of the items' own features,
-    None where the log has no common clock.
+    None where the log has no common clock; ``last_arrival``: after every record of the log.
     """
 
     fold: Fold
@@ -43,6 +40,7 @@ class Cut:
     time_ms: Rows
     arrival: Rows
     items_time_ms: int | None
+    last_arrival: int
 
 
 def target_objective(domain: Domain) -> str:
@@ -74,9 +72,9 @@ def last_out_cut(
     """Leave the last interaction out (test), or the last but one (validation)."""
     table = dataset.interactions
     catalogue = dataset.catalogue[domain.model.sequence.entity]
-    items = np.unique(_array(catalogue["id"]))
-    users, owners = np.unique(_array(table["user"]), return_inverse=True)
-    rows, found = _rows_of(_array(table["item"]), items)
+    items = np.unique(array_of(catalogue["id"]))
+    users, owners = np.unique(array_of(table["user"]), return_inverse=True)
+    rows, found = _rows_of(array_of(table["item"]), items)
     sequences = Ragged.grouped(owners[found].astype(np.int64), rows[found], len(users))
     held_out = 1 if split == TEST else 2
     fold = leave_last(
@@ -86,35 +84,36 @@ def last_out_cut(
     within = np.arange(len(sequences.values)) - sequences.offsets[:-1][sequences.owners]
     before = within < kept[sequences.owners]
     order = np.flatnonzero(found)[np.argsort(owners[found], kind="stable")]
-    actions = _array(table["action"])[order]
+    actions = array_of(table["action"])[order]
     targets = np.isin(actions, domain.objectives[objective].events)
     point = sequences.offsets[:-1][fold.asked] + kept[fold.asked]
     return Cut(
         fold=replace(fold, is_target=targets[before]),
         actions=actions[before],
-        time_ms=_array(table["time_ms"])[order][point],
-        arrival=_array(table["arrival"])[order][point],
+        time_ms=array_of(table["time_ms"])[order][point],
+        arrival=array_of(table["arrival"])[order][point],
         items_time_ms=None,
+        last_arrival=dataset.meta.log_position,
     )
 
 
 def time_cut(domain: Domain, columns: Columns, objective: str, start_ms: int, end_ms: int) -> Cut:
     """The cut at ``start_ms``; what is chosen in [start_ms, end_ms] is the truth.
 
-    Nothing is barred yet: see ``features.barred_items``.
+    Nothing is barred yet: see ``features.CutReader.barred`` and ``with_bars``.
     """
     entity = domain.model.sequence.entity
     ids, available = _catalogue_at(columns, entity, start_ms)
     events = _events(domain, columns, objective)
-    rows, found = _rows_of(_array(events[entity_column(entity)]), ids)
+    rows, found = _rows_of(array_of(events[entity_column(entity)]), ids)
     events = events.filter(pa.array(found)).append_column("row", pa.array(rows[found]))
-    kinds, times = _array(events["type"]), _array(events["time_ms"])
+    kinds, times = array_of(events["type"]), array_of(events["time_ms"])
     target = np.isin(kinds, domain.objectives[objective].events)
     kept = target & ~_given_back(columns, events)
 
-    users, owners = np.unique(_array(events["actor"]), return_inverse=True)
-    owners, rows = owners.astype(np.int64), _array(events["row"])
-    before = (times < start_ms) & np.isin(kinds, _sequence_events(domain))
+    users, owners = np.unique(array_of(events["actor"]), return_inverse=True)
+    owners, rows = owners.astype(np.int64), array_of(events["row"])
+    before = (times < start_ms) & np.isin(kinds, sequence_events(domain))
     chosen = kept & (times >= start_ms) & (times <= end_ms) & available[rows]
     pairs = np.unique(np.stack([owners[chosen], rows[chosen]], axis=1), axis=0)
     asked, truth_owner = np.unique(pairs[:, 0], return_inverse=True)
@@ -134,30 +133,36 @@ def time_cut(domain: Domain, columns: Columns, objective: str, start_ms: int, en
         fold=fold,
         actions=kinds[before][by_user],
         time_ms=np.full(len(asked), start_ms - 1, dtype=np.int64),
-        arrival=np.full(len(asked), LAST_ARRIVAL, dtype=np.int64),
+        arrival=np.full(len(asked), columns.state.next_arrival, dtype=np.int64),
         items_time_ms=start_ms - 1,
+        last_arrival=columns.state.next_arrival,
     )
 
 
-def with_bars(fold: Fold, barred: Ragged) -> tuple[Rows, Fold]:
-    """The fold with ``barred`` [n] set, and which of its questions are left.
+def with_bars(cut: Cut, barred: Ragged) -> Cut:
+    """The cut with ``barred`` [n] set on its fold.
 
     True items that are barred are dropped, and then questions without a true item: no system could
     answer them.
     """
+    fold = cut.fold
     count = len(fold.items)
     truth_pairs = fold.truth.owners * count + fold.truth.values
-    open_truth = ~np.isin(truth_pairs, barred.owners * count + barred.values)
-    truth = Ragged.grouped(
-        fold.truth.owners[open_truth], fold.truth.values[open_truth], len(fold.asked)
-    )
+    kept = ~np.isin(truth_pairs, barred.owners * count + barred.values)
+    truth = Ragged.grouped(fold.truth.owners[kept], fold.truth.values[kept], len(fold.asked))
     left = np.flatnonzero(truth.lengths > 0).astype(np.int64)
-    return left, replace(
-        fold, asked=fold.asked[left], truth=truth.take(left), barred=barred.take(left)
+    return replace(
+        cut,
+        fold=replace(
+            fold, asked=fold.asked[left], truth=truth.take(left), barred=barred.take(left)
+        ),
+        time_ms=cut.time_ms[left],
+        arrival=cut.arrival[left],
     )
 
 
-def _sequence_events(domain: Domain) -> list[str]:
+def sequence_events(domain: Domain) -> list[str]:
+    """Event types that the model's sequence lists."""
     feature = domain.features[domain.model.sequence.items]
     if not isinstance(feature, LastNFeature):
         raise FailedPrecondition("the model's sequence is not a last_n feature")
@@ -168,16 +173,18 @@ def _catalogue_at(
     columns: Columns, entity: str, cut_ms: int
 ) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
     """Ids ever in the catalogue, ascending, and whether each was in it just before ``cut_ms``."""
-    changes = _read(columns, changes_table(entity), ["id", "time_ms", "arrival", "withdrawn"])
+    changes = read_columns(
+        columns, changes_table(entity), ["id", "time_ms", "arrival", "withdrawn"]
+    )
     if changes.num_rows == 0:
         raise FailedPrecondition(f"the log holds no {entity}")
     changes = changes.sort_by([("time_ms", "ascending"), ("arrival", "ascending")])
-    ids, rows = np.unique(_array(changes["id"]), return_inverse=True)
+    ids, rows = np.unique(array_of(changes["id"]), return_inverse=True)
     available = np.zeros(len(ids), dtype=np.bool_)
-    stated = _array(pc.is_valid(changes["withdrawn"]))
-    before = (_array(changes["time_ms"]) < cut_ms) & stated
+    stated = array_of(pc.is_valid(changes["withdrawn"]))
+    before = (array_of(changes["time_ms"]) < cut_ms) & stated
     # Assignment by a repeated index keeps the last one, which is the latest statement.
-    available[rows[before]] = ~_array(pc.fill_null(changes["withdrawn"], False))[before]
+    available[rows[before]] = ~array_of(pc.fill_null(changes["withdrawn"], False))[before]
     return ids, available
 
 
@@ -185,8 +192,8 @@ def _events(domain: Domain, columns: Columns, objective: str) -> pa.Table:
     """Sequence and objective events of known actors that name the sequence's entity, in order."""
     entity = entity_column(domain.model.sequence.entity)
     names = ["event_id", "type", "time_ms", "arrival", "actor", entity]
-    table = _read(columns, EVENTS, names)
-    wanted = {*_sequence_events(domain), *domain.objectives[objective].events}
+    table = read_columns(columns, EVENTS, names)
+    wanted = {*sequence_events(domain), *domain.objectives[objective].events}
     kept = pc.and_(
         pc.is_in(table["type"], pa.array(sorted(wanted))),
         pc.and_(pc.is_valid(table[entity]), pc.not_equal(table["actor"], "")),
@@ -197,19 +204,20 @@ def _events(domain: Domain, columns: Columns, objective: str) -> pa.Table:
 def _given_back(columns: Columns, events: pa.Table) -> NDArray[np.bool_]:
     """Whether the refunds in the log add up to what the purchase cost, [events]."""
     names = ["type", "arrival", "given_back_minor", "purchase_event_id", "purchase_amount_minor"]
-    refunds = _read(columns, EVENTS, names)
+    refunds = read_columns(columns, EVENTS, names)
     refunds = refunds.filter(pc.equal(refunds["type"], REFUND)).sort_by("arrival")
     if refunds.num_rows == 0:
         return np.zeros(events.num_rows, dtype=np.bool_)
     purchases, first, place = np.unique(
-        _array(refunds["purchase_event_id"]), return_index=True, return_inverse=True
+        array_of(refunds["purchase_event_id"]), return_index=True, return_inverse=True
     )
-    returned = np.bincount(place, weights=_array(refunds["given_back_minor"]))
-    full = returned >= _array(refunds["purchase_amount_minor"])[first]
-    return np.isin(_array(events["event_id"]), purchases[full])
+    returned = np.bincount(place, weights=array_of(refunds["given_back_minor"]))
+    full = returned >= array_of(refunds["purchase_amount_minor"])[first]
+    return np.isin(array_of(events["event_id"]), purchases[full])
 
 
-def _read(columns: Columns, table: str, names: list[str]) -> pa.Table:
+def read_columns(columns: Columns, table: str, names: list[str]) -> pa.Table:
+    """Named columns of ``events`` or ``changes.<entity>`` of the compacted log."""
     parts = [pq.read_table(path, columns=names, partitioning=None) for path in columns.files(table)]
     if parts:
         return pa.concat_tables(parts)
@@ -226,7 +234,7 @@ def _rows_of(values: NDArray[np.str_], ids: NDArray[np.str_]) -> tuple[Rows, NDA
     return place.astype(np.int64), np.asarray(ids[place] == values)
 
 
-def _array(column: pa.ChunkedArray) -> NDArray[Any]:
+def array_of(column: pa.ChunkedArray) -> NDArray[Any]:
     """Column without nulls as NumPy; strings as fixed-width unicode, which NumPy sorts."""
-    values = column.to_numpy()
+    values = np.asarray(column.to_numpy())
     return values.astype(str) if values.dtype == object else values

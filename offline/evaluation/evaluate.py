@@ -1,0 +1,176 @@
+"""One evaluation from end to end: log and dataset and bundle in, report out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from offline.dataset.columns import Columns, compact
+from offline.dataset.schema import ColumnSchema
+from offline.dataset.tables import TEST, VALIDATION, Dataset, load_dataset
+from offline.evaluation.baselines import families
+from offline.evaluation.compare import choose, compare, judge
+from offline.evaluation.features import CutReader
+from offline.evaluation.protocol import (
+    Cut,
+    last_out_cut,
+    main_surface,
+    target_objective,
+    time_cut,
+    with_bars,
+)
+from offline.evaluation.report import EvaluationReport, difference_reports, system_reports
+from offline.evaluation.shipped import BundleScorer
+from services.common.bundle.loaded import LoadedBundle
+from services.common.domain import Domain
+from services.common.errors import FailedPrecondition, InvalidArgument
+
+Progress = Callable[[str, int, int], None]
+# Settings of baselines are chosen on at most this many users of the validation split.
+CHOICE_SAMPLE = 10_000
+
+
+def _silent(_stage: str, _done: int, _total: int) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an evaluation's data comes from."""
+
+    domain: Domain
+    dataset: Dataset
+    columns: Columns
+
+    @classmethod
+    def open(
+        cls, domain: Domain, log_dir: Path, dataset_dir: Path, *, progress: Progress = _silent
+    ) -> Source:
+        """Opens a dataset and the compacted log beside it.
+
+        Raises ``FailedPrecondition`` when the dataset was made for another domain file.
+        """
+        dataset = load_dataset(dataset_dir)
+        if dataset.meta.config_hash != domain.config_hash:
+            raise FailedPrecondition(
+                f"{dataset_dir} was made with another version of the domain {domain.name}"
+            )
+        columns = compact(
+            log_dir, dataset_dir / "columns", ColumnSchema.of(domain), progress=progress
+        )
+        return cls(domain, dataset, columns)
+
+    def cut(
+        self, split: str, objective: str, surface: str, *, sample: int | None = None
+    ) -> CutReader:
+        """A reader of the cut of ``split`` ("validation" or "test") with the surface's bars set."""
+        reader = CutReader(
+            self.domain,
+            surface,
+            self._plain_cut(split, objective, sample),
+            self.dataset,
+            self.columns,
+        )
+        barred = with_bars(reader.cut, reader.barred())
+        if len(barred.fold.asked) == 0:
+            raise FailedPrecondition(f"the {split} split holds no user to ask")
+        return CutReader(self.domain, surface, barred, self.dataset, self.columns)
+
+    def _plain_cut(self, split: str, objective: str, sample: int | None) -> Cut:
+        if split not in (VALIDATION, TEST):
+            raise InvalidArgument.field("split", f"must be {VALIDATION} or {TEST}")
+        meta = self.dataset.meta
+        if self.domain.split.kind == "leave_last":
+            return last_out_cut(self.domain, self.dataset, split, objective, sample=sample)
+        if meta.validation_start_ms is None or meta.test_start_ms is None:
+            raise FailedPrecondition("the dataset does not say when its splits start")
+        if split == TEST:
+            return time_cut(self.domain, self.columns, objective, meta.test_start_ms, meta.end_ms)
+        return time_cut(
+            self.domain,
+            self.columns,
+            objective,
+            meta.validation_start_ms,
+            meta.test_start_ms - 1,
+        )
+
+
+def evaluate(
+    source: Source,
+    bundle: LoadedBundle,
+    *,
+    split: str = TEST,
+    surface: str | None = None,
+    objective: str | None = None,
+    sample: int | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: Progress = _silent,
+) -> EvaluationReport:
+    """Ranks the split with the bundle, its retrieval alone and the baselines, and compares them.
+
+    ``surface`` and ``objective`` default to the surface of the sequence's entity and to the
+    objective that weighs most. ``sample`` asks that many random users where the split leaves the
+    last out. Baselines take the settings that did best on the validation split.
+    """
+    domain = source.domain
+    surface = surface or main_surface(domain)
+    objective = objective or target_objective(domain)
+    _check(domain, surface, objective)
+    groups = families(
+        several_kinds=_several_kinds(domain, objective), clock=domain.log.times == "wall_clock"
+    )
+    reader = source.cut(split, objective, surface, sample=sample)
+    fold = reader.cut.fold
+    choice = source.cut(VALIDATION, objective, surface, sample=CHOICE_SAMPLE).cut.fold
+    tried = sum(len(group) for group in groups.values() if len(group) > 1)
+    chosen = choose(
+        groups, choice, advance=_counter(progress, "baselines", tried * len(choice.asked))
+    )
+    shipped = BundleScorer(bundle, domain, surface, fold, reader.inputs(bundle))
+    systems = {"shipped": shipped, "retrieval alone": shipped.retrieval()}
+    systems |= {baseline.name: baseline.fit(fold) for baseline in chosen.values()}
+    advance = _counter(progress, "rank", len(systems) * len(fold.asked))
+    outcomes = [judge(name, scorer, fold, advance=advance) for name, scorer in systems.items()]
+    comparison = compare(outcomes, resamples=resamples, seed=seed)
+    return EvaluationReport(
+        domain=domain.name,
+        bundle=bundle.version,
+        surface=surface,
+        objective=objective,
+        split=split,
+        questions=len(fold.asked),
+        items=int(fold.available.sum()),
+        resamples=resamples,
+        confidence=0.95,
+        systems=system_reports(outcomes, comparison),
+        differences=difference_reports(comparison),
+    )
+
+
+def _check(domain: Domain, surface: str, objective: str) -> None:
+    if surface not in domain.surfaces:
+        raise InvalidArgument.field("surface", f"must be one of {', '.join(domain.surfaces)}")
+    entity = domain.model.sequence.entity
+    if domain.surfaces[surface].entity != entity:
+        raise InvalidArgument.field("surface", f"must rank {entity}, as the model's sequence does")
+    counted = [name for name, found in domain.objectives.items() if found.events]
+    if objective not in counted:
+        raise InvalidArgument.field("objective", f"must be one of {', '.join(counted)}")
+
+
+def _several_kinds(domain: Domain, objective: str) -> bool:
+    feature = domain.features[domain.model.sequence.items]
+    return not set(getattr(feature, "events", ())) <= set(domain.objectives[objective].events)
+
+
+def _counter(progress: Progress, stage: str, total: int) -> Callable[[int], None]:
+    done = 0
+
+    def advance(users: int) -> None:
+        nonlocal done
+        done += users
+        progress(stage, done, total)
+
+    return advance
