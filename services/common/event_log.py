@@ -38,7 +38,9 @@ class LogCorrupt(PodiumError):
     reason = "LOG_CORRUPT"
 
 
-class _Segment(NamedTuple):
+class Segment(NamedTuple):
+    """One file of a log; ``first_arrival`` is the arrival of its first record."""
+
     first_arrival: int
     path: Path
 
@@ -102,27 +104,49 @@ def lock_directory(directory: Path, name: str = _LOCK_NAME) -> int:
     return descriptor
 
 
+def list_segments(directory: Path) -> list[Segment]:
+    """Segments by first arrival; none where the directory is missing."""
+    if not directory.is_dir():
+        return []
+    names = (p for p in directory.iterdir() if p.suffix == _SUFFIX and p.stem.isdigit())
+    return sorted(Segment(int(path.stem), path) for path in names)
+
+
 class LogWriter:
     """The one writer of a log directory. Not thread-safe: it has one owner.
 
     Opening takes the directory's lock and cuts a torn tail off the last segment (what is cut is
     kept beside it, with the suffix ``.torn``). Raises ``FailedPrecondition`` (LOG_LOCKED) while
     another writer is open. After a failed write the writer refuses to go on: open a new one.
+
+    Without ``durable`` nothing waits for the disk: what was flushed survives the process, not the
+    machine. ``at_least``: the next arrival is not below it, even where records were lost.
     """
 
-    def __init__(self, directory: Path, *, segment_bytes: int = 64 << 20) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        segment_bytes: int = 64 << 20,
+        durable: bool = True,
+        at_least: int = 0,
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
+        self._durable = durable
         self._segment_bytes = segment_bytes
         self._buffer = bytearray()
         self._failed = False
         self._closed = False
         self._lock = lock_directory(directory)
         try:
-            segments = _segments(directory)
-            last = segments[-1] if segments else _Segment(0, segment_path(directory, 0))
+            segments = list_segments(directory)
+            last = segments[-1] if segments else Segment(0, segment_path(directory, 0))
             records, self._size = _recover(last.path)
             self.next_arrival = last.first_arrival + records
+            if self.next_arrival < at_least:
+                self.next_arrival, self._size = at_least, 0
+                last = Segment(at_least, segment_path(directory, at_least))
             self._descriptor = self._open(last.path)
         except BaseException:
             os.close(self._lock)
@@ -145,10 +169,17 @@ class LogWriter:
                 self._flush()
         return first
 
-    def sync(self) -> None:
-        """Writes what is buffered and waits until it is on disk."""
+    def flush(self) -> None:
+        """Writes what is buffered: it survives the process from then on, and readers see it."""
         self._check_usable()
         self._flush()
+
+    def sync(self) -> None:
+        """Writes what is buffered and, when durable, waits until it is on disk."""
+        self._check_usable()
+        self._flush()
+        if not self._durable:
+            return
         try:
             os.fsync(self._descriptor)
         except OSError:
@@ -181,13 +212,19 @@ class LogWriter:
     def _open(self, path: Path) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o644)
-        sync_directory(self._directory)
+        if self._durable:
+            sync_directory(self._directory)
         return descriptor
 
     def _roll(self) -> None:
         self.sync()
+        try:
+            following = self._open(segment_path(self._directory, self.next_arrival))
+        except OSError:
+            self._failed = True
+            raise
         os.close(self._descriptor)
-        self._descriptor = self._open(segment_path(self._directory, self.next_arrival))
+        self._descriptor = following
         self._size = 0
 
     def _flush(self) -> None:
@@ -216,7 +253,7 @@ class LogReader:
     def __init__(self, directory: Path, from_arrival: int = 0) -> None:
         self.next_arrival = from_arrival
         self._directory = directory
-        self._segment: _Segment | None = None
+        self._segment: Segment | None = None
         self._offset = 0
         self._ready: list[bytes] = []
 
@@ -228,8 +265,14 @@ class LogReader:
         """
         found: list[tuple[int, bytes]] = []
         while len(found) < limit:
-            if not self._ready and not self._load():
-                break
+            try:
+                if not self._ready and not self._load():
+                    break
+            except LogCorrupt:
+                # What came before it is sound: it goes out first, the next read raises again.
+                if found:
+                    break
+                raise
             taken = self._ready[: limit - len(found)]
             del self._ready[: len(taken)]
             found.extend(enumerate(taken, self.next_arrival))
@@ -248,10 +291,10 @@ class LogReader:
             return True
         following = segment_path(self._directory, self.next_arrival)
         if self.next_arrival > self._segment.first_arrival and following.exists():
-            self._segment = _Segment(self.next_arrival, following)
+            self._segment = Segment(self.next_arrival, following)
             self._offset = 0
             return self._load()
-        if any(s.first_arrival > self.next_arrival for s in _segments(self._directory)):
+        if any(s.first_arrival > self.next_arrival for s in list_segments(self._directory)):
             # The segment may have been filled and closed since it was read above.
             self._ready = self._read_chunk(self._segment.path)
             if self._ready:
@@ -275,7 +318,7 @@ class LogReader:
 
     def _find(self) -> bool:
         """Opens the segment that holds ``next_arrival`` and skips to it."""
-        segments = _segments(self._directory)
+        segments = list_segments(self._directory)
         index = bisect_right(segments, self.next_arrival, key=lambda s: s.first_arrival) - 1
         if index < 0:
             return False
@@ -310,14 +353,6 @@ def read_log(
         if not found:
             return
         yield from found
-
-
-def _segments(directory: Path) -> list[_Segment]:
-    """Segments by first arrival; none where the directory is missing."""
-    if not directory.is_dir():
-        return []
-    names = (p for p in directory.iterdir() if p.suffix == _SUFFIX and p.stem.isdigit())
-    return sorted(_Segment(int(path.stem), path) for path in names)
 
 
 def _recover(path: Path) -> tuple[int, int]:

@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from enum import Enum
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -44,10 +44,11 @@ from services.common.telemetry import RpcMetrics
 DEFAULT_POLICY = CallPolicy(default_deadline_ms=5_000, max_deadline_ms=30_000)
 STREAM_POLICY = CallPolicy(default_deadline_ms=None, max_deadline_ms=None)
 _PREFIX = "/podium."
+_NO_DEADLINE_S = 1e9
 
 _logger = logging.getLogger(__name__)
 
-Handler = grpc.RpcMethodHandler[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class State(Enum):
@@ -208,9 +209,10 @@ class SyncInterceptor(grpc.ServerInterceptor):
 
         def answer(request: object, context: grpc.ServicerContext) -> object:
             started_s = observed.started()
-            call = call_from_metadata(
-                context.invocation_metadata(), policy, context.time_remaining()
-            )
+            remaining_s = context.time_remaining()
+            # A sync context states a caller without a deadline as one centuries away.
+            asked_s = None if remaining_s > _NO_DEADLINE_S else remaining_s
+            call = call_from_metadata(context.invocation_metadata(), policy, asked_s)
             enter_call(call)
             try:
                 _check_decoded(request)

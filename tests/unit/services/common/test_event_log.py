@@ -102,6 +102,16 @@ def test_a_flipped_byte_before_the_last_segment_is_reported(tmp_path: Path) -> N
         list(read_log(tmp_path))
 
 
+def test_sound_records_before_a_bad_one_are_read_first(tmp_path: Path) -> None:
+    _write(tmp_path, [b"a" * 10, b"b" * 10, b"c" * 10], segment_bytes=20)
+    path = segment_path(tmp_path, 1)
+    path.write_bytes(path.read_bytes()[:-1])
+    reader = LogReader(tmp_path)
+    assert reader.read(10) == [(0, b"a" * 10)]
+    with pytest.raises(LogCorrupt, match="record 1"):
+        reader.read(10)
+
+
 def test_only_one_writer_at_a_time(tmp_path: Path) -> None:
     with LogWriter(tmp_path), pytest.raises(FailedPrecondition) as refused:
         LogWriter(tmp_path)

@@ -1,0 +1,285 @@
+"""The spool: numbering, shipping, resuming, gaps, and what survives a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from podium.common.v1 import common_pb2
+from podium.event.v1 import event_pb2
+from services.common.errors import InvalidArgument, Unavailable
+from services.common.event_log import HEADER, list_segments, read_log
+from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
+from services.common.spool import BATCH_BYTES, Spool, SpoolMetrics, SpoolShipper
+
+NAMES = Pseudonymiser.from_text(DEVELOPMENT_KEYS)
+
+
+def _event(number: int, padding: int = 0) -> event_pb2.Event:
+    actor = common_pb2.Actor(user_id=f"user-{number}", device_id=f"device-{number}")
+    return event_pb2.Event(event_id=f"e{number}{'.' * padding}", type="exposure", actor=actor)
+
+
+class _Sink:
+    """Takes what is shipped; fails as told."""
+
+    def __init__(self) -> None:
+        self.taken: dict[int, event_pb2.Event] = {}
+        self.calls = 0
+        self.fail: Callable[[], None] = lambda: None
+
+    def send(self, events: list[event_pb2.Event], first_sequence: int) -> None:
+        self.calls += 1
+        self.fail()
+        assert sum(event.ByteSize() for event in events) <= BATCH_BYTES
+        self.taken.update(enumerate(events, first_sequence))
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline_s, "the condition never held"
+        threading.Event().wait(0.005)
+
+
+def _open(path: Path, **options: int) -> Spool:
+    return Spool(path, "ranker", NAMES, **options)
+
+
+class _Shipping:
+    def __init__(self, spool: Spool, sink: _Sink) -> None:
+        self.registry = CollectorRegistry()
+        self.shipper = SpoolShipper(spool, sink.send, SpoolMetrics(self.registry))
+        self.shipper.start()
+
+    def value(self, name: str) -> float:
+        return self.registry.get_sample_value(f"podium_spool_{name}") or 0.0
+
+
+@pytest.fixture
+def sink() -> _Sink:
+    return _Sink()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    opened = _open(tmp_path)
+    yield opened
+    opened.close()
+
+
+def test_ships_everything_once_in_order_with_raw_ids(spool: Spool, sink: _Sink) -> None:
+    shipping = _Shipping(spool, sink)
+    for start in range(0, 1_200, 3):
+        spool.append([_event(start + i) for i in range(3)])
+    shipping.shipper.close()
+    assert list(sink.taken) == list(range(1_200))
+    assert list(sink.taken.values()) == [_event(number) for number in range(1_200)]
+    assert spool.acknowledged() == 1_200
+    assert shipping.value("shipped_total") == 1_200
+    assert shipping.value("lag") == 0
+
+
+def test_no_file_holds_a_raw_id(spool: Spool) -> None:
+    spool.append([_event(7)])
+    for path in spool.directory.iterdir():
+        assert b"user-7" not in path.read_bytes()
+        assert b"device-7" not in path.read_bytes()
+    (_, record), *_ = read_log(spool.directory)
+    logged = event_pb2.LoggedEvent.FromString(record)
+    assert NAMES.decrypt(logged.event.actor.user_id) == "user-7"
+    assert (logged.producer, logged.sequence) == (spool.producer, 0)
+
+
+def test_append_leaves_the_callers_event_alone(spool: Spool) -> None:
+    event = _event(1)
+    spool.append([event])
+    assert event == _event(1)
+
+
+def test_an_outage_is_waited_out(spool: Spool, sink: _Sink) -> None:
+    down = threading.Event()
+    down.set()
+
+    def fail() -> None:
+        if down.is_set():
+            raise Unavailable("no log")
+
+    sink.fail = fail
+    shipping = _Shipping(spool, sink)
+    spool.append([_event(number) for number in range(10)])
+    _until(lambda: shipping.value("failures_total") >= 2)
+    assert not sink.taken
+    down.clear()
+    _until(lambda: len(sink.taken) == 10)
+    shipping.shipper.close()
+    assert list(sink.taken) == list(range(10))
+
+
+def test_close_leaves_the_rest_for_the_next_process(tmp_path: Path, sink: _Sink) -> None:
+    def fail() -> None:
+        raise Unavailable("no log")
+
+    sink.fail = fail
+    spool = _open(tmp_path)
+    producer = spool.producer
+    shipping = _Shipping(spool, sink)
+    spool.append([_event(0), _event(1)])
+    shipping.shipper.close(flush_seconds=0.1)
+    spool.close()
+
+    spool = _open(tmp_path)
+    assert spool.producer == producer
+    assert spool.next_sequence == 2
+    sink.fail = lambda: None
+    shipping = _Shipping(spool, sink)
+    spool.append([_event(2)])
+    shipping.shipper.close()
+    spool.close()
+    assert sink.taken == {number: _event(number) for number in range(3)}
+
+
+def test_a_refused_batch_does_not_stop_the_rest(spool: Spool, sink: _Sink) -> None:
+    spool.append([_event(0)])
+
+    def fail() -> None:
+        if sink.calls == 1:
+            raise InvalidArgument("never")
+
+    sink.fail = fail
+    shipping = _Shipping(spool, sink)
+    _until(lambda: shipping.value("refused_total") == 1)
+    spool.append([_event(1)])
+    shipping.shipper.close()
+    assert list(sink.taken) == [1]
+
+
+def test_shipped_files_are_deleted_and_numbers_go_on(tmp_path: Path, sink: _Sink) -> None:
+    spool = _open(tmp_path, segment_bytes=1_000)
+    shipping = _Shipping(spool, sink)
+    spool.append([_event(number) for number in range(100)])
+    assert len(list_segments(tmp_path)) > 5
+    _until(lambda: spool.acknowledged() == 100)
+    shipping.shipper.close()
+    assert len(list_segments(tmp_path)) == 1
+    spool.close()
+    reopened = _open(tmp_path)
+    assert reopened.next_sequence == 100
+    reopened.close()
+
+
+def test_large_events_ship_in_small_batches(spool: Spool, sink: _Sink) -> None:
+    spool.append([_event(number, padding=900_000) for number in range(5)])
+    _Shipping(spool, sink).shipper.close()
+    assert list(sink.taken) == list(range(5))
+    assert sink.calls == 3
+
+
+def test_a_full_spool_gives_up_the_oldest_and_counts_them(tmp_path: Path, sink: _Sink) -> None:
+    spool = _open(tmp_path, segment_bytes=5_000, max_bytes=20_000)
+    for start in range(0, 3_000, 500):
+        spool.append([_event(start + i) for i in range(500)])
+    shipping = _Shipping(spool, sink)
+    shipping.shipper.close()
+    spool.close()
+    lost = shipping.value("gaps_total")
+    assert 0 < lost < 3_000
+    assert list(sink.taken) == list(range(int(lost), 3_000))
+
+
+def test_a_damaged_segment_is_a_gap(tmp_path: Path, sink: _Sink) -> None:
+    spool = _open(tmp_path, segment_bytes=1_000)
+    spool.append([_event(number) for number in range(20)])
+    second, third = list_segments(tmp_path)[1:3]
+    data = bytearray(second.path.read_bytes())
+    data[HEADER.size] ^= 1
+    second.path.write_bytes(data)
+    shipping = _Shipping(spool, sink)
+    shipping.shipper.close()
+    spool.close()
+    missing = set(range(second.first_arrival, third.first_arrival))
+    assert set(sink.taken) == set(range(20)) - missing
+    assert shipping.value("gaps_total") == len(missing)
+
+
+def test_numbers_never_fall_back_behind_what_was_acknowledged(tmp_path: Path) -> None:
+    spool = _open(tmp_path)
+    spool.append([_event(0), _event(1), _event(2)])
+    spool.acknowledge(3)
+    spool.close()
+    # The machine lost power: what was written and acknowledged never reached this disk.
+    (segment,) = list_segments(tmp_path)
+    segment.path.write_bytes(b"")
+    reopened = _open(tmp_path)
+    assert reopened.next_sequence == 3
+    reopened.append([_event(3)])
+    reopened.close()
+    assert [number for number, _ in read_log(tmp_path, 3)] == [3]
+
+
+def test_a_failed_write_is_unavailable_and_the_next_one_works(tmp_path: Path) -> None:
+    spool = _open(tmp_path)
+    spool.append([_event(0)])
+    writer = spool._writer
+    assert writer is not None
+    broken = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(broken, writer._descriptor)
+    os.close(broken)
+    with pytest.raises(Unavailable) as failed:
+        spool.append([_event(1)])
+    assert failed.value.reason == "SPOOL_WRITE_FAILED"
+    spool.append([_event(2)])
+    spool.close()
+    records = [event_pb2.LoggedEvent.FromString(record) for _, record in read_log(tmp_path)]
+    assert [(r.sequence, r.event.event_id) for r in records] == [(0, "e0"), (1, "e2")]
+
+
+_CHILD = """
+import sys
+from pathlib import Path
+from podium.event.v1 import event_pb2
+from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
+from services.common.spool import Spool
+
+spool = Spool(Path(sys.argv[1]), "ranker", Pseudonymiser.from_text(DEVELOPMENT_KEYS))
+number = spool.next_sequence
+while True:
+    spool.append([event_pb2.Event(event_id=f"e{number}")])
+    number += 1
+    print(number, flush=True)
+"""
+
+
+def test_what_was_appended_survives_kill_9(tmp_path: Path, sink: _Sink) -> None:
+    promised = 0
+    for _ in range(2):
+        child = subprocess.Popen(
+            [sys.executable, "-c", _CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout is not None
+        for line in child.stdout:
+            promised = int(line)
+            if promised % 50 == 0:
+                child.send_signal(signal.SIGKILL)
+                break
+        promised = max([promised, *(int(line) for line in child.stdout if line.endswith("\n"))])
+        child.stdout.close()
+        assert child.wait() == -signal.SIGKILL
+    spool = _open(tmp_path)
+    shipping = _Shipping(spool, sink)
+    shipping.shipper.close()
+    assert spool.next_sequence >= promised
+    spool.close()
+    assert [event.event_id for event in sink.taken.values()] == [
+        f"e{number}" for number in range(len(sink.taken))
+    ]
+    assert len(sink.taken) >= promised
