@@ -24,6 +24,7 @@ _TABLES = ("meta", "states", "refunds", "event_ids", "changes", "producers")
 _U64 = struct.Struct(">Q")
 _DAY = struct.Struct(">I")
 _POSITION = b"position"
+_LAST_RECORD = b"last_record"
 _SCHEMA = b"schema"
 _NEXT_CHANGE = b"next_change"
 
@@ -82,6 +83,9 @@ class EmbeddedView:
 
     def position(self) -> int:
         return self._number(_POSITION)
+
+    def last_record(self) -> bytes:
+        return self._get("meta", _LAST_RECORD) or b""
 
     def schema(self) -> str:
         found = self._get("meta", _SCHEMA)
@@ -149,8 +153,9 @@ class EmbeddedTransaction(EmbeddedView):
             self._transaction.drop(self._tables[table], delete=False)
         self._put("meta", _SCHEMA, schema.encode())
 
-    def put_position(self, position: int) -> None:
+    def put_position(self, position: int, last_record: bytes) -> None:
         self._put("meta", _POSITION, _U64.pack(position))
+        self._put("meta", _LAST_RECORD, last_record)
 
     def put_state(self, entity: str, identity: str, data: bytes) -> None:
         self._put("states", _state_key(entity, identity), data)

@@ -27,6 +27,10 @@ class StoreView(Protocol):
         """Arrival of the first logged event that is not applied yet."""
         ...
 
+    def last_record(self) -> bytes:
+        """Digest of the record applied last; empty in a new store."""
+        ...
+
     def schema(self) -> str:
         """Hash of what the states were written for; empty in a new store."""
         ...
@@ -67,8 +71,8 @@ class StoreTransaction(StoreView, Protocol):
         """Empties the store, for states of another ``schema``, from log position 0."""
         ...
 
-    def put_position(self, position: int) -> None:
-        """Sets ``position``."""
+    def put_position(self, position: int, last_record: bytes) -> None:
+        """Sets ``position`` and ``last_record``."""
         ...
 
     def put_state(self, entity: str, identity: str, data: bytes) -> None:

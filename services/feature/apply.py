@@ -1,0 +1,210 @@
+"""Applies the log to the store: what was applied, up to which position, commits in one transaction.
+
+Runs in a process of its own, since a busy thread would slow the lookups down. Killed at any
+moment, it goes on after the last committed transaction: nothing is lost, nothing counted twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from services.common.domain import Domain
+from services.common.errors import FailedPrecondition
+from services.common.event_log import LogReader
+from services.feature.codec import DecodedRecord, RecordDecoder, fingerprint
+from services.feature.definitions import DEDUPLICATION_MS, USER_ENTITY
+from services.feature.store.protocol import FeatureStore, StoreTransaction
+from services.feature.windows import (
+    AppliedEvent,
+    KeyState,
+    RefundLedger,
+    compile_plans,
+    take_refund,
+)
+
+DAY_MS = 86_400_000
+BATCH_RECORDS = 8_192
+CACHED_STATES = 20_000
+KEPT_CHANGES = 100_000
+FORGOTTEN_PER_BATCH = 5_000
+STATE_FORMAT = 1
+"""Raised when stored states change their form: stores are then rebuilt from the log."""
+
+_logger = logging.getLogger(__name__)
+_Key = tuple[str, str]
+
+
+def schema_of(domain: Domain) -> str:
+    """Hash of what states depend on: entities, event types, features and the states' form."""
+    parts = domain.model_dump(mode="json", include={"entities", "events", "features"})
+    return hashlib.sha256(json.dumps([STATE_FORMAT, parts]).encode()).hexdigest()
+
+
+def remembered_days(now_ms: int) -> range:
+    """Days (since the epoch) whose arrivals are remembered by id, the latest first."""
+    today = now_ms // DAY_MS
+    return range(today, today - DEDUPLICATION_MS // DAY_MS - 1, -1)
+
+
+class Applier:
+    """Folds records into the store. It keeps decoded states between batches, so it must be the
+    store's only writer; another one's commit is noticed and refused."""
+
+    def __init__(self, domain: Domain, store: FeatureStore, clock_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._clock_ms = clock_ms
+        self._schema = schema_of(domain)
+        self._plans = compile_plans(domain)
+        windows = [w for plan in self._plans.values() for w in plan.aggregates.windows]
+        self._decoder = RecordDecoder(domain, windows)
+        self._cache: dict[_Key, KeyState] = {}
+        self.skipped: Counter[str] = Counter()
+
+    def prepare(self, log_dir: Path) -> int:
+        """Position to go on from. Empties the store when it was written for other definitions, or
+        from another log than the one in ``log_dir``."""
+        with self._store.write() as transaction:
+            position = transaction.position()
+            if transaction.schema() != self._schema:
+                reason = "the definitions changed" if position else "the store is new"
+            elif position and _record_digest(log_dir, position - 1) != transaction.last_record():
+                reason = "it was not made from this log"
+            else:
+                return position
+            _logger.info("filling the store from the start of the log: %s", reason)
+            transaction.clear(self._schema)
+            return 0
+
+    def apply(self, records: Sequence[tuple[int, bytes]]) -> None:
+        """Applies consecutive records and commits them with the position after the last.
+
+        Raises ``FailedPrecondition`` (STORE_MOVED) when the store is not at the first of them.
+        """
+        try:
+            with self._store.write() as transaction:
+                if transaction.position() != records[0][0]:
+                    raise FailedPrecondition(
+                        "another process writes the store", reason="STORE_MOVED"
+                    )
+                touched = self._fold(transaction, records)
+                arrival, payload = records[-1]
+                transaction.put_position(arrival + 1, _digest(payload))
+        except BaseException:
+            self._cache.clear()
+            raise
+        if len(self._cache) > CACHED_STATES:
+            self._cache = touched if len(touched) <= CACHED_STATES else {}
+
+    def _fold(
+        self, transaction: StoreTransaction, records: Sequence[tuple[int, bytes]]
+    ) -> dict[_Key, KeyState]:
+        touched: dict[_Key, KeyState] = {}
+        described: set[_Key] = set()
+        sequences: dict[str, int] = {}
+        days = remembered_days(self._clock_ms())
+        latest_ms = 0
+        for arrival, payload in records:
+            record = self._decoder.decode(arrival, payload)
+            if record is None:
+                self.skipped["undecodable"] += 1
+                continue
+            latest_ms = max(latest_ms, record.clock_ms)
+            self._remember(transaction, record, days)
+            if record.sequence is not None:
+                sequences[record.producer] = record.sequence + 1
+            if record.applied is None:
+                self.skipped[record.skipped] += 1
+            else:
+                self._fold_event(transaction, record.applied, touched, described)
+        for entity, identity in sorted(touched):
+            data = self._plans[entity].encode(touched[entity, identity], latest_ms)
+            transaction.put_state(entity, identity, data)
+        changes = [(*key, key in described) for key in touched if key[0] != USER_ENTITY]
+        if changes:
+            transaction.add_changes(changes, KEPT_CHANGES)
+        for producer, sequence in sequences.items():
+            transaction.put_next_sequence(producer, sequence)
+        transaction.forget_fingerprints(days[-1], FORGOTTEN_PER_BATCH)
+        return touched
+
+    def _fold_event(
+        self,
+        transaction: StoreTransaction,
+        event: AppliedEvent,
+        touched: dict[_Key, KeyState],
+        described: set[_Key],
+    ) -> None:
+        count_changes = self._take_refund(transaction, event) if event.refund else ()
+        keys = [key for key in dict.fromkeys(event.entities) if key[0] in self._plans]
+        if event.actor:
+            keys.append((USER_ENTITY, event.actor))
+        for key in keys:
+            state = touched.get(key)
+            if state is None:
+                state = touched[key] = self._load(transaction, key)
+            self._plans[key[0]].fold(state, event, count_changes)
+        if (event.upserted is not None or event.withdrawn is not None) and event.entities:
+            key = event.entities[0]
+            if key in touched:
+                self._plans[key[0]].describe(touched[key], event)
+                described.add(key)
+
+    def _load(self, transaction: StoreTransaction, key: _Key) -> KeyState:
+        state = self._cache.get(key)
+        if state is None:
+            plan = self._plans[key[0]]
+            data = transaction.state(*key)
+            state = plan.decode(data) if data is not None else plan.new_state()
+            self._cache[key] = state
+        return state
+
+    def _take_refund(
+        self, transaction: StoreTransaction, event: AppliedEvent
+    ) -> Sequence[tuple[int, int]]:
+        facts = event.refund
+        if facts is None:
+            return ()
+        stored = transaction.refunds(facts.purchase_event_id)
+        ledger = RefundLedger.decode(stored) if stored is not None else None
+        ledger, count_changes = take_refund(ledger, event, facts)
+        transaction.put_refunds(facts.purchase_event_id, ledger.encode())
+        return count_changes
+
+    def _remember(self, transaction: StoreTransaction, record: DecodedRecord, days: range) -> None:
+        day = record.clock_ms // DAY_MS
+        if day < days[-1] or record.skipped == "duplicate":
+            return
+        transaction.put_fingerprint(record.event_id, day, fingerprint(record.message.event))
+
+
+def follow(
+    applier: Applier,
+    log_dir: Path,
+    *,
+    should_stop: Callable[[], bool],
+    poll_seconds: float = 0.01,
+) -> None:
+    """Applies the log as it grows, until told to stop."""
+    position = applier.prepare(log_dir)
+    reader = LogReader(log_dir, position)
+    while not should_stop():
+        records = reader.read(BATCH_RECORDS)
+        if records:
+            applier.apply(records)
+        else:
+            time.sleep(poll_seconds)
+
+
+def _record_digest(log_dir: Path, arrival: int) -> bytes | None:
+    found = LogReader(log_dir, arrival).read(1)
+    return _digest(found[0][1]) if found else None
+
+
+def _digest(payload: bytes) -> bytes:
+    return hashlib.blake2b(payload, digest_size=16).digest()

@@ -1,0 +1,178 @@
+"""Logged events, from and to the bytes in the log."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from podium.common.v1.common_pb2 import TrafficClass
+from podium.event.v1.event_pb2 import EntityUpsert, Event, LoggedEvent, RoomState
+from services.common.actor import actor_key
+from services.common.domain import Domain
+from services.feature.definitions import (
+    AMOUNT,
+    ENTITY_UPSERT,
+    ENTITY_WITHDRAWAL,
+    PURCHASE,
+    REFUND,
+    ROOM_EVENTS,
+    WindowAggregate,
+)
+from services.feature.windows import AppliedEvent, AttributeScalar, RefundFacts
+
+FINGERPRINT_BYTES: Final = 16
+
+_LIVE: Final = frozenset((TrafficClass.TRAFFIC_CLASS_UNSPECIFIED, TrafficClass.TRAFFIC_CLASS_LIVE))
+
+
+def fingerprint(event: Event) -> bytes:
+    """16 bytes that tell events with one id but other content apart."""
+    return hashlib.blake2b(
+        event.SerializeToString(deterministic=True), digest_size=FINGERPRINT_BYTES
+    ).digest()
+
+
+def milliseconds(time: Timestamp) -> int:
+    """Epoch milliseconds of a timestamp, rounded down."""
+    return time.seconds * 1000 + time.nanos // 1_000_000
+
+
+@dataclass(slots=True)
+class DecodedRecord:
+    """A record of the log. ``applied`` is None where ``skipped`` says why it changes nothing."""
+
+    event_id: str
+    clock_ms: int
+    producer: str
+    sequence: int | None
+    message: LoggedEvent
+    applied: AppliedEvent | None
+    skipped: str = ""
+
+
+class RecordDecoder:
+    """Decodes records, keeping the event attributes that windows sum."""
+
+    def __init__(self, domain: Domain, windows: Iterable[WindowAggregate]) -> None:
+        self._types = frozenset(domain.events)
+        self._summed = frozenset(window.value for window in windows if window.value is not None)
+
+    def decode(self, arrival: int, payload: bytes) -> DecodedRecord | None:
+        """The record at ``arrival``; None when its bytes are no logged event."""
+        try:
+            logged = LoggedEvent.FromString(payload)
+        except (DecodeError, UnicodeDecodeError):
+            return None
+        event = logged.event
+        time_ms = milliseconds(event.event_time)
+        # An importer without arrival times leaves them out: events then arrive when they happen.
+        clock_ms = milliseconds(logged.arrival_time) if logged.HasField("arrival_time") else time_ms
+        record = DecodedRecord(
+            event.event_id,
+            clock_ms,
+            logged.producer,
+            logged.sequence if logged.HasField("sequence") else None,
+            logged,
+            None,
+        )
+        if logged.duplicate:
+            record.skipped = "duplicate"
+        elif logged.too_late:
+            record.skipped = "too_late"
+        elif event.traffic_class not in _LIVE:
+            record.skipped = "not_live"
+        elif event.type not in self._types:
+            record.skipped = "unknown_type"
+        else:
+            record.applied = self._applied(event, arrival, clock_ms, time_ms)
+        return record
+
+    def _applied(self, event: Event, arrival: int, clock_ms: int, time_ms: int) -> AppliedEvent:
+        kind = event.type
+        attributes: dict[str, int] = {}
+        for name, value in event.attributes.items():
+            if name in self._summed:
+                attributes[name] = value.int_value
+        refund: RefundFacts | None = None
+        if kind == PURCHASE and event.HasField("purchase"):
+            attributes[AMOUNT] = event.purchase.amount.amount_minor
+        elif kind == REFUND and event.HasField("refund"):
+            back = event.refund
+            attributes[AMOUNT] = back.amount.amount_minor
+            refund = RefundFacts(
+                back.purchase_event_id,
+                milliseconds(back.purchase_time),
+                back.purchase_amount.amount_minor,
+                back.amount.amount_minor,
+            )
+        upserted: dict[str, AttributeScalar] | None = None
+        withdrawn: bool | None = None
+        if kind == ENTITY_UPSERT and event.HasField("entity_upsert"):
+            upserted, withdrawn = dict(_upserted(event.entity_upsert)), False
+        elif kind == ENTITY_WITHDRAWAL:
+            withdrawn = True
+        elif kind in ROOM_EVENTS and event.HasField("room_state"):
+            upserted = dict(_room_changes(event.room_state))
+        actor = event.actor
+        return AppliedEvent(
+            arrival,
+            clock_ms,
+            time_ms,
+            kind,
+            actor_key(actor.user_id, actor.device_id),
+            [(ref.type, ref.id) for ref in event.entities],
+            attributes,
+            refund,
+            upserted,
+            withdrawn,
+        )
+
+
+def _upserted(upsert: EntityUpsert) -> Iterator[tuple[str, AttributeScalar]]:
+    for name, value in upsert.attributes.items():
+        match value.WhichOneof("kind"):
+            case "string_value":
+                yield name, value.string_value
+            case "int_value":
+                yield name, value.int_value
+            case "bool_value":
+                yield name, int(value.bool_value)
+            case "double_value" if math.isfinite(value.double_value):
+                yield name, value.double_value
+            case _:
+                continue
+    if upsert.HasField("price"):
+        yield "price_minor", upsert.price.amount_minor
+        yield "currency", upsert.price.currency_code
+    if upsert.HasField("seats_left"):
+        yield "seats_left", upsert.seats_left
+    if upsert.HasField("language"):
+        yield "language", upsert.language
+    if upsert.HasField("region"):
+        yield "region", upsert.region
+    if upsert.HasField("enrolment_opens"):
+        yield "enrolment_opens_ms", milliseconds(upsert.enrolment_opens)
+    if upsert.HasField("enrolment_closes"):
+        yield "enrolment_closes_ms", milliseconds(upsert.enrolment_closes)
+
+
+def _room_changes(room: RoomState) -> Iterator[tuple[str, AttributeScalar]]:
+    match room.state:
+        case RoomState.STATE_STARTED:
+            yield "live", 1
+            yield "selling_course_id", room.selling_course_id
+            yield "viewers", room.viewers
+        case RoomState.STATE_HEARTBEAT if room.HasField("viewers"):
+            yield "viewers", room.viewers
+        case RoomState.STATE_NOW_SELLING:
+            yield "selling_course_id", room.selling_course_id
+        case RoomState.STATE_ENDED:
+            yield "live", 0
+        case _:
+            return
