@@ -9,7 +9,7 @@ from pathlib import Path
 from offline.dataset.columns import Columns, compact
 from offline.dataset.schema import ColumnSchema
 from offline.dataset.tables import TEST, VALIDATION, Dataset, load_dataset
-from offline.evaluation.baselines import families
+from offline.evaluation.baselines import Scorer, families
 from offline.evaluation.compare import choose, compare, judge
 from offline.evaluation.features import CutReader
 from offline.evaluation.protocol import (
@@ -65,13 +65,8 @@ class Source:
         self, split: str, objective: str, surface: str, *, sample: int | None = None
     ) -> CutReader:
         """A reader of the cut of ``split`` ("validation" or "test") with the surface's bars set."""
-        reader = CutReader(
-            self.domain,
-            surface,
-            self._plain_cut(split, objective, sample),
-            self.dataset,
-            self.columns,
-        )
+        plain = self._plain_cut(split, objective, sample)
+        reader = CutReader(self.domain, surface, plain, self.dataset, self.columns)
         barred = with_bars(reader.cut, reader.barred())
         if len(barred.fold.asked) == 0:
             raise FailedPrecondition(f"the {split} split holds no user to ask")
@@ -125,11 +120,10 @@ def evaluate(
     fold = reader.cut.fold
     choice = source.cut(VALIDATION, objective, surface, sample=CHOICE_SAMPLE).cut.fold
     tried = sum(len(group) for group in groups.values() if len(group) > 1)
-    chosen = choose(
-        groups, choice, advance=_counter(progress, "baselines", tried * len(choice.asked))
-    )
+    advance = _counter(progress, "baselines", tried * len(choice.asked))
+    chosen = choose(groups, choice, advance=advance)
     shipped = BundleScorer(bundle, domain, surface, fold, reader.inputs(bundle))
-    systems = {"shipped": shipped, "retrieval alone": shipped.retrieval()}
+    systems: dict[str, Scorer] = {"shipped": shipped, "retrieval alone": shipped.retrieval()}
     systems |= {baseline.name: baseline.fit(fold) for baseline in chosen.values()}
     advance = _counter(progress, "rank", len(systems) * len(fold.asked))
     outcomes = [judge(name, scorer, fold, advance=advance) for name, scorer in systems.items()]

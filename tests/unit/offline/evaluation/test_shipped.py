@@ -53,8 +53,6 @@ def world(tmp_path: Path) -> tuple[Domain, LoadedBundle, Fold, ModelInputs]:
     version = make_tiny_bundle(tmp_path, domain, known, dim=8, seed=2)
     bundle = LoadedBundle.load(BundleStore(tmp_path).path(version))
     manifest = bundle.manifest
-    from offline.training.layout import layout_of
-
     tower = tiny_item_inputs(
         layout_of(domain),
         tiny_vocabularies(layout_of(domain), known),
