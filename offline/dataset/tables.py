@@ -66,8 +66,8 @@ class DatasetMeta(_Record):
 
     ``log_position``: arrival after the last record read. ``start_ms``/``end_ms``: first and last
     event time that counts (epoch ms, inclusive; 0 for an empty log). ``validation_start_ms`` and
-    ``test_start_ms`` are set for a split by time. ``rows``: rows by table name, ``examples.<split>``
-    and ``interactions.<split>`` included.
+    ``test_start_ms`` are set for a split by time. ``rows``: rows by table name, also those of
+    ``examples.<split>`` and ``interactions.<split>``.
     """
 
     format_version: int

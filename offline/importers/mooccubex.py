@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from offline.importers.report import Count, ImportReport, Progress, no_progress
+from offline.importers.report import Count, ImportReport
+from offline.progress import Progress, no_progress
 from podium.event.v1 import event_pb2
 from services.common.domain import Domain
 from services.common.errors import FailedPrecondition, InvalidArgument, NotFound

@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
-
-Progress = Callable[[str, int, int], None]
-"""Called as (stage, done, total) from time to time; both numbers are in the stage's own unit."""
-
-
-def no_progress(stage: str, done: int, total: int) -> None:
-    """Shows nothing."""
 
 
 @dataclass

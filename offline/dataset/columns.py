@@ -1,0 +1,149 @@
+"""The log as columns: segments compacted into Parquet by UTC date of the event.
+
+``compact`` is incremental: a second run reads only what was added to the log since the first. It
+holds one chunk of records in memory. Only events that count are kept: LIVE traffic of a declared
+type, neither duplicate nor too late. Under the directory::
+
+    state.json                                      CompactionState
+    events/date=YYYY-MM-DD/<arrivals>.parquet       one row an event, ``event_schema``
+    changes.<entity>/date=…/<arrivals>.parquet      one row a catalogue change, ``change_schema``
+
+Files that the state does not list are left over from an interrupted run and are removed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from offline.dataset.codec import EventCodec
+from offline.dataset.schema import ColumnSchema
+from offline.progress import Progress, no_progress
+from services.common.errors import FailedPrecondition
+from services.common.event_log import read_log
+
+STATE_FILE = "state.json"
+EVENTS = "events"
+CHUNK_RECORDS = 200_000
+_DAY_MS = 86_400_000
+
+
+class CompactionState(BaseModel):
+    """How far the log was compacted, and into which files (paths relative to the directory).
+
+    ``records``: log records read, and how many of them count.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_hash: str
+    next_arrival: int
+    counted: int
+    files: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A compacted log: where its files are and what they hold."""
+
+    directory: Path
+    schema: ColumnSchema
+    state: CompactionState
+
+    def files(self, table: str) -> list[Path]:
+        """Parquet files of ``events`` or ``changes.<entity>``, by arrival within a date."""
+        return [self.directory / name for name in self.state.files.get(table, [])]
+
+
+def compact(
+    log_dir: Path,
+    directory: Path,
+    schema: ColumnSchema,
+    *,
+    chunk_records: int = CHUNK_RECORDS,
+    progress: Progress = no_progress,
+) -> Columns:
+    """Brings ``directory`` up to the end of the log and returns what it holds.
+
+    Starts anew when the schema changed. Raises ``NotFound`` without a log, ``LogCorrupt`` for a
+    bad record, ``FailedPrecondition`` for a record that is no event or a log that is shorter than
+    what was compacted before.
+    """
+    state = _load_state(directory, schema)
+    directory.mkdir(parents=True, exist_ok=True)
+    _remove_unlisted(directory, state)
+    total_bytes = sum(path.stat().st_size for path in log_dir.glob("*.segment"))
+    read_bytes = 0
+    codec = EventCodec(schema)
+    records = read_log(log_dir, max(state.next_arrival - 1, 0))
+    if state.next_arrival and next(records, None) is None:
+        raise FailedPrecondition(
+            f"{log_dir} ends before arrival {state.next_arrival}, up to which {directory} was"
+            " compacted: it is another log",
+            reason="OTHER_LOG",
+        )
+    while chunk := list(islice(records, chunk_records)):
+        tables = codec.decode(chunk)
+        files = {name: list(paths) for name, paths in state.files.items()}
+        for name, table in tables.items():
+            files.setdefault(name, []).extend(
+                _write_by_date(directory, name, table, chunk[0][0], chunk[-1][0])
+            )
+        state = CompactionState(
+            schema_hash=schema.hash,
+            next_arrival=chunk[-1][0] + 1,
+            counted=state.counted + tables[EVENTS].num_rows,
+            files=files,
+        )
+        _save_state(directory, state)
+        read_bytes += sum(len(payload) for _, payload in chunk)
+        progress("compact", read_bytes, total_bytes)
+    progress("compact", total_bytes, total_bytes)
+    return Columns(directory, schema, state)
+
+
+def _load_state(directory: Path, schema: ColumnSchema) -> CompactionState:
+    path = directory / STATE_FILE
+    if path.is_file():
+        state = CompactionState.model_validate_json(path.read_text(encoding="utf-8"))
+        if state.schema_hash == schema.hash:
+            return state
+        shutil.rmtree(directory)
+    return CompactionState(schema_hash=schema.hash, next_arrival=0, counted=0, files={})
+
+
+def _save_state(directory: Path, state: CompactionState) -> None:
+    staged = directory / (STATE_FILE + ".new")
+    staged.write_text(state.model_dump_json(indent=1), encoding="utf-8")
+    staged.replace(directory / STATE_FILE)
+
+
+def _remove_unlisted(directory: Path, state: CompactionState) -> None:
+    listed = {name for names in state.files.values() for name in names}
+    for path in directory.rglob("*.parquet"):
+        if path.relative_to(directory).as_posix() not in listed:
+            path.unlink()
+
+
+def _write_by_date(
+    directory: Path, name: str, table: pa.Table, first: int, last: int
+) -> Iterator[str]:
+    if table.num_rows == 0:
+        return
+    days = pc.cast(pc.floor(pc.divide(pc.cast(table["time_ms"], pa.float64()), _DAY_MS)), "int64")
+    for day in sorted(pc.unique(days).to_pylist()):
+        date = datetime.fromtimestamp(day * _DAY_MS / 1_000, UTC).date()
+        relative = f"{name}/date={date}/{first:020d}-{last:020d}.parquet"
+        path = directory / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table.filter(pc.equal(days, day)), path)
+        yield relative
