@@ -218,13 +218,16 @@ def build_aio_server(
     )
 
 
-def serve_sync(server: SyncServer, warm: Callable[[], None]) -> None:
-    """Starts, warms, serves until SIGTERM or SIGINT, drains. To be called in the main thread."""
+def serve_sync(server: SyncServer, warm: Callable[[threading.Event], None]) -> None:
+    """Starts, warms, serves until SIGTERM or SIGINT, drains. To be called in the main thread.
+
+    ``warm`` gets the event that a signal sets, and returns when it is set.
+    """
     stop = threading.Event()
     with _on_signals(stop.set):
         server.start()
         try:
-            warm()
+            warm(stop)
             if not stop.is_set():
                 server.set_ready()
             stop.wait()

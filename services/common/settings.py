@@ -107,6 +107,51 @@ class RankerSettings(CommonSettings):
     feature_target: str = Field(
         default="localhost:50051", description="Where the feature service listens, HOST:PORT."
     )
+    feature_timeout_ms: int = Field(
+        default=100,
+        ge=1,
+        le=10_000,
+        description="Longest wait for the users' features of a micro-batch.",
+    )
+    max_batch: int = Field(
+        default=16,
+        ge=1,
+        le=64,
+        description="Most requests that are ranked together; none waits for the batch to fill.",
+    )
+    queue_limit: int = Field(
+        default=24,
+        ge=1,
+        le=4096,
+        description="Most requests that wait to be ranked; more are RESOURCE_EXHAUSTED.",
+    )
+    bundle_poll_seconds: float = Field(
+        default=1.0, gt=0, le=3600, description="Time between looks for a newly promoted bundle."
+    )
+    catalogue_stale_seconds: float = Field(
+        default=10.0, gt=0, le=3600, description="Age from which on the catalogue counts as stale."
+    )
+    catalogue_save_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        le=3600,
+        description="How far the catalogue's copy on disk may be behind.",
+    )
+    exact_search_rows: int = Field(
+        default=4096,
+        ge=0,
+        le=1_000_000,
+        description="Up to that many items that may be shown are searched exactly, not by index.",
+    )
+    model_threads: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="Threads of one run of a model and of one index search.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Where models run; auto takes CUDA where it is present."
+    )
 
 
 class ExperimentSettings(CommonSettings):

@@ -1,0 +1,187 @@
+"""The one place where the ranker is put together."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import grpc
+from prometheus_client import CollectorRegistry
+
+from podium.ranker.v1 import ranker_pb2_grpc
+from services.common.assign.assign import assign
+from services.common.assign.definitions import load_experiments
+from services.common.bundle.loaded import LoadedBundle, providers
+from services.common.bundle.store import BundleStore
+from services.common.call import CallPolicy
+from services.common.channels import open_channel
+from services.common.domain import load_domain
+from services.common.errors import ConfigError
+from services.common.ids import new_event_id, new_rank_id
+from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
+from services.common.server import ServerOptions, SyncServer, build_sync_server, serve_sync
+from services.common.settings import RankerSettings
+from services.common.spool import Spool, SpoolMetrics, SpoolShipper, ingest_sender
+from services.common.telemetry import MetricsEndpoint, configure_logging, new_registry
+from services.ranker.batcher import Batcher
+from services.ranker.bundle_spec import bundle_spec
+from services.ranker.bundles import BundleWatcher
+from services.ranker.catalogue.disk import ReplicaDisk
+from services.ranker.catalogue.replica import Replica, ReplicaTimes
+from services.ranker.feature_client import FeatureClient
+from services.ranker.metrics import RankerMetrics
+from services.ranker.pipeline import Pipeline, Started
+from services.ranker.servicer import SERVICE, RankerServicer
+from services.ranker.slate_log import SpooledSlates
+from services.ranker.state import Serving
+from services.ranker.types import RankCommand, RankResult, View
+
+_logger = logging.getLogger(__name__)
+
+_RANK_POLICY = CallPolicy(default_deadline_ms=1_000, max_deadline_ms=10_000)
+_PROBE_TIMEOUT_S = 1.0
+_READY_LOOK_S = 0.05
+
+
+@dataclass(frozen=True)
+class RankerApp:
+    """A ranker that is put together. ``start`` begins loading, ``close`` ends in reverse order."""
+
+    server: SyncServer
+    serving: Serving
+    bundles: BundleWatcher
+    batcher: Batcher[RankCommand, Started, RankResult]
+    spool: Spool
+    shipper: SpoolShipper
+    channel: grpc.Channel
+    registry: CollectorRegistry
+
+    def start(self) -> None:
+        """Starts the threads: batching, bundles, shipping."""
+        self.batcher.start()
+        self.shipper.start()
+        self.bundles.start()
+
+    def warm(self, stop: threading.Event) -> None:
+        """Waits until a bundle and a catalogue are in force and warm, or ``stop`` is set."""
+        while not stop.is_set() and not self.serving.wait_ready(_READY_LOOK_S):
+            continue
+
+    def close(self) -> None:
+        """Ends everything but the server, which is drained before."""
+        self.batcher.close()
+        self.bundles.close()
+        self.shipper.close()
+        self.spool.close()
+        self.channel.close()
+
+
+def build(settings: RankerSettings) -> RankerApp:
+    """Puts a ranker together. Raises ``ConfigError`` and what opening the spool raises."""
+    domain = load_domain(settings.domain_file)
+    definitions = load_experiments(settings.experiments_file, domain)
+    registry = new_registry()
+    metrics = RankerMetrics(registry)
+    channel = open_channel(settings.feature_target)
+    client = FeatureClient(channel)
+    spool = Spool(settings.spool_dir, "ranker", _pseudonymiser(settings))
+    spool_metrics = SpoolMetrics(registry)
+    shipper = SpoolShipper(
+        spool, ingest_sender(channel, spool.producer, spool_metrics), spool_metrics
+    )
+    serving = Serving(exact_rows=settings.exact_search_rows)
+    pipeline = Pipeline(
+        serving.current,
+        client,
+        definitions,
+        SpooledSlates(spool, new_event_id),
+        metrics,
+        feature_timeout_s=settings.feature_timeout_ms / 1000,
+        new_rank_id=new_rank_id,
+        log_error=_log_error,
+    )
+    batcher: Batcher[RankCommand, Started, RankResult] = Batcher(
+        pipeline.begin,
+        pipeline.finish,
+        max_batch=settings.max_batch,
+        queue_limit=settings.queue_limit,
+        failed=functools.partial(_log_error, "a micro-batch failed"),
+        dropped=metrics.dropped,
+    )
+
+    def make_replica(views: Mapping[str, View]) -> Replica:
+        return Replica(
+            views,
+            client.watch,
+            ReplicaDisk(settings.replica_dir, views),
+            serving.install_tables,
+            times=ReplicaTimes(
+                stale_s=settings.catalogue_stale_seconds, save_s=settings.catalogue_save_seconds
+            ),
+        )
+
+    bundles = BundleWatcher(
+        BundleStore(settings.bundles_dir),
+        serving,
+        load=functools.partial(
+            LoadedBundle.load, threads=settings.model_threads, device=settings.device
+        ),
+        specify=lambda bundle: bundle_spec(bundle, domain),
+        probe=lambda entity, view: client.probe(entity, view, _PROBE_TIMEOUT_S),
+        make_replica=make_replica,
+        warm=pipeline.warm,
+        metrics=metrics,
+        poll_s=settings.bundle_poll_seconds,
+    )
+    metrics.watch_catalogue_age(bundles.catalogue_age_s)
+    servicer = RankerServicer(
+        batcher, domain.surfaces, lambda forced: assign(definitions, {}, forced)
+    )
+    server = build_sync_server(
+        ServerOptions(
+            address=settings.bind_address,
+            port=settings.ranker_port,
+            max_concurrent_calls=settings.max_concurrent_calls,
+            max_request_bytes=settings.max_request_bytes,
+            drain_seconds=settings.drain_seconds,
+            lame_duck_seconds=settings.lame_duck_seconds,
+            policies={f"/{SERVICE}/Rank": _RANK_POLICY},
+        ),
+        registry,
+        [SERVICE],
+        lambda grpc_server: ranker_pb2_grpc.add_RankerServiceServicer_to_server(
+            servicer, grpc_server
+        ),
+    )
+    _logger.info("models run on %s", providers(settings.device)[0])
+    return RankerApp(server, serving, bundles, batcher, spool, shipper, channel, registry)
+
+
+def run(settings: RankerSettings) -> None:
+    """Serves until SIGTERM or SIGINT. To be called in the main thread."""
+    configure_logging("ranker", settings.log_level)
+    app = build(settings)
+    with MetricsEndpoint(app.registry, settings.bind_address, settings.ranker_metrics_port):
+        app.start()
+        try:
+            serve_sync(app.server, app.warm)
+        finally:
+            app.close()
+
+
+def _pseudonymiser(settings: RankerSettings) -> Pseudonymiser:
+    keys = settings.pseudonym_keys.get_secret_value()
+    if keys == DEVELOPMENT_KEYS:
+        if settings.environment == "prod":
+            raise ConfigError(
+                "environment", 0, "PODIUM_PSEUDONYM_KEYS", "is required in production"
+            )
+        _logger.warning("the development pseudonym keys are in use")
+    return Pseudonymiser.from_text(keys)
+
+
+def _log_error(what: str, error: BaseException) -> None:
+    _logger.error("%s: %s", what, error, exc_info=error)

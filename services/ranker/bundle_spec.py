@@ -1,0 +1,150 @@
+"""Turns a bundle's manifest and the domain into what the ranker reads."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from services.common.bundle.loaded import LoadedBundle
+from services.common.bundle.manifest import Manifest, ManifestView
+from services.common.domain import (
+    Domain,
+    Filter,
+    NotInListFilter,
+    OpenWindowFilter,
+    PositiveFilter,
+    RequireFilter,
+    Surface,
+)
+from services.common.errors import BundleError
+from services.ranker.filters import rules
+from services.ranker.plan import BundleSpec, SourceSpec, SurfaceSpec, TowerSpec
+from services.ranker.types import Float32Array, View, ViewColumn
+
+USER = "user"
+
+
+def bundle_spec(bundle: LoadedBundle, domain: Domain) -> BundleSpec:
+    """The specification of a bundle under a domain. Surfaces, filters and weights are the domain's.
+
+    Raises ``BundleError`` when the bundle is of another domain or lacks what a surface needs.
+    """
+    manifest = bundle.manifest
+    _require_fit(manifest, domain)
+    views = {entity: _view(view) for entity, view in manifest.feature_views.items()}
+    entities = dict.fromkeys(surface.entity for surface in domain.surfaces.values())
+    weights = {name: objective.weight for name, objective in domain.objectives.items()}
+    return BundleSpec(
+        version=manifest.version,
+        views=views,
+        sequence_items=manifest.sequence.items,
+        sequence_actions=manifest.sequence.actions,
+        sequence_vocabulary=manifest.sequence.vocabulary,
+        sequence_length=manifest.sequence.length,
+        user_features=tuple(manifest.user_features),
+        user_defaults=_defaults(manifest.user_features, {USER: views[USER]}),
+        item_features=tuple(manifest.item_features),
+        item_defaults=_defaults(
+            manifest.item_features, {e: view for e, view in views.items() if e != USER}
+        ),
+        objectives=tuple(objective.name for objective in manifest.objectives),
+        weights=tuple(weights.get(o.name, o.weight) for o in manifest.objectives),
+        surfaces={name: _surface(name, surface) for name, surface in domain.surfaces.items()},
+        surface_index={name: manifest.surface_index(name) for name in domain.surfaces},
+        towers={entity: _tower(entity, manifest, domain) for entity in entities},
+        index_row_of={
+            entity: {id_: row for row, id_ in enumerate(ids)}
+            for entity, ids in bundle.item_ids.items()
+        },
+        index_vectors=bundle.item_vectors,
+        dim=manifest.dim,
+    )
+
+
+def _require_fit(manifest: Manifest, domain: Domain) -> None:
+    if manifest.domain != domain.name:
+        raise BundleError(
+            f"bundle {manifest.version} is of domain {manifest.domain!r}, not {domain.name!r}"
+        )
+    if USER not in manifest.feature_views:
+        raise BundleError(f"bundle {manifest.version} names no feature view of {USER}")
+    for name, surface in domain.surfaces.items():
+        for part, known in (("feature view", manifest.feature_views), ("tower", manifest.towers)):
+            if surface.entity not in known:
+                raise BundleError(
+                    f"bundle {manifest.version} has no {part} of {surface.entity}, "
+                    f"which surface {name} ranks"
+                )
+
+
+def _view(view: ManifestView) -> View:
+    columns = tuple(ViewColumn(f.name, f.dtype, f.default) for f in view.features)
+    return View(view.name, view.hash, columns)
+
+
+def _defaults(names: list[str], views: dict[str, View]) -> Float32Array:
+    """Declared default of every feature, float32; any view that has the feature declares it."""
+    declared: dict[str, float] = {}
+    for view in views.values():
+        for column in view.columns:
+            if isinstance(column.default, int | float):
+                declared[column.name] = float(column.default)
+    return np.array([declared.get(name, 0.0) for name in names], np.float32)
+
+
+def _surface(name: str, surface: Surface) -> SurfaceSpec:
+    sources = tuple(
+        SourceSpec("trending", source.quota, source.feature)
+        if source.kind == "trending"
+        else SourceSpec("personal", min(source.quota, surface.candidates))
+        for source in surface.sources
+    )
+    return SurfaceSpec(
+        name=name,
+        entity=surface.entity,
+        default_k=surface.default_k,
+        candidates=surface.candidates,
+        sources=sources,
+        filters=tuple(_filter(rule) for rule in surface.filters),
+        caps=dict(surface.caps),
+        selling_attribute=surface.selling_attribute,
+        weights=dict(surface.objective_weights),
+    )
+
+
+def _filter(rule: Filter) -> rules.Filter:
+    match rule:
+        case RequireFilter():
+            return rules.Require(rule.attribute)
+        case PositiveFilter():
+            return rules.Positive(rule.attribute)
+        case OpenWindowFilter():
+            return rules.OpenWindow(rule.opens, rule.closes)
+        case NotInListFilter():
+            return rules.NotInList(rule.feature, rule.attribute)
+
+
+def _tower(entity: str, manifest: Manifest, domain: Domain) -> TowerSpec:
+    tower = manifest.towers[entity]
+    return TowerSpec(
+        entity_index=manifest.entity_index(entity),
+        fields=tuple(
+            (vocabulary, _column(tower.fields.get(vocabulary, ""), entity, domain))
+            for vocabulary in manifest.tower_fields
+        ),
+        numeric=tuple(
+            _column(name, entity, domain) if name in tower.numeric else ""
+            for name in manifest.tower_numeric
+        ),
+    )
+
+
+def _column(attribute: str, entity: str, domain: Domain) -> str:
+    """The feature that carries an attribute; the attribute's own name when none says so."""
+    for name, feature in domain.features.items():
+        if (
+            feature.kind == "attribute"
+            and entity in feature.entities
+            and (feature.attribute or name) == attribute
+        ):
+            return name
+    return attribute

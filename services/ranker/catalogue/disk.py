@@ -1,0 +1,138 @@
+"""The last good copy of the catalogue on disk, so that a restart needs no feature service.
+
+One file a set of views, in NumPy's zip format (whose members carry a CRC-32), replaced atomically.
+Strings are stored as UTF-8 bytes with int64 end offsets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from services.ranker.catalogue.table import EntityTable, StringPool
+from services.ranker.types import View
+
+_FORMAT = 1
+_logger = logging.getLogger(__name__)
+
+_Arrays = dict[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Tables with the token to resume their watch, and the time they held (epoch ms)."""
+
+    tables: Mapping[str, EntityTable]
+    resume_token: bytes
+    as_of_ms: int
+
+
+class ReplicaDisk:
+    """Reads and writes the copy for one set of views."""
+
+    def __init__(self, directory: Path, views: Mapping[str, View]) -> None:
+        self._views = dict(views)
+        key = json.dumps([[entity, view.hash] for entity, view in sorted(views.items())])
+        name = hashlib.sha256(key.encode()).hexdigest()[:16]
+        self.path = directory / f"catalogue-{name}.npz"
+
+    def save(self, copy: Copy) -> None:
+        """Replaces the copy. Raises ``OSError``."""
+        arrays: _Arrays = {"token": np.frombuffer(copy.resume_token, np.uint8)}
+        entities = sorted(copy.tables)
+        for number, entity in enumerate(entities):
+            arrays |= _packed(f"{number}/", copy.tables[entity])
+        header = {"format": _FORMAT, "as_of_ms": copy.as_of_ms, "entities": entities}
+        arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.path)
+
+    def load(self) -> Copy | None:
+        """The copy; None when there is none or it can't be read, which is logged."""
+        try:
+            with np.load(self.path, allow_pickle=False) as stored:
+                header = json.loads(stored["header"].tobytes())
+                if header["format"] != _FORMAT:
+                    raise ValueError(f"format {header['format']} is not supported")
+                tables = {
+                    entity: _unpacked(f"{number}/", entity, self._views[entity], stored)
+                    for number, entity in enumerate(header["entities"])
+                }
+                return Copy(tables, stored["token"].tobytes(), int(header["as_of_ms"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            _logger.warning("%s: the catalogue's copy is not usable: %s", self.path, error)
+            return None
+
+
+def _packed(prefix: str, table: EntityTable) -> _Arrays:
+    size = len(table)
+    arrays: _Arrays = {
+        "alive": table.alive,
+        "floats": table.floats,
+        "ints": table.ints,
+        "codes": table.codes,
+        "present": table.present,
+        "repaired": table.repaired,
+        "tie": table.tie,
+    }
+    arrays |= _packed_strings("ids", table.ids[:size])
+    for at, pool in enumerate(table.pools):
+        arrays |= _packed_strings(f"pool{at}", list(pool.values))
+    return {prefix + name: array for name, array in arrays.items()}
+
+
+def _unpacked(
+    prefix: str, entity: str, view: View, stored: Mapping[str, npt.NDArray[np.generic]]
+) -> EntityTable:
+    ids = _unpacked_strings(prefix + "ids", stored)
+    empty = EntityTable.empty(entity, view)
+    columns = {
+        name: stored[prefix + name].astype(getattr(empty, name).dtype, copy=False)
+        for name in ("alive", "floats", "ints", "codes", "present", "repaired", "tie")
+    }
+    for name, column in columns.items():
+        if column.shape != (len(ids), *getattr(empty, name).shape[1:]):
+            raise ValueError(f"{entity}.{name} has shape {column.shape}")
+    return EntityTable(
+        entity=entity,
+        view=view,
+        ids=ids,
+        slot_of={id_: slot for slot, id_ in enumerate(ids)},
+        changed_at=np.zeros(len(ids), np.int64),
+        pools=tuple(
+            StringPool(_unpacked_strings(f"{prefix}pool{at}", stored))
+            for at in range(len(empty.pools))
+        ),
+        **columns,
+    )
+
+
+def _packed_strings(name: str, values: Sequence[str]) -> _Arrays:
+    encoded = [value.encode() for value in values]
+    ends = np.cumsum([len(value) for value in encoded], dtype=np.int64)
+    return {name: np.frombuffer(b"".join(encoded), np.uint8), f"{name}_ends": ends}
+
+
+def _unpacked_strings(name: str, stored: Mapping[str, npt.NDArray[np.generic]]) -> list[str]:
+    content = stored[name].tobytes()
+    ends = stored[f"{name}_ends"].tolist()
+    return [content[start:end].decode() for start, end in zip([0, *ends[:-1]], ends, strict=False)]

@@ -1,0 +1,288 @@
+"""Keeps the tables up to date by watching the feature service; one thread a replica.
+
+A snapshot is gathered beside the tables in force and installed when it is complete; a delta
+yields new tables. What is not complete is never seen by a request.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.common.errors import FailedPrecondition, PodiumError, UnknownFeatureView
+from services.ranker.catalogue.disk import Copy, ReplicaDisk
+from services.ranker.catalogue.table import EntityTable
+from services.ranker.state import Tables
+from services.ranker.types import FeatureRows, Reason, View
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """A snapshot follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotChunk:
+    """Part of a snapshot."""
+
+    entity: str
+    rows: FeatureRows
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotEnd:
+    """The snapshot is complete; it had ``rows`` rows."""
+
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Changed rows and withdrawn ids, by entity type."""
+
+    upserts: Sequence[tuple[str, FeatureRows]]
+    tombstones: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Nothing changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchMessage:
+    """One message of the stream. ``as_of_ms`` (epoch ms, 0 for unknown): what was in the log then
+    is in the rows."""
+
+    step: Reset | SnapshotChunk | SnapshotEnd | Delta | Heartbeat
+    resume_token: bytes
+    as_of_ms: int
+
+
+class WatchStream(Protocol):
+    """An open watch."""
+
+    def __iter__(self) -> Iterator[WatchMessage]:
+        """Messages until the stream ends. Raises a PodiumError when it breaks."""
+
+    def cancel(self) -> None:
+        """Ends the stream from another thread."""
+
+
+WatchOpener = Callable[[Mapping[str, View], bytes], WatchStream]
+"""Opens a watch of views by entity type, from a resume token."""
+
+
+@dataclass(frozen=True)
+class ReplicaTimes:
+    """Patience of a replica, in seconds: without a message it is stale after ``stale_s``; the copy
+    on disk is at most ``save_s`` behind; a broken watch is opened again after ``retry_s``, doubled
+    each time up to ``retry_most_s``; plans are prepared anew every ``refresh_s`` without change."""
+
+    stale_s: float = 10.0
+    save_s: float = 30.0
+    retry_s: float = 0.2
+    retry_most_s: float = 5.0
+    refresh_s: float = 5.0
+
+
+class Replica:
+    """The catalogue under one set of views. ``changed`` is called with every new installation, on
+    the replica's thread."""
+
+    def __init__(
+        self,
+        views: Mapping[str, View],
+        open_watch: WatchOpener,
+        disk: ReplicaDisk,
+        changed: Callable[[Tables], None],
+        *,
+        times: ReplicaTimes = ReplicaTimes(),
+    ) -> None:
+        self.views = dict(views)
+        self._open_watch = open_watch
+        self._disk = disk
+        self._changed = changed
+        self._times = times
+        self._tables: Tables | None = None
+        self._token = b""
+        self._as_of_ms = 0
+        self._heard_s: float | None = None
+        self._installed_s = 0.0
+        self._saved_number = 0
+        self._saved_s = 0.0
+        self._number = 0
+        self._epoch = 0
+        self._snapshot: dict[str, EntityTable] | None = None
+        self._snapshot_rows = 0
+        self._stream: WatchStream | None = None
+        self._closing = threading.Event()
+        self._installed = threading.Condition()
+        self._refusal: PodiumError | None = None
+        self._thread = threading.Thread(target=self._run, name="catalogue", daemon=True)
+
+    def start(self) -> None:
+        """Installs the copy on disk, when there is one, and starts watching."""
+        copy = self._disk.load()
+        if copy is not None:
+            self._token, self._as_of_ms = copy.resume_token, copy.as_of_ms
+            self._install(copy.tables)
+            _logger.info("catalogue installed from %s", self._disk.path)
+        self._saved_number = self._number
+        self._saved_s = time.monotonic()
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stops watching and saves the copy."""
+        self._closing.set()
+        stream = self._stream
+        if stream is not None:
+            stream.cancel()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._save()
+
+    def latest(self) -> Tables:
+        """The installed tables. Raises ``FailedPrecondition`` before there are any."""
+        tables = self._tables
+        if tables is None:
+            raise FailedPrecondition("no catalogue is installed yet")
+        return tables
+
+    def wait_installed(self, timeout_s: float) -> bool:
+        """Waits for tables. Raises ``UnknownFeatureView`` when the feature service refuses a view
+        and no copy is there."""
+        with self._installed:
+            self._installed.wait_for(
+                lambda: self._tables is not None or self._refusal is not None, timeout_s
+            )
+            if self._tables is None and self._refusal is not None:
+                raise self._refusal
+            return self._tables is not None
+
+    def stale(self) -> Reason | None:
+        """STALE while the last message, or what it held, is too old; None while all is fresh."""
+        heard_s = self._heard_s
+        if heard_s is None or time.monotonic() - heard_s > self._times.stale_s:
+            return Reason.STALE
+        return Reason.STALE if self.age_ms() > self._times.stale_s * 1000 else None
+
+    def age_ms(self) -> int:
+        """How far the rows are behind the clock; 0 when the stream does not say."""
+        return max(0, time.time_ns() // 1_000_000 - self._as_of_ms) if self._as_of_ms else 0
+
+    def _run(self) -> None:
+        pause_s = self._times.retry_s
+        while not self._closing.is_set():
+            heard_before_s = self._heard_s
+            try:
+                self._watch()
+                _logger.info("the catalogue's watch ended; opening it again")
+            except PodiumError as error:
+                if not self._closing.is_set():
+                    _logger.warning("the catalogue's watch broke: %s", error)
+                if isinstance(error, UnknownFeatureView):
+                    self._refused(error)
+            except Exception:
+                _logger.exception("the catalogue's watch failed")
+            self._snapshot = None
+            if self._heard_s != heard_before_s:
+                pause_s = self._times.retry_s
+            self._closing.wait(pause_s)
+            pause_s = min(2 * pause_s, self._times.retry_most_s)
+
+    def _watch(self) -> None:
+        stream = self._open_watch(self.views, self._token)
+        self._stream = stream
+        try:
+            for message in stream:
+                if self._closing.is_set():
+                    return
+                self._apply(message)
+                self._save_sometimes()
+        finally:
+            self._stream = None
+            stream.cancel()
+
+    def _apply(self, message: WatchMessage) -> None:
+        step = message.step
+        if isinstance(step, Reset):
+            self._snapshot = {e: EntityTable.empty(e, view) for e, view in self.views.items()}
+            self._snapshot_rows = 0
+            self._heard_s = time.monotonic()
+            return
+        if isinstance(step, SnapshotChunk):
+            if self._snapshot is None:
+                raise FailedPrecondition("part of a snapshot came without its beginning")
+            table = self._snapshot[step.entity]
+            self._snapshot[step.entity] = table.changed([step.rows], (), self._number + 1)
+            self._snapshot_rows += len(step.rows.ids)
+            return
+        # A token and a time count from the moment that what they stand for is in the tables.
+        if isinstance(step, SnapshotEnd):
+            if self._snapshot is None or step.rows != self._snapshot_rows:
+                raise FailedPrecondition(
+                    f"a snapshot of {step.rows} rows ended after {self._snapshot_rows}"
+                )
+            snapshot, self._snapshot = self._snapshot, None
+            self._epoch += 1
+            self._heard(message)
+            self._install(snapshot)
+            _logger.info("catalogue installed: %d rows", step.rows)
+        elif isinstance(step, Delta):
+            self._heard(message)
+            self._install(self._after(step))
+        else:
+            self._heard(message)
+            if time.monotonic() - self._installed_s > self._times.refresh_s and self._tables:
+                self._install(self._tables.by_entity)
+
+    def _heard(self, message: WatchMessage) -> None:
+        self._heard_s = time.monotonic()
+        if message.resume_token:
+            self._token = message.resume_token
+        if message.as_of_ms:
+            self._as_of_ms = message.as_of_ms
+
+    def _after(self, delta: Delta) -> dict[str, EntityTable]:
+        tables = dict(self.latest().by_entity)
+        for entity, table in self.latest().by_entity.items():
+            rows = [rows for kind, rows in delta.upserts if kind == entity]
+            gone = [id_ for kind, id_ in delta.tombstones if kind == entity]
+            if rows or gone:
+                tables[entity] = table.changed(rows, gone, self._number + 1)
+        return tables
+
+    def _install(self, tables: Mapping[str, EntityTable]) -> None:
+        self._number += 1
+        installed = Tables(self, self._epoch, self._number, dict(tables), self.stale)
+        with self._installed:
+            self._tables = installed
+            self._installed.notify_all()
+        self._changed(installed)
+        self._installed_s = time.monotonic()
+
+    def _refused(self, error: PodiumError) -> None:
+        with self._installed:
+            self._refusal = error
+            self._installed.notify_all()
+
+    def _save_sometimes(self) -> None:
+        if time.monotonic() - self._saved_s > self._times.save_s or self._saved_number == 0:
+            self._save()
+
+    def _save(self) -> None:
+        tables = self._tables
+        if tables is None or tables.number == self._saved_number:
+            return
+        try:
+            self._disk.save(Copy(tables.by_entity, self._token, self._as_of_ms))
+        except OSError as error:
+            _logger.warning("%s: the catalogue can't be saved: %s", self._disk.path, error)
+        self._saved_number, self._saved_s = tables.number, time.monotonic()

@@ -1,0 +1,218 @@
+"""Columns of one entity type. A table never changes: a change yields a new table.
+
+Readers keep the table they took for a whole micro-batch. Dictionaries of ids and strings only
+grow and are shared between the versions of a table; a version reads them up to its own length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from services.common.errors import FailedPrecondition
+from services.ranker.types import (
+    PRESENT,
+    BoolArray,
+    ByteArray,
+    FeatureRows,
+    Float32Array,
+    Int32Array,
+    Int64Array,
+    UInt64Array,
+    View,
+)
+
+
+class StringPool:
+    """Strings by code, from 0; code 0 is the empty string, which stands for a missing value."""
+
+    def __init__(self, values: Sequence[str] = ("",)) -> None:
+        self.values: list[str] = list(values)
+        self._codes: dict[str, int] = {value: code for code, value in enumerate(self.values)}
+
+    def code(self, value: str) -> int:
+        """Code of a value, which is added when it is new."""
+        code = self._codes.get(value)
+        if code is None:
+            code = len(self.values)
+            self.values.append(value)
+            self._codes[value] = code
+        return code
+
+    def codes(self, values: Sequence[str]) -> Int32Array:
+        """Codes of values, int32 [len(values)], adding new ones."""
+        return np.fromiter((self.code(value) for value in values), np.int32, len(values))
+
+    def known(self, values: Sequence[str]) -> list[int]:
+        """Codes of the non-empty values that are known."""
+        found = (self._codes.get(value, 0) for value in values)
+        return [code for code in found if code]
+
+
+@dataclass(frozen=True)
+class EntityTable:
+    """n entities of one type; an entity keeps its slot (row) for the life of the table.
+
+    ``alive`` bool [n] is false for withdrawn entities. ``floats`` float32 [n, F], ``ints`` int64
+    [n, I] and ``codes`` int32 [n, S] (into ``pools``) follow the view's columns; ``present`` bool
+    [n, F + I + S] says which values are there, the rest carry the default. ``repaired`` bool [n]
+    marks rows in which a value was not finite and was replaced by its default. ``tie`` uint64 [n]
+    is a hash of the id that orders equal values the same way in every process. ``changed_at`` int64
+    [n] is the number of the change that touched a row last.
+    """
+
+    entity: str
+    view: View
+    ids: list[str]
+    slot_of: dict[str, int]
+    alive: BoolArray
+    floats: Float32Array
+    ints: Int64Array
+    codes: Int32Array
+    present: BoolArray
+    repaired: BoolArray
+    tie: UInt64Array
+    changed_at: Int64Array
+    pools: tuple[StringPool, ...]
+
+    @classmethod
+    def empty(cls, entity: str, view: View) -> EntityTable:
+        """A table without rows."""
+        floats, ints, strings = (len(view.of(d)) for d in ("float32", "int64", "string"))
+        return cls(
+            entity=entity,
+            view=view,
+            ids=[],
+            slot_of={},
+            alive=np.zeros(0, np.bool_),
+            floats=np.zeros((0, floats), np.float32),
+            ints=np.zeros((0, ints), np.int64),
+            codes=np.zeros((0, strings), np.int32),
+            present=np.zeros((0, floats + ints + strings), np.bool_),
+            repaired=np.zeros(0, np.bool_),
+            tie=np.zeros(0, np.uint64),
+            changed_at=np.zeros(0, np.int64),
+            pools=tuple(StringPool() for _ in range(strings)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.alive)
+
+    def numeric(self, name: str) -> Float32Array | Int64Array | None:
+        """A numeric column [n] in its own dtype; None when the view has none of that name."""
+        if name in (names := self.view.of("float32")):
+            return self.floats[:, names.index(name)]
+        if name in (names := self.view.of("int64")):
+            return self.ints[:, names.index(name)]
+        return None
+
+    def strings(self, name: str) -> tuple[Int32Array, StringPool] | None:
+        """Codes [n] of a string column and their pool; None when the view has none."""
+        names = self.view.of("string")
+        if name not in names:
+            return None
+        at = names.index(name)
+        return self.codes[:, at], self.pools[at]
+
+    def present_of(self, name: str) -> BoolArray:
+        """Which rows have a value in a column, bool [n]; none when the view has no such column."""
+        names = (*self.view.of("float32"), *self.view.of("int64"), *self.view.of("string"))
+        if name not in names:
+            return np.zeros(len(self), np.bool_)
+        return self.present[:, names.index(name)]
+
+    def changed(
+        self, upserts: Sequence[FeatureRows], tombstones: Sequence[str], number: int
+    ) -> EntityTable:
+        """The table after the change ``number``, which is above that of every earlier change.
+
+        Of several rows for one id the last counts. Raises ``FailedPrecondition`` when the rows do
+        not have the view's columns.
+        """
+        for rows in upserts:
+            self._require_columns(rows)
+        slots = [self._slots(rows.ids) for rows in upserts]
+        gone = [self.slot_of[id_] for id_ in tombstones if id_ in self.slot_of]
+        grown = _grow(self, len(self.ids))
+        for rows, at in zip(upserts, slots, strict=True):
+            _write(grown, rows, at)
+            grown.changed_at[at] = number
+        grown.alive[gone] = False
+        grown.changed_at[gone] = number
+        return grown
+
+    def _slots(self, ids: Sequence[str]) -> Int64Array:
+        slots = np.empty(len(ids), np.int64)
+        for row, id_ in enumerate(ids):
+            slot = self.slot_of.get(id_)
+            if slot is None:
+                slot = len(self.ids)
+                self.ids.append(id_)
+                self.slot_of[id_] = slot
+            slots[row] = slot
+        return slots
+
+    def _require_columns(self, rows: FeatureRows) -> None:
+        expected = tuple(self.view.of(dtype) for dtype in ("float32", "int64", "string"))
+        found = (rows.float_names, rows.int_names, rows.string_names)
+        if expected != found:
+            raise FailedPrecondition(
+                f"rows of {self.entity} have columns {found}, view {self.view.name} has {expected}"
+            )
+
+
+def _grow(table: EntityTable, size: int) -> EntityTable:
+    """A copy of the table with room for ``size`` rows, the new ones neither alive nor present."""
+    extra = size - len(table)
+
+    def flat(values: BoolArray) -> BoolArray:
+        return np.concatenate([values, np.zeros(extra, np.bool_)])
+
+    return replace(
+        table,
+        alive=flat(table.alive),
+        repaired=flat(table.repaired),
+        tie=np.concatenate([table.tie, _ties(table.ids[len(table) : size])]),
+        changed_at=np.pad(table.changed_at, (0, extra)),
+        floats=np.pad(table.floats, ((0, extra), (0, 0))),
+        ints=np.pad(table.ints, ((0, extra), (0, 0))),
+        codes=np.pad(table.codes, ((0, extra), (0, 0))),
+        present=np.pad(table.present, ((0, extra), (0, 0))),
+    )
+
+
+def _ties(ids: Sequence[str]) -> UInt64Array:
+    digests = (hashlib.blake2b(id_.encode(), digest_size=8).digest() for id_ in ids)
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
+
+
+def _write(table: EntityTable, rows: FeatureRows, slots: Int64Array) -> None:
+    floats = np.array(rows.floats, np.float32)
+    finite = np.isfinite(floats)
+    if not finite.all():
+        defaults = _float_defaults(table.view)
+        floats = np.where(finite, floats, defaults)
+    table.alive[slots] = True
+    table.repaired[slots] = ~finite.all(axis=1)
+    table.floats[slots] = floats
+    table.ints[slots] = rows.ints
+    width = len(rows.string_names)
+    for at, pool in enumerate(table.pools):
+        table.codes[slots, at] = pool.codes(rows.strings[at::width])
+    table.present[slots] = _present(rows, table.present.shape[1])
+
+
+def _present(rows: FeatureRows, width: int) -> BoolArray:
+    if rows.statuses.size == 0:
+        return np.ones((len(rows.ids), width), np.bool_)
+    statuses: ByteArray = rows.statuses
+    present: BoolArray = statuses[:, :width] == PRESENT
+    return present
+
+
+def _float_defaults(view: View) -> Float32Array:
+    values = [column.default for column in view.columns if column.dtype == "float32"]
+    return np.array([v if isinstance(v, int | float) else 0.0 for v in values], np.float32)

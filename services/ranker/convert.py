@@ -1,0 +1,276 @@
+"""Between the wire and the core: requests, answers, feature blocks, watch messages, events.
+
+The limits of requests are enforced here; what is wrong names the field and the limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from podium.common.v1 import common_pb2
+from podium.event.v1 import event_pb2
+from podium.feature.v1 import feature_pb2
+from podium.ranker.v1 import ranker_pb2
+from services.common.assign.assign import Assignment
+from services.common.assign.assign import Reason as AssignmentReason
+from services.common.convert_limits import (
+    MAX_K,
+    MAX_NAME_BYTES,
+    forced_variants,
+    require_actor,
+    require_context,
+    require_range,
+    require_text,
+)
+from services.common.errors import FailedPrecondition, InvalidArgument, NotFound
+from services.ranker.catalogue.replica import (
+    Delta,
+    Heartbeat,
+    Reset,
+    SnapshotChunk,
+    SnapshotEnd,
+    WatchMessage,
+)
+from services.ranker.types import (
+    Degradation,
+    FeatureRows,
+    Part,
+    RankCommand,
+    RankResult,
+    Reason,
+    Traffic,
+)
+
+_TRAFFIC = {
+    common_pb2.TRAFFIC_CLASS_UNSPECIFIED: Traffic.LIVE,
+    common_pb2.TRAFFIC_CLASS_LIVE: Traffic.LIVE,
+    common_pb2.TRAFFIC_CLASS_TEST: Traffic.TEST,
+    common_pb2.TRAFFIC_CLASS_LOAD: Traffic.LOAD,
+    common_pb2.TRAFFIC_CLASS_SHADOW: Traffic.SHADOW,
+    common_pb2.TRAFFIC_CLASS_REPLAY: Traffic.REPLAY,
+}
+_TRAFFIC_CLASS = {
+    Traffic.LIVE: common_pb2.TRAFFIC_CLASS_LIVE,
+    Traffic.TEST: common_pb2.TRAFFIC_CLASS_TEST,
+    Traffic.LOAD: common_pb2.TRAFFIC_CLASS_LOAD,
+    Traffic.SHADOW: common_pb2.TRAFFIC_CLASS_SHADOW,
+    Traffic.REPLAY: common_pb2.TRAFFIC_CLASS_REPLAY,
+}
+_PART = {
+    Part.USER_FEATURES: ranker_pb2.Degradation.PART_USER_FEATURES,
+    Part.CATALOGUE: ranker_pb2.Degradation.PART_CATALOGUE,
+    Part.RETRIEVAL: ranker_pb2.Degradation.PART_RETRIEVAL,
+    Part.SCORING: ranker_pb2.Degradation.PART_SCORING,
+}
+_REASON = {
+    Reason.UNAVAILABLE: ranker_pb2.Degradation.REASON_UNAVAILABLE,
+    Reason.TIMEOUT: ranker_pb2.Degradation.REASON_TIMEOUT,
+    Reason.STALE: ranker_pb2.Degradation.REASON_STALE,
+    Reason.NON_FINITE: ranker_pb2.Degradation.REASON_NON_FINITE,
+    Reason.UNKNOWN_VIEW: ranker_pb2.Degradation.REASON_UNKNOWN_VIEW,
+    Reason.FAILED: ranker_pb2.Degradation.REASON_FAILED,
+}
+_ASSIGNMENT_REASON = {
+    AssignmentReason.SPLIT: common_pb2.ASSIGNMENT_REASON_SPLIT,
+    AssignmentReason.NOT_COVERED: common_pb2.ASSIGNMENT_REASON_NOT_COVERED,
+    AssignmentReason.MISSING_UNIT: common_pb2.ASSIGNMENT_REASON_MISSING_UNIT,
+    AssignmentReason.NOT_RUNNING: common_pb2.ASSIGNMENT_REASON_NOT_RUNNING,
+    AssignmentReason.FORCED: common_pb2.ASSIGNMENT_REASON_FORCED,
+}
+
+
+def rank_command(request: ranker_pb2.RankRequest, surfaces: Collection[str]) -> RankCommand:
+    """A checked request. Raises ``InvalidArgument``, or ``NotFound`` for an unknown surface."""
+    surface = require_text("surface", request.surface, MAX_NAME_BYTES)
+    if surface not in surfaces:
+        raise NotFound(f"surface: {surface!r} is not declared", reason="UNKNOWN_SURFACE")
+    user_id, device_id = require_actor("actor", request.actor)
+    k = require_range("k", request.k, 1, MAX_K) if request.HasField("k") else None
+    if request.traffic_class not in _TRAFFIC:
+        raise InvalidArgument.field(
+            "traffic_class", f"is {int(request.traffic_class)}, which is not a class known here"
+        )
+    context = request.context if request.HasField("context") else None
+    return RankCommand(
+        surface=surface,
+        user_id=user_id,
+        device_id=device_id,
+        k=k,
+        context=None if context is None else require_context("context", context),
+        traffic=_TRAFFIC[request.traffic_class],
+        dry_run=request.dry_run,
+        forced_variants=(
+            forced_variants("forced_variants", request.forced_variants)
+            if request.forced_variants
+            else {}
+        ),
+    )
+
+
+def rank_response(result: RankResult) -> ranker_pb2.RankResponse:
+    """The answer on the wire."""
+    slate = result.slate
+    return ranker_pb2.RankResponse(
+        slate=ranker_pb2.Slate(
+            entity_type=slate.entity_type,
+            ids=slate.ids,
+            selling_course_ids=slate.selling_course_ids,
+            sources=slate.sources,
+            values=slate.values.tolist(),
+            objectives=slate.objectives,
+            predictions=slate.predictions.ravel().tolist(),
+        ),
+        rank_id=result.rank_id,
+        assignments=[_assignment(assigned) for assigned in result.assignments],
+        bundle_version=result.bundle_version,
+        degraded=[_degradation(degradation) for degradation in result.degraded],
+        timings=[
+            ranker_pb2.StageTiming(stage=stage, duration_us=duration_us)
+            for stage, duration_us in result.timings
+        ],
+        traffic_class=_TRAFFIC_CLASS[result.traffic],
+    )
+
+
+def slate_events(
+    result: RankResult, now_ns: int, new_event_id: Callable[[], str]
+) -> Iterator[event_pb2.Event]:
+    """The slate as it was served, then one exposure an experiment; actors are raw.
+
+    ``now_ns`` is nanoseconds since the epoch.
+    """
+    command, slate = result.command, result.slate
+    event_time = Timestamp()
+    event_time.FromNanoseconds(now_ns)
+    actor = common_pb2.Actor(user_id=command.user_id, device_id=command.device_id)
+    assignments = [_assignment(assigned) for assigned in result.assignments]
+    context = command.context
+    served = event_pb2.SlateServed(
+        surface=command.surface,
+        entity_type=slate.entity_type,
+        item_ids=slate.ids,
+        selling_course_ids=slate.selling_course_ids,
+        sources=slate.sources,
+        values=slate.values.tolist(),
+        objectives=slate.objectives,
+        predictions=slate.predictions.ravel().tolist(),
+        bundle_version=result.bundle_version,
+        policy=result.policy,
+        assignments=assignments,
+        context=context if isinstance(context, common_pb2.RequestContext) else None,
+        degraded=[f"{d.part.name}:{d.reason.name}" for d in result.degraded],
+        feature_view_hash=result.view_hash,
+        feature_log_position=result.log_position,
+    )
+    yield event_pb2.Event(
+        event_id=new_event_id(),
+        type="slate_served",
+        event_time=event_time,
+        actor=actor,
+        rank_id=result.rank_id,
+        surface=command.surface,
+        traffic_class=_TRAFFIC_CLASS[result.traffic],
+        slate_served=served,
+    )
+    for assigned, assignment in zip(result.assignments, assignments, strict=True):
+        if assigned.variant_key:
+            yield event_pb2.Event(
+                event_id=new_event_id(),
+                type="exposure",
+                event_time=event_time,
+                actor=actor,
+                rank_id=result.rank_id,
+                surface=command.surface,
+                traffic_class=_TRAFFIC_CLASS[result.traffic],
+                exposure=event_pb2.Exposure(assignment=assignment),
+            )
+
+
+def feature_rows(
+    ids: Sequence[str], block: feature_pb2.FeatureBlock, log_position: int = 0
+) -> FeatureRows:
+    """A decoded block. Raises ``FailedPrecondition`` when its parts do not fit together."""
+    rows = len(ids)
+    names = [
+        tuple(columns)
+        for columns in (
+            block.float_features,
+            block.int_features,
+            block.string_features,
+            block.list_features,
+        )
+    ]
+    width = sum(len(columns) for columns in names)
+    try:
+        decoded = FeatureRows(
+            ids=ids,
+            float_names=names[0],
+            floats=np.frombuffer(block.float_values, "<f4").reshape(rows, len(names[0])),
+            int_names=names[1],
+            ints=np.frombuffer(block.int_values, "<i8").reshape(rows, len(names[1])),
+            string_names=names[2],
+            strings=block.string_values,
+            list_names=names[3],
+            list_offsets=np.frombuffer(block.list_offsets, "<i4"),
+            list_values=block.list_values,
+            statuses=np.frombuffer(block.statuses, np.uint8).reshape(
+                rows if block.statuses else 0, width if block.statuses else 0
+            ),
+            log_position=log_position,
+        )
+    except ValueError as error:
+        raise FailedPrecondition(f"a feature block does not fit {rows} rows: {error}") from error
+    lists = rows * len(names[3])
+    offsets = decoded.list_offsets
+    if (
+        block.rows != rows
+        or len(block.string_values) != rows * len(names[2])
+        or (names[3] and len(offsets) != lists + 1)
+        or (names[3] and int(offsets[-1]) != len(block.list_values))
+    ):
+        raise FailedPrecondition(f"a feature block of {block.rows} rows does not fit {rows} ids")
+    return decoded
+
+
+def watch_message(message: feature_pb2.WatchEntitiesResponse) -> WatchMessage:
+    """One step of the catalogue's watch."""
+    as_of_ms = message.as_of.ToMilliseconds() if message.HasField("as_of") else 0
+    return WatchMessage(_step(message), message.resume_token, as_of_ms)
+
+
+def _step(
+    message: feature_pb2.WatchEntitiesResponse,
+) -> Reset | SnapshotChunk | SnapshotEnd | Delta | Heartbeat:
+    match message.WhichOneof("step"):
+        case "reset":
+            return Reset()
+        case "snapshot_chunk":
+            chunk = message.snapshot_chunk
+            return SnapshotChunk(chunk.entity_type, feature_rows(chunk.ids, chunk.block))
+        case "snapshot_end":
+            return SnapshotEnd(message.snapshot_end.rows)
+        case "delta":
+            return Delta(
+                [(u.entity_type, feature_rows(u.ids, u.block)) for u in message.delta.upserts],
+                [(gone.type, gone.id) for gone in message.delta.tombstones],
+            )
+        case _:
+            return Heartbeat()
+
+
+def _assignment(assigned: Assignment) -> common_pb2.Assignment:
+    return common_pb2.Assignment(
+        experiment_key=assigned.experiment_key,
+        variant_key=assigned.variant_key,
+        reason=_ASSIGNMENT_REASON[assigned.reason],
+        bucket=assigned.bucket,
+        unit_type=assigned.unit_type,
+        revision=assigned.revision,
+    )
+
+
+def _degradation(degradation: Degradation) -> ranker_pb2.Degradation:
+    return ranker_pb2.Degradation(part=_PART[degradation.part], reason=_REASON[degradation.reason])

@@ -1,0 +1,1 @@
+"""Filters: what must not be shown. Each says what it does with a missing value."""

@@ -1,0 +1,43 @@
+"""Runs a surface's filters over candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.ranker.filters.rules import BoundFilter, UserLists
+from services.ranker.types import BoolArray, Int64Array
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """Candidates that may be shown, bool [n], and the slots each reason removed.
+
+    An item that several filters would remove counts for the first.
+    """
+
+    kept: BoolArray
+    removed: Mapping[str, Int64Array]
+
+
+def apply_filters(
+    filters: Sequence[tuple[str, BoundFilter]],
+    slots: Int64Array,
+    lists: UserLists,
+    now_ms: int,
+) -> Filtered:
+    """Asks every (reason, filter) about slots int64 [n], in order."""
+    kept = np.ones(len(slots), np.bool_)
+    removed: dict[str, Int64Array] = {}
+    for reason, rule in filters:
+        allowed = rule.keep(slots, lists, now_ms)
+        if not allowed.all():
+            newly = kept & ~allowed
+            if newly.any():
+                earlier = removed.get(reason)
+                gone = slots[newly]
+                removed[reason] = gone if earlier is None else np.concatenate([earlier, gone])
+                kept &= allowed
+    return Filtered(kept, removed)

@@ -1,0 +1,105 @@
+"""The ranker's Prometheus metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from services.ranker.types import Degradation, Part
+
+_STAGE_BUCKETS_S = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1)
+_BATCH_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
+
+
+class RankerMetrics:
+    """Counts what the pipeline and the bundle watcher tell; see ``types.Observer``."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._batches = Histogram(
+            "podium_ranker_batch_requests",
+            "Requests ranked together.",
+            registry=registry,
+            buckets=_BATCH_BUCKETS,
+        )
+        self._degraded = Counter(
+            "podium_ranker_degraded",
+            "Answers in which a part was left out or replaced.",
+            ["part", "reason"],
+            registry=registry,
+        )
+        self._removed = Counter(
+            "podium_ranker_filtered",
+            "Candidates that a filter removed.",
+            ["surface", "reason"],
+            registry=registry,
+        )
+        self._non_finite = Counter(
+            "podium_ranker_non_finite",
+            "Values that were not finite.",
+            ["part"],
+            registry=registry,
+        )
+        self._stages = Histogram(
+            "podium_ranker_stage_seconds",
+            "Time of a stage for one micro-batch.",
+            ["stage"],
+            registry=registry,
+            buckets=_STAGE_BUCKETS_S,
+        )
+        self._dropped = Counter(
+            "podium_ranker_dropped",
+            "Requests that left before work was done for them.",
+            ["reason"],
+            registry=registry,
+        )
+        self._swaps = Counter(
+            "podium_ranker_bundle_swaps", "Bundles taken into force.", registry=registry
+        )
+        self._refused = Counter(
+            "podium_ranker_bundles_refused",
+            "Promoted bundles that were not taken.",
+            ["reason"],
+            registry=registry,
+        )
+        self._catalogue_age_s = Gauge(
+            "podium_ranker_catalogue_age_seconds",
+            "How far the catalogue is behind the clock.",
+            registry=registry,
+        )
+
+    def batch(self, size: int) -> None:
+        """A micro-batch was ranked."""
+        self._batches.observe(size)
+
+    def degraded(self, degradation: Degradation) -> None:
+        """An answer was degraded."""
+        self._degraded.labels(degradation.part.name, degradation.reason.name).inc()
+
+    def removed(self, surface: str, reason: str, count: int) -> None:
+        """A filter removed candidates."""
+        self._removed.labels(surface, reason).inc(count)
+
+    def non_finite(self, part: Part, count: int) -> None:
+        """Values were not finite."""
+        self._non_finite.labels(part.name).inc(count)
+
+    def stage(self, name: str, duration_us: int) -> None:
+        """A stage of a micro-batch ended."""
+        self._stages.labels(name).observe(duration_us / 1_000_000)
+
+    def dropped(self, reason: str) -> None:
+        """A request left before work was done for it."""
+        self._dropped.labels(reason).inc()
+
+    def swapped(self) -> None:
+        """A bundle was taken into force."""
+        self._swaps.inc()
+
+    def refused(self, reason: str) -> None:
+        """A promoted bundle was not taken."""
+        self._refused.labels(reason).inc()
+
+    def watch_catalogue_age(self, age_s: Callable[[], float]) -> None:
+        """Reads the catalogue's age from ``age_s`` whenever metrics are collected."""
+        self._catalogue_age_s.set_function(age_s)

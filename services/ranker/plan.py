@@ -1,0 +1,282 @@
+"""What a surface needs to be ranked, prepared once for each bundle and catalogue version.
+
+Preparing runs on the threads that bring new bundles and catalogue changes; a request only reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from services.ranker.catalogue.table import EntityTable
+from services.ranker.filters.apply import apply_filters
+from services.ranker.filters.rules import BoundFilter, Filter
+from services.ranker.sources.personal import Nearby
+from services.ranker.sources.trending import trending_slots
+from services.ranker.types import (
+    BoolArray,
+    Float32Array,
+    Int32Array,
+    Int64Array,
+    Model,
+    View,
+)
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+SAME_VECTOR_TOLERANCE = 1e-3
+"""Largest difference of a coordinate at which an item still counts as the indexed one."""
+
+_ENCODE_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """A source of a surface. ``feature`` is what a trending source orders by."""
+
+    kind: str
+    quota: int
+    feature: str = ""
+
+
+@dataclass(frozen=True)
+class SurfaceSpec:
+    """A configured surface. ``weights`` are the objective weights it overrides, by name."""
+
+    name: str
+    entity: str
+    default_k: int
+    candidates: int
+    sources: tuple[SourceSpec, ...]
+    filters: tuple[Filter, ...]
+    caps: Mapping[str, int]
+    selling_attribute: str | None
+    weights: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class TowerSpec:
+    """What the item tower reads of an entity type.
+
+    ``fields`` is one (vocabulary, column) for every field of the tower, ``numeric`` one (column,
+    default) for every number; a column of "" is one the entity lacks, "id" is its own id.
+    """
+
+    entity_index: int
+    fields: tuple[tuple[str, str], ...]
+    numeric: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BundleSpec:
+    """What the ranker reads of a bundle's manifest, with the objectives' weights in force."""
+
+    version: str
+    views: Mapping[str, View]
+    sequence_items: str
+    sequence_actions: str
+    sequence_vocabulary: str
+    sequence_length: int
+    user_features: tuple[str, ...]
+    user_defaults: Float32Array
+    item_features: tuple[str, ...]
+    item_defaults: Float32Array
+    objectives: tuple[str, ...]
+    weights: tuple[float, ...]
+    surfaces: Mapping[str, SurfaceSpec]
+    surface_index: Mapping[str, int]
+    towers: Mapping[str, TowerSpec]
+    index_row_of: Mapping[str, Mapping[str, int]]
+    index_vectors: Mapping[str, Float32Array]
+    dim: int
+
+    def catalogue_views(self) -> dict[str, View]:
+        """The views of the entity types that some surface ranks."""
+        entities = dict.fromkeys(surface.entity for surface in self.surfaces.values())
+        return {entity: self.views[entity] for entity in entities}
+
+
+@dataclass(frozen=True)
+class ItemMatrix:
+    """What the models read of n items of one type, by slot.
+
+    ``fields`` int64 [n, V] and ``numeric`` float32 [n, M] are the tower's inputs, ``vectors``
+    float32 [n, D] its output, ``features`` float32 [n, I] the ranker's inputs. ``index_row`` int64
+    [n] is the item's row in the bundle's index; -1 where it has none or its vector has moved.
+    """
+
+    fields: Int64Array
+    numeric: Float32Array
+    vectors: Float32Array
+    features: Float32Array
+    index_row: Int64Array
+
+
+@dataclass(frozen=True)
+class SurfacePlan:
+    """One surface over one bundle and one catalogue version. ``trending`` holds the slots of each
+    trending source, best first, by the source's place in the specification."""
+
+    spec: SurfaceSpec
+    surface_index: int
+    table: EntityTable
+    items: ItemMatrix
+    nearby: Nearby
+    trending: Mapping[int, Int64Array]
+    filters: tuple[tuple[str, BoundFilter], ...]
+    caps: tuple[tuple[Int32Array, int], ...]
+    any_repaired: bool
+
+
+def item_matrix(
+    model: Model,
+    spec: BundleSpec,
+    table: EntityTable,
+    before: ItemMatrix | None,
+    since: int,
+) -> ItemMatrix:
+    """The matrix of ``table``; ``before`` is that of the same table after the change ``since``.
+
+    Only items that changed since then, and whose tower inputs differ from before, are encoded.
+    """
+    tower = spec.towers[table.entity]
+    size = len(table)
+    known = 0 if before is None else len(before.vectors)
+    touched = np.arange(size) if before is None else np.flatnonzero(table.changed_at > since)
+    fields = _grown(None if before is None else before.fields, (size, len(tower.fields)), np.int64)
+    numeric = _grown(
+        None if before is None else before.numeric, (size, len(tower.numeric)), np.float32
+    )
+    vectors = _grown(None if before is None else before.vectors, (size, spec.dim), np.float32)
+    index_row = np.full(size, -1, np.int64)
+    if before is not None:
+        index_row[:known] = before.index_row
+    new_fields, new_numeric = _tower_inputs(model, tower, table, touched)
+    differs = (new_fields != fields[touched]).any(axis=1)
+    differs |= (new_numeric != numeric[touched]).any(axis=1)
+    differs |= touched >= known
+    stale = touched[differs]
+    fields[touched], numeric[touched] = new_fields, new_numeric
+    for start in range(0, len(stale), _ENCODE_ROWS):
+        some = stale[start : start + _ENCODE_ROWS]
+        kinds = np.full(len(some), tower.entity_index, np.int64)
+        vectors[some] = np.nan_to_num(model.encode_items(kinds, fields[some], numeric[some]))
+    index_row[stale] = _rows_in_index(spec, table, stale, vectors)
+    return ItemMatrix(fields, numeric, vectors, _features(spec, table), index_row)
+
+
+def surface_plan(
+    spec: BundleSpec,
+    surface: SurfaceSpec,
+    table: EntityTable,
+    items: ItemMatrix,
+    *,
+    exact_rows: int,
+    now_ms: int,
+) -> SurfacePlan:
+    """Prepares a surface. Up to ``exact_rows`` items that may be shown are searched exactly.
+
+    What may be shown is decided by the filters that look at items only, at ``now_ms``; requests
+    ask them again, so an item that closes meanwhile is not shown, and one that opens is found at
+    the next preparation.
+    """
+    bound = tuple((rule.reason, rule.bind(table)) for rule in surface.filters)
+    of_item = [pair for rule, pair in zip(surface.filters, bound, strict=True) if rule.of_item]
+    alive = np.flatnonzero(table.alive)
+    eligible = np.zeros(len(table), np.bool_)
+    eligible[alive] = apply_filters(of_item, alive, lambda _: (), now_ms).kept
+    trending = {
+        place: trending_slots(_values(table, source.feature), table.tie, eligible, source.quota)
+        for place, source in enumerate(surface.sources)
+        if source.kind == "trending"
+    }
+    caps = [(table.strings(name), limit) for name, limit in surface.caps.items()]
+    return SurfacePlan(
+        spec=surface,
+        surface_index=spec.surface_index.get(surface.name, 0),
+        table=table,
+        items=items,
+        nearby=_nearby(spec, table, items, eligible, exact_rows),
+        trending=trending,
+        filters=bound,
+        caps=tuple((column[0], limit) for column, limit in caps if column is not None),
+        any_repaired=bool(table.repaired.any()),
+    )
+
+
+def _nearby(
+    spec: BundleSpec,
+    table: EntityTable,
+    items: ItemMatrix,
+    eligible: BoolArray,
+    exact_rows: int,
+) -> Nearby:
+    rows = len(spec.index_row_of.get(table.entity, ()))
+    indexed = eligible & (items.index_row >= 0)
+    if int(eligible.sum()) <= exact_rows or not rows:
+        indexed[:] = False
+    index_slots = np.zeros(0, np.int64)
+    if indexed.any():
+        index_slots = np.full(rows, -1, np.int64)
+        slots = np.flatnonzero(indexed)
+        index_slots[items.index_row[slots]] = slots
+    exact = np.flatnonzero(eligible & ~indexed)
+    return Nearby(table.entity, index_slots, exact, np.ascontiguousarray(items.vectors[exact]))
+
+
+def _grown(
+    before: npt.NDArray[Scalar] | None, shape: tuple[int, int], dtype: type[Scalar]
+) -> npt.NDArray[Scalar]:
+    """Zeros of a shape, with ``before`` in the first rows."""
+    grown: npt.NDArray[Scalar] = np.zeros(shape, dtype)
+    if before is not None:
+        grown[: len(before)] = before
+    return grown
+
+
+def _tower_inputs(
+    model: Model, tower: TowerSpec, table: EntityTable, slots: Int64Array
+) -> tuple[Int64Array, Float32Array]:
+    fields = np.zeros((len(slots), len(tower.fields)), np.int64)
+    for at, (vocabulary, column) in enumerate(tower.fields):
+        if column == "id":
+            fields[:, at] = model.lookup(vocabulary, [table.ids[slot] for slot in slots])
+        elif column and (found := table.strings(column)) is not None:
+            codes, pool = found
+            fields[:, at] = model.lookup(vocabulary, [pool.values[code] for code in codes[slots]])
+    numeric = np.zeros((len(slots), len(tower.numeric)), np.float32)
+    for at, column in enumerate(tower.numeric):
+        values = table.numeric(column) if column else None
+        if values is not None:
+            numeric[:, at] = values[slots]
+    return fields, numeric
+
+
+def _rows_in_index(
+    spec: BundleSpec, table: EntityTable, slots: Int64Array, vectors: Float32Array
+) -> Int64Array:
+    row_of = spec.index_row_of.get(table.entity, {})
+    rows = np.fromiter((row_of.get(table.ids[s], -1) for s in slots), np.int64, len(slots))
+    inside = np.flatnonzero(rows >= 0)
+    if len(inside):
+        indexed = spec.index_vectors[table.entity][rows[inside]]
+        moved = np.abs(indexed - vectors[slots[inside]]).max(axis=1) > SAME_VECTOR_TOLERANCE
+        rows[inside[moved]] = -1
+    return rows
+
+
+def _features(spec: BundleSpec, table: EntityTable) -> Float32Array:
+    features = np.empty((len(table), len(spec.item_features)), np.float32)
+    for at, name in enumerate(spec.item_features):
+        values = table.numeric(name)
+        features[:, at] = spec.item_defaults[at] if values is None else values
+    return features
+
+
+def _values(table: EntityTable, feature: str) -> Float32Array | Int64Array:
+    values = table.numeric(feature)
+    return np.zeros(len(table), np.float32) if values is None else values

@@ -1,0 +1,1 @@
+"""Scoring: probabilities from the model, one value from probabilities."""

@@ -1,0 +1,1 @@
+"""Selection: which of the scored items are shown, in which order."""

@@ -1,0 +1,39 @@
+"""Writes slates and exposures to the spool, which keeps pseudonyms only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from podium.event.v1 import event_pb2
+from services.ranker.convert import slate_events
+from services.ranker.types import RankResult
+
+
+class EventSink(Protocol):
+    """Keeps events; services.common.spool.Spool does."""
+
+    def append(self, events: Sequence[event_pb2.Event]) -> None:
+        """Writes events with raw ids; they survive the process when this returns."""
+
+
+class SpooledSlates:
+    """Hands the events of a micro-batch to the spool in one write."""
+
+    def __init__(self, spool: EventSink, new_event_id: Callable[[], str]) -> None:
+        self._spool = spool
+        self._new_event_id = new_event_id
+
+    def record(self, results: Sequence[RankResult]) -> None:
+        """Writes the slates and exposures of ``results``. Raises ``Unavailable``."""
+        if not results:
+            return
+        now_ns = time.time_ns()
+        self._spool.append(
+            [
+                event
+                for result in results
+                for event in slate_events(result, now_ns, self._new_event_id)
+            ]
+        )

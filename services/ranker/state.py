@@ -1,0 +1,155 @@
+"""The bundle and the catalogue in force, as one reference that requests read.
+
+A new bundle or a catalogue change yields a new ``ServingState`` beside the old one; setting the
+reference is the whole swap. A micro-batch keeps the state it began with.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.common.errors import Unavailable
+from services.ranker.catalogue.table import EntityTable
+from services.ranker.plan import (
+    BundleSpec,
+    ItemMatrix,
+    SurfacePlan,
+    item_matrix,
+    surface_plan,
+)
+from services.ranker.types import ByteArray, Model, Reason
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The installed catalogue: a table an entity type.
+
+    ``replica`` is what keeps it up to date, ``epoch`` counts the snapshots it took: only tables of
+    one epoch share slots. ``number`` is that of the last change. ``stale`` says why the catalogue
+    must not be trusted to be fresh, None while it may.
+    """
+
+    replica: object
+    epoch: int
+    number: int
+    by_entity: Mapping[str, EntityTable]
+    stale: Callable[[], Reason | None]
+
+
+@dataclass(frozen=True)
+class ServingState:
+    """Everything a micro-batch reads. ``scratch`` uint8 zeros, as long as the longest table, belong
+    to the one thread that ranks."""
+
+    model: Model
+    spec: BundleSpec
+    tables: Tables
+    items: Mapping[str, ItemMatrix]
+    plans: Mapping[str, SurfacePlan]
+    scratch: ByteArray
+
+
+def prepare(
+    model: Model,
+    spec: BundleSpec,
+    tables: Tables,
+    before: ServingState | None,
+    *,
+    exact_rows: int,
+    now_ms: int,
+) -> ServingState:
+    """The state of a bundle over a catalogue. What ``before`` has of the same two is reused."""
+    items: dict[str, ItemMatrix] = {}
+    for entity, table in tables.by_entity.items():
+        known, since = None, 0
+        if before is not None and _same_items(before, model, tables):
+            known, since = before.items[entity], before.tables.number
+        items[entity] = item_matrix(model, spec, table, known, since)
+    plans = {
+        name: surface_plan(
+            spec,
+            surface,
+            tables.by_entity[surface.entity],
+            items[surface.entity],
+            exact_rows=exact_rows,
+            now_ms=now_ms,
+        )
+        for name, surface in spec.surfaces.items()
+    }
+    longest = max((len(table) for table in tables.by_entity.values()), default=0)
+    return ServingState(model, spec, tables, items, plans, np.zeros(longest, np.uint8))
+
+
+def _same_items(before: ServingState, model: Model, tables: Tables) -> bool:
+    return (
+        before.model is model
+        and before.tables.replica is tables.replica
+        and before.tables.epoch == tables.epoch
+    )
+
+
+class Serving:
+    """Holds the state in force and replaces it."""
+
+    def __init__(self, *, exact_rows: int) -> None:
+        self._exact_rows = exact_rows
+        self._state: ServingState | None = None
+        self._replacing = threading.Lock()
+        self._ready = threading.Event()
+
+    def current(self) -> ServingState:
+        """The state in force. Raises ``Unavailable`` before there is one."""
+        state = self._state
+        if state is None:
+            raise Unavailable("no bundle and catalogue are loaded yet", reason="NOT_READY")
+        return state
+
+    @property
+    def version(self) -> str | None:
+        """Version of the bundle in force."""
+        state = self._state
+        return None if state is None else state.spec.version
+
+    def install_tables(self, tables: Tables) -> None:
+        """Takes a catalogue change into force, for the bundle in force.
+
+        Tables of a replica that the bundle in force does not read are left out: they belong to a
+        bundle on its way in.
+        """
+        with self._replacing:
+            state = self._state
+            if state is None or state.tables.replica is not tables.replica:
+                return
+            self._state = self._prepared(state.model, state.spec, tables, state)
+
+    def replace(
+        self,
+        model: Model,
+        spec: BundleSpec,
+        latest: Callable[[], Tables],
+        warm: Callable[[ServingState], None],
+    ) -> None:
+        """Prepares a bundle over the latest catalogue, warms it, and puts it into force.
+
+        Encoding the catalogue happens outside the lock; what changed meanwhile is added within.
+        """
+        early = self._prepared(model, spec, latest(), None)
+        warm(early)
+        with self._replacing:
+            self._state = self._prepared(model, spec, latest(), early)
+        self._ready.set()
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """Waits for the first state; whether there is one."""
+        return self._ready.wait(timeout_s)
+
+    def _prepared(
+        self, model: Model, spec: BundleSpec, tables: Tables, before: ServingState | None
+    ) -> ServingState:
+        now_ms = time.time_ns() // 1_000_000
+        return prepare(model, spec, tables, before, exact_rows=self._exact_rows, now_ms=now_ms)

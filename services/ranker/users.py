@@ -1,0 +1,67 @@
+"""User rows into the models' inputs; a row that is not there becomes an empty history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.common.errors import DeadlinePassed, PodiumError, UnknownFeatureView
+from services.ranker.plan import BundleSpec
+from services.ranker.types import (
+    BoolArray,
+    FeatureRows,
+    Float32Array,
+    Int64Array,
+    Model,
+    PendingRows,
+    Reason,
+    empty_rows,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UserInputs:
+    """Inputs of B users: history ``items`` and ``actions`` int64 [B, L], right-aligned, 0 pads;
+    ``features`` float32 [B, U]; ``repaired`` bool [B] where a feature was not finite."""
+
+    items: Int64Array
+    actions: Int64Array
+    features: Float32Array
+    repaired: BoolArray
+
+
+def await_rows(pending: PendingRows, ids: Sequence[str]) -> tuple[FeatureRows, Reason | None]:
+    """The rows of ``ids``; or rows without columns, and why."""
+    try:
+        return pending.result(), None
+    except UnknownFeatureView:
+        return empty_rows(ids), Reason.UNKNOWN_VIEW
+    except DeadlinePassed:
+        return empty_rows(ids), Reason.TIMEOUT
+    except PodiumError:
+        return empty_rows(ids), Reason.UNAVAILABLE
+
+
+def user_inputs(model: Model, spec: BundleSpec, rows: FeatureRows) -> UserInputs:
+    """Inputs of all rows. A feature that is missing or not finite takes its default."""
+    count, length = len(rows.ids), spec.sequence_length
+    items = np.zeros((count, length), np.int64)
+    actions = np.zeros((count, length), np.int64)
+    for row in range(count):
+        history = rows.strings_of(row, spec.sequence_items)[-length:]
+        if history:
+            items[row, length - len(history) :] = model.lookup(spec.sequence_vocabulary, history)
+            done = rows.strings_of(row, spec.sequence_actions)[-len(history) :]
+            if done:
+                actions[row, length - len(done) :] = model.lookup_actions(done)
+    features = np.empty((count, len(spec.user_features)), np.float32)
+    for at, name in enumerate(spec.user_features):
+        column = rows.column(name)
+        features[:, at] = spec.user_defaults[at] if column is None else column
+    finite: BoolArray = np.isfinite(features)
+    if not finite.all():
+        features = np.where(finite, features, spec.user_defaults)
+    repaired: BoolArray = (~finite).any(axis=1)
+    return UserInputs(items, actions, features, repaired)
