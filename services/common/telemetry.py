@@ -21,6 +21,7 @@ from prometheus_client import (
 )
 
 from services.common.call import current_call
+from services.common.errors import Unavailable
 
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 _DURATION_BUCKETS_S = (
@@ -94,10 +95,15 @@ class MetricsEndpoint:
     """Serves a registry over HTTP at ``/metrics`` until closed. ``port`` is the bound one."""
 
     def __init__(self, registry: CollectorRegistry, address: str, port: int) -> None:
-        """Raises ``OSError`` when the port is taken."""
-        self._server, self._thread = start_http_server(
-            port, addr=address.strip("[]"), registry=registry
-        )
+        """Raises ``Unavailable`` (PORT_TAKEN) when it can't listen there."""
+        try:
+            self._server, self._thread = start_http_server(
+                port, addr=address.strip("[]"), registry=registry
+            )
+        except OSError as error:
+            raise Unavailable(
+                f"cannot serve metrics on {address}:{port}: {error.strerror}", reason="PORT_TAKEN"
+            ) from error
         self.port: int = self._server.server_port
 
     def close(self) -> None:
