@@ -1,0 +1,405 @@
+"""Requests of the feature service to its core's types and back; limits are enforced here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from podium.common.v1.common_pb2 import EntityRef
+from podium.event.v1.event_pb2 import EntityUpsert, Event, LoggedEvent, Refund, RoomState
+from podium.feature.v1 import feature_pb2
+from services.common.actor import actor_key, split_actor_key
+from services.common.convert_limits import (
+    MAX_ATTRIBUTES,
+    MAX_ENTITY_ATTRIBUTES,
+    MAX_EVENT_ENTITIES,
+    MAX_EVENTS,
+    MAX_FEATURE_IDS,
+    MAX_FUTURE_MS,
+    MAX_ID_BYTES,
+    MAX_LOCALE_BYTES,
+    MAX_NAME_BYTES,
+    MAX_REASON_BYTES,
+    MAX_REGION_BYTES,
+    MAX_WATCH_VIEWS,
+    Value,
+    attribute_values,
+    optional_id,
+    optional_text,
+    require_actor,
+    require_context,
+    require_count,
+    require_entity,
+    require_id,
+    require_money,
+    require_text,
+)
+from services.common.domain import Domain
+from services.common.errors import InvalidArgument
+from services.common.status import code_number
+from services.feature.codec import fingerprint, milliseconds
+from services.feature.definitions import (
+    CATALOGUE_EVENTS,
+    DEDUPLICATION_MS,
+    USER_ENTITY,
+    FeatureView,
+)
+from services.feature.log import Receipt, RefusedEvent
+from services.feature.lookup import DTYPE_ORDER, PRESENT, Row
+
+MAX_TIME_SECONDS: Final = 253_402_300_800
+"""The year 10000."""
+
+_PAYLOADS: Final[Mapping[str, str]] = {
+    "purchase": "purchase",
+    "refund": "refund",
+    "room_started": "room_state",
+    "room_heartbeat": "room_state",
+    "room_now_selling": "room_state",
+    "room_ended": "room_state",
+    "entity_upsert": "entity_upsert",
+    "entity_withdrawal": "entity_withdrawal",
+    "slate_served": "slate_served",
+    "exposure": "exposure",
+    "decision": "decision",
+}
+_ROOM_STATES: Final[Mapping[str, RoomState.State]] = {
+    "room_started": RoomState.STATE_STARTED,
+    "room_heartbeat": RoomState.STATE_HEARTBEAT,
+    "room_now_selling": RoomState.STATE_NOW_SELLING,
+    "room_ended": RoomState.STATE_ENDED,
+}
+_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
+    "string": (str,),
+    "int": (int,),
+    "float": (float, int),
+    "bool": (bool, int),
+}
+
+
+class StoredEvent:
+    """A checked, pseudonymised event. Implements ``NewEvent``."""
+
+    def __init__(self, index: int, event: Event, config_hash: str, *, too_late: bool) -> None:
+        self.index = index
+        self.event_id = event.event_id
+        self.fingerprint = fingerprint(event)
+        self._event = event
+        self._config_hash = config_hash
+        self._too_late = too_late
+
+    def payload(self, arrival: int, arrival_ms: int, producer: str, sequence: int | None) -> bytes:
+        """The record as it is stored at a position."""
+        logged = LoggedEvent(
+            event=self._event,
+            arrival=arrival,
+            producer=producer,
+            config_hash=self._config_hash,
+            sequence=sequence,
+            too_late=self._too_late,
+        )
+        logged.arrival_time.FromMilliseconds(arrival_ms)
+        return logged.SerializeToString()
+
+
+@dataclass(frozen=True)
+class IngestCall:
+    """An Ingest request, sorted into what may be stored and what may not."""
+
+    events: list[StoredEvent]
+    refused: list[RefusedEvent]
+    producer: str
+    first_sequence: int | None
+
+
+class EventConverter:
+    """Checks events against limits and domain, and replaces raw ids by pseudonyms."""
+
+    def __init__(self, domain: Domain, encrypt: Callable[[str], str]) -> None:
+        self._domain = domain
+        self._encrypt = encrypt
+        self._config_hash = domain.config_hash
+
+    def ingest_call(self, request: feature_pb2.IngestRequest, now_ms: int) -> IngestCall:
+        """Judges each event alone. Raises ``InvalidArgument`` for what concerns the whole request.
+
+        The request's events are changed: they hold pseudonyms afterwards.
+        """
+        require_count("events", len(request.events), 1, MAX_EVENTS)
+        producer = optional_id("producer", request.producer)
+        first_sequence = request.first_sequence if request.HasField("first_sequence") else None
+        if first_sequence is not None and (not producer or first_sequence < 0):
+            raise InvalidArgument.field("first_sequence", "must be 0 or more, with a producer")
+        accepted: list[StoredEvent] = []
+        refused: list[RefusedEvent] = []
+        for index, event in enumerate(request.events):
+            try:
+                too_late = self._check(f"events[{index}]", event, now_ms)
+            except InvalidArgument as error:
+                refused.append(RefusedEvent(index, event.event_id[:MAX_ID_BYTES], error))
+                continue
+            if event.HasField("actor"):
+                event.actor.user_id = self._encrypt(event.actor.user_id)
+                event.actor.device_id = self._encrypt(event.actor.device_id)
+            accepted.append(StoredEvent(index, event, self._config_hash, too_late=too_late))
+        return IngestCall(accepted, refused, producer, first_sequence)
+
+    def _check(self, at: str, event: Event, now_ms: int) -> bool:
+        """Whether the event comes too late to be applied. Raises ``InvalidArgument``."""
+        require_id(f"{at}.event_id", event.event_id)
+        kind = require_text(f"{at}.type", event.type, MAX_NAME_BYTES)
+        time_ms = _time_ms(f"{at}.event_time", event, "event_time")
+        if time_ms - now_ms > MAX_FUTURE_MS:
+            raise InvalidArgument.field(
+                f"{at}.event_time",
+                f"is {time_ms - now_ms} ms ahead of the clock, at most {MAX_FUTURE_MS} are allowed",
+                reason="EVENT_TIME_IN_FUTURE",
+            )
+        declared = self._domain.events.get(kind)
+        catalogue = kind in CATALOGUE_EVENTS
+        if event.HasField("actor"):
+            if catalogue:
+                raise InvalidArgument.field(f"{at}.actor", f"must be absent with type {kind}")
+            require_actor(f"{at}.actor", event.actor)
+        elif declared is not None and not catalogue and kind != "decision":
+            raise InvalidArgument.field(f"{at}.actor", f"is required with type {kind}")
+        optional_id(f"{at}.rank_id", event.rank_id)
+        if event.HasField("position") and event.position < 0:
+            raise InvalidArgument.field(f"{at}.position", f"is {event.position}, must be 0 or more")
+        optional_text(f"{at}.surface", event.surface, MAX_NAME_BYTES)
+        self._check_entities(at, event, known_type=declared is not None)
+        values = attribute_values(f"{at}.attributes", event.attributes, MAX_ATTRIBUTES)
+        for name, dtype in (declared.attributes if declared else {}).items():
+            if name in values:
+                _require_kind(f"{at}.attributes.{name}", values[name], dtype)
+        self._check_payload(at, event, now_ms)
+        return not catalogue and now_ms - time_ms > DEDUPLICATION_MS
+
+    def _check_entities(self, at: str, event: Event, *, known_type: bool) -> None:
+        require_count(f"{at}.entities", len(event.entities), 0, MAX_EVENT_ENTITIES)
+        seen: set[str] = set()
+        for index, ref in enumerate(event.entities):
+            place = f"{at}.entities[{index}]"
+            entity, _ = require_entity(place, ref)
+            if entity == USER_ENTITY:
+                raise InvalidArgument.field(f"{place}.type", "a user is named in actor only")
+            if known_type and entity not in self._domain.entities:
+                raise InvalidArgument.field(f"{place}.type", f"{entity!r} is not declared")
+            if entity in seen:
+                raise InvalidArgument.field(f"{place}.type", f"{entity!r} is named twice")
+            seen.add(entity)
+
+    def _check_payload(self, at: str, event: Event, now_ms: int) -> None:
+        kind = event.type
+        payload = event.WhichOneof("payload")
+        expected = _PAYLOADS.get(kind)
+        if payload != expected:
+            wanted = f"must be {expected}" if expected else "must be absent"
+            raise InvalidArgument.field(f"{at}.payload", f"{wanted} with type {kind}")
+        if kind in CATALOGUE_EVENTS and not event.entities:
+            raise InvalidArgument.field(f"{at}.entities", f"the subject is required with {kind}")
+        place = f"{at}.{payload}"
+        match payload:
+            case "purchase":
+                require_id(f"{place}.order_id", event.purchase.order_id)
+                optional_id(f"{place}.line_id", event.purchase.line_id)
+                optional_id(f"{place}.coupon_id", event.purchase.coupon_id)
+                require_money(f"{place}.amount", event.purchase.amount)
+            case "refund":
+                self._check_refund(place, event, now_ms)
+            case "room_state":
+                self._check_room(place, event)
+            case "entity_upsert":
+                self._check_upsert(place, event)
+            case "entity_withdrawal":
+                optional_text(f"{place}.reason", event.entity_withdrawal.reason, MAX_REASON_BYTES)
+            case "slate_served":
+                _check_slate(place, event)
+            case "exposure":
+                require_id(
+                    f"{place}.assignment.experiment_key", event.exposure.assignment.experiment_key
+                )
+            case "decision":
+                require_id(f"{place}.policy", event.decision.policy)
+                require_id(f"{place}.action", event.decision.action)
+                if not 0 < event.decision.propensity <= 1:
+                    raise InvalidArgument.field(f"{place}.propensity", "must be in (0, 1]")
+            case _:
+                return
+
+    def _check_refund(self, place: str, event: Event, now_ms: int) -> None:
+        refund = event.refund
+        require_id(f"{place}.refund_id", refund.refund_id)
+        require_id(f"{place}.order_id", refund.order_id)
+        optional_id(f"{place}.line_id", refund.line_id)
+        require_money(f"{place}.amount", refund.amount)
+        require_id(f"{place}.purchase_event_id", refund.purchase_event_id)
+        require_money(f"{place}.purchase_amount", refund.purchase_amount)
+        purchase_ms = _time_ms(f"{place}.purchase_time", refund, "purchase_time")
+        if purchase_ms - now_ms > MAX_FUTURE_MS:
+            raise InvalidArgument.field(
+                f"{place}.purchase_time",
+                f"is more than {MAX_FUTURE_MS} ms ahead of the clock",
+                reason="EVENT_TIME_IN_FUTURE",
+            )
+
+    def _check_room(self, place: str, event: Event) -> None:
+        room = event.room_state
+        if room.state != _ROOM_STATES[event.type]:
+            raise InvalidArgument.field(f"{place}.state", f"does not fit type {event.type}")
+        if room.state in (RoomState.STATE_STARTED, RoomState.STATE_NOW_SELLING):
+            require_id(f"{place}.selling_course_id", room.selling_course_id)
+        else:
+            optional_id(f"{place}.selling_course_id", room.selling_course_id)
+        if room.HasField("viewers") and room.viewers < 0:
+            raise InvalidArgument.field(f"{place}.viewers", f"is {room.viewers}, must be 0 or more")
+
+    def _check_upsert(self, place: str, event: Event) -> None:
+        upsert = event.entity_upsert
+        declared = self._domain.entities.get(event.entities[0].type)
+        values = attribute_values(f"{place}.attributes", upsert.attributes, MAX_ENTITY_ATTRIBUTES)
+        known = declared.attributes if declared is not None else {}
+        for name, value in values.items():
+            field = f"{place}.attributes.{name}"
+            if name not in known:
+                raise InvalidArgument.field(
+                    field, f"is not an attribute of {event.entities[0].type}"
+                )
+            _require_kind(field, value, known[name])
+        if upsert.HasField("price"):
+            require_money(f"{place}.price", upsert.price)
+        if upsert.HasField("seats_left") and upsert.seats_left < 0:
+            raise InvalidArgument.field(f"{place}.seats_left", "must be 0 or more")
+        optional_text(f"{place}.language", upsert.language, MAX_LOCALE_BYTES)
+        optional_text(f"{place}.region", upsert.region, MAX_REGION_BYTES)
+        for field in ("enrolment_opens", "enrolment_closes"):
+            if upsert.HasField(field):
+                _time_ms(f"{place}.{field}", upsert, field)
+
+
+def ingest_response(call: IngestCall, receipt: Receipt) -> feature_pb2.IngestResponse:
+    """What became of the events, refusals in request order."""
+    refused = sorted([*call.refused, *receipt.refused], key=lambda refusal: refusal.index)
+    return feature_pb2.IngestResponse(
+        accepted=receipt.accepted,
+        duplicates=receipt.duplicates,
+        rejections=[
+            feature_pb2.Rejection(
+                index=refusal.index,
+                event_id=refusal.event_id,
+                code=code_number(refusal.error),
+                reason=refusal.error.reason,
+                message=refusal.error.message,
+            )
+            for refusal in refused
+        ],
+        log_position=receipt.log_position,
+    )
+
+
+def feature_keys(
+    request: feature_pb2.GetFeaturesRequest, encrypt: Callable[[str], str]
+) -> list[str]:
+    """Stored ids of the entities asked for: a user's become pseudonyms."""
+    require_count("ids", len(request.ids), 1, MAX_FEATURE_IDS)
+    keys: list[str] = []
+    for index, identity in enumerate(request.ids):
+        if request.entity_type != USER_ENTITY:
+            keys.append(require_id(f"ids[{index}]", identity))
+            continue
+        user_id, device_id = split_actor_key(identity)
+        require_id(f"ids[{index}]", user_id or device_id)
+        keys.append(actor_key(encrypt(user_id), encrypt(device_id)))
+    return keys
+
+
+@dataclass(frozen=True)
+class ViewName:
+    """A view as a request names it."""
+
+    entity: str
+    name: str
+    hash: str
+
+
+def watched_views(request: feature_pb2.WatchEntitiesRequest) -> list[ViewName]:
+    """Views to watch, one an entity type."""
+    require_count("views", len(request.views), 1, MAX_WATCH_VIEWS)
+    views = [ViewName(v.entity_type, v.view_name, v.view_hash) for v in request.views]
+    if len({view.entity for view in views}) < len(views):
+        raise InvalidArgument.field("views", "an entity type is named twice")
+    return views
+
+
+def feature_block(view: FeatureView, rows: Sequence[Row]) -> feature_pb2.FeatureBlock:
+    """Rows of a view as columns by dtype."""
+    floats, ints, strings, lists = (view.names(dtype) for dtype in DTYPE_ORDER)
+    ints_from = len(floats)
+    strings_from = ints_from + len(ints)
+    lists_from = strings_from + len(strings)
+    statuses = b"".join(row.statuses for row in rows)
+    offsets = [0]
+    list_values: list[str] = []
+    for row in rows:
+        for value in row.values[lists_from:]:
+            list_values.extend(value if isinstance(value, tuple) else ())
+            offsets.append(len(list_values))
+    return feature_pb2.FeatureBlock(
+        rows=len(rows),
+        float_features=floats,
+        float_values=np.array([r.values[:ints_from] for r in rows], "<f4").tobytes(),
+        int_features=ints,
+        int_values=np.array([r.values[ints_from:strings_from] for r in rows], "<i8").tobytes(),
+        string_features=strings,
+        string_values=[str(v) for r in rows for v in r.values[strings_from:lists_from]],
+        list_features=lists,
+        list_offsets=np.array(offsets, "<i4").tobytes() if lists else b"",
+        list_values=list_values,
+        statuses=b"" if statuses.count(PRESENT) == len(statuses) else statuses,
+    )
+
+
+def entity_rows(
+    view: FeatureView, ids: Sequence[str], rows: Sequence[Row]
+) -> feature_pb2.EntityRows:
+    """Rows of a watched entity type."""
+    return feature_pb2.EntityRows(entity_type=view.entity, ids=ids, block=feature_block(view, rows))
+
+
+def entity_refs(keys: Sequence[tuple[str, str]]) -> list[EntityRef]:
+    """(type, id) pairs as references."""
+    return [EntityRef(type=entity, id=identity) for entity, identity in keys]
+
+
+def _time_ms(field: str, message: Event | Refund | EntityUpsert, name: str) -> int:
+    """A required time, as epoch milliseconds, from 1970 to 9999."""
+    if not message.HasField(name):
+        raise InvalidArgument.field(field, "is required")
+    time: Timestamp = getattr(message, name)
+    if not 0 <= time.seconds < MAX_TIME_SECONDS or not 0 <= time.nanos < 1_000_000_000:
+        raise InvalidArgument.field(field, "must lie between the years 1970 and 9999")
+    return milliseconds(time)
+
+
+def _require_kind(field: str, value: Value, dtype: str) -> None:
+    if not isinstance(value, _KINDS[dtype]) or (dtype == "int" and isinstance(value, bool)):
+        raise InvalidArgument.field(field, f"must be of type {dtype}")
+
+
+def _check_slate(place: str, event: Event) -> None:
+    slate = event.slate_served
+    require_text(f"{place}.surface", slate.surface, MAX_NAME_BYTES)
+    count = len(slate.item_ids)
+    for name in ("selling_course_ids", "sources", "values"):
+        if len(getattr(slate, name)) not in (0, count):
+            raise InvalidArgument.field(f"{place}.{name}", f"must have {count} elements, or none")
+    if len(slate.predictions) not in (0, count * len(slate.objectives)):
+        raise InvalidArgument.field(f"{place}.predictions", "must be items x objectives, or none")
+    for name in ("values", "predictions"):
+        if not np.isfinite(np.fromiter(getattr(slate, name), "f4")).all():
+            raise InvalidArgument.field(f"{place}.{name}", "must be finite")
+    require_context(f"{place}.context", slate.context)
