@@ -163,8 +163,9 @@ class ServiceProcesses:
 def _settings_of(name: str) -> type[CommonSettings]:
     from services.common.settings import ExperimentSettings, FeatureSettings, RankerSettings
 
-    return {
+    kinds: dict[str, type[CommonSettings]] = {
         "feature": FeatureSettings,
         "ranker": RankerSettings,
         "experiment": ExperimentSettings,
-    }[name]
+    }
+    return kinds[name]

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -235,8 +235,8 @@ def serve_sync(server: SyncServer, warm: Callable[[threading.Event], None]) -> N
             server.drain()
 
 
-async def serve_aio(server: AioServer, warm: Callable[[], Awaitable[None]]) -> None:
-    """The same on an event loop that runs in the main thread."""
+async def serve_aio(server: AioServer, warm: Callable[[], Coroutine[object, object, None]]) -> None:
+    """The same on an event loop that runs in the main thread; a signal cancels ``warm``."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     signals = (signal.SIGTERM, signal.SIGINT)
@@ -245,10 +245,16 @@ async def serve_aio(server: AioServer, warm: Callable[[], Awaitable[None]]) -> N
     try:
         await server.start()
         try:
-            await warm()
-            if not stop.is_set():
+            warming = asyncio.create_task(warm())
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({warming, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set():
+                warming.cancel()
+                await asyncio.wait({warming})
+            else:
+                await warming
                 await server.set_ready()
-            await stop.wait()
+                await stopping
         finally:
             await server.drain()
     finally:

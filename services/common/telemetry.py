@@ -23,6 +23,8 @@ from prometheus_client import (
 from services.common.call import current_call
 from services.common.errors import Unavailable
 
+_logger = logging.getLogger(__name__)
+
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 _DURATION_BUCKETS_S = (
     *(0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032),
@@ -105,6 +107,7 @@ class MetricsEndpoint:
                 f"cannot serve metrics on {address}:{port}: {error.strerror}", reason="PORT_TAKEN"
             ) from error
         self.port: int = self._server.server_port
+        _logger.info("metrics on %s:%d", address, self.port)
 
     def close(self) -> None:
         """Stops serving."""

@@ -89,12 +89,13 @@ def bucket_of(salt: str, unit_id: str) -> float:
 
 
 def bucket_ranges(weights: Sequence[float], coverage: float) -> list[tuple[float, float]]:
-    """[start, end) of each variant. ``weights`` sum to 1; at full coverage the last ends at 1."""
+    """[start, end) of each variant. ``weights`` sum to 1; at full coverage they leave no hole."""
     starts = [0.0, *accumulate(weights)][:-1]
     ranges = [(start, start + coverage * w) for start, w in zip(starts, weights, strict=True)]
-    if coverage == 1.0 and ranges:
+    if coverage == 1.0:
         # A sum of weights may fall short of 1 by rounding, and nobody may fall out of the end.
-        ranges[-1] = (ranges[-1][0], 1.0)
+        last = max(i for i, weight in enumerate(weights) if weight > 0)
+        ranges[last] = (ranges[last][0], 1.0)
     return ranges
 
 

@@ -1,0 +1,107 @@
+"""Experiment definitions: the shipped file loads, and mistakes name file, line and field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.common.assign.definitions import load_experiments
+from services.common.domain import Domain, load_domain
+from services.common.errors import ConfigError
+
+ROOT = Path(__file__).parents[5]
+GOOD = """\
+experiments:
+  weights:
+    unit: user
+    salt: weights_1
+    running: true
+    revision: 2
+    coverage: 0.5
+    variants:
+      control: {weight: 0.25}
+      other: {weight: 0.75, objective_weights: {watch: 0.4}}
+  layout:
+    unit: device
+    salt: layout_1
+    running: false
+    revision: 1
+    variants: {only: {weight: 1}}
+"""
+
+
+@pytest.fixture(scope="module")
+def domain() -> Domain:
+    return load_domain(ROOT / "config" / "live_courses.yaml")
+
+
+def _load(tmp_path: Path, text: str, domain: Domain | None = None) -> object:
+    path = tmp_path / "experiments.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_experiments(path, domain)
+
+
+def test_the_shipped_file_loads(domain: Domain) -> None:
+    definitions = load_experiments(ROOT / "config" / "experiments.yaml", domain)
+    assert "ranking_weights" in definitions.experiments
+    assert len(definitions.hash) == 64
+
+
+def test_experiments_come_in_key_order_and_variants_in_file_order(tmp_path: Path) -> None:
+    path = tmp_path / "e.yaml"
+    path.write_text(GOOD, encoding="utf-8")
+    definitions = load_experiments(path, None)
+    assert list(definitions.experiments) == ["layout", "weights"]
+    weights = definitions.experiments["weights"]
+    assert [(v.key, v.weight) for v in weights.variants] == [("control", 0.25), ("other", 0.75)]
+    assert (weights.coverage, weights.revision, weights.unit) == (0.5, 2, "user")
+    first, second = GOOD.splitlines()[8:10]
+    swapped = GOOD.replace(f"{first}\n{second}", f"{second}\n{first}")
+    assert swapped != GOOD
+    path.write_text(swapped, encoding="utf-8")
+    assert load_experiments(path, None).hash != definitions.hash
+    path.write_text("# a comment\n" + GOOD, encoding="utf-8")
+    assert load_experiments(path, None).hash == definitions.hash
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "field", "message"),
+    [
+        ("unit: user", "unit: room", 3, "experiments.weights.unit", "'user' or 'device'"),
+        ("revision: 2", "revison: 2", 6, "experiments.weights.revison", "not permitted"),
+        ("coverage: 0.5", "coverage: 1.5", 7, "experiments.weights.coverage", "less than or equal"),
+        ("weight: 0.25", "weight: 0.2", 8, "experiments.weights.variants", "sum to 0.95"),
+        (
+            "salt: layout_1",
+            "salt: weights_1",
+            13,
+            "experiments.layout.salt",
+            "also that of weights",
+        ),
+        (
+            "{watch: 0.4}",
+            "{wach: 0.4}",
+            10,
+            "experiments.weights.variants.other.objective_weights.wach",
+            "'wach' is not one of click",
+        ),
+        ("weight: 1}", "weight: .nan}", 16, "experiments.layout.variants.only.weight", "equal"),
+        ("  layout:", "  weights:", 0, "", "given twice"),
+    ],
+)
+def test_mistakes_are_located(  # noqa: PLR0917 - one parameter a column
+    tmp_path: Path, domain: Domain, old: str, new: str, line: int, field: str, message: str
+) -> None:
+    assert GOOD.count(old) == 1
+    with pytest.raises(ConfigError) as wrong:
+        _load(tmp_path, GOOD.replace(old, new), domain)
+    assert message in str(wrong.value)
+    assert wrong.value.file.endswith("experiments.yaml")
+    assert wrong.value.field == field
+    assert not line or wrong.value.line == line
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):
+        load_experiments(tmp_path / "nowhere.yaml", None)
