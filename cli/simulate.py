@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command("simulate", help=_HELP)
     def simulate_command(
+        *,
         log: Annotated[Path, typer.Option(help="Directory of the new log; must hold none yet.")],
         end: Annotated[str, typer.Option(help="End of the log: ISO 8601, or now.")] = "now",
         truth: Annotated[
@@ -78,7 +79,7 @@ def register(app: typer.Typer) -> None:
         ] = 0.06,
         arrival_rate: Annotated[
             float, typer.Option(help="New courses a week as a share of --courses, 0 to 1.")
-        ] = 0.05,
+        ] = 0.08,
         rooms_live: Annotated[
             float, typer.Option(help="Mean rooms on air, 1 to 1,000; at the end at least 12.")
         ] = 6.0,

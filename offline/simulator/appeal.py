@@ -9,25 +9,27 @@ remain.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from offline.simulator.catalogue import Catalogue
-from offline.simulator.parameters import DAY_MS, WorldParameters
+from offline.simulator.parameters import WorldParameters
 from offline.simulator.people import People
 
 Floats = NDArray[np.float32]
 
 # Fit of a course's level, by level minus the level reached, from -3 to +3.
 LEVEL_FIT = np.array([-1.6, -1.4, -1.2, -0.8, 0.9, -0.7, -1.6], dtype=np.float32)
-NEXT_OF_SERIES = 1.7
-DISAPPOINTED_BY_SERIES = -2.5
+NEXT_OF_SERIES = np.float32(1.7)
+DISAPPOINTED_BY_SERIES = np.float32(-2.5)
 FOLLOWED = 1.0
-FOREIGN_LANGUAGE = -1.0
-NOVELTY = 0.9
-NOVELTY_DAYS = 7.0
-INTENT = 0.9
-PRICE_SPREAD = 0.6
+FOREIGN_LANGUAGE = np.float32(-1.0)
+INTENT = np.float32(1.2)
+# A price e^0.6 times the preferred one costs half a logit.
+PRICE_WEIGHT = np.float32(0.5 / 0.6**2)
+PRICE_LIMIT = np.float32(2.0)
 BLOCKED = -30.0
 
 
@@ -36,8 +38,9 @@ def course_appeal(
     people: People,
     catalogue: Catalogue,
     person: int,
-    now_ms: int,
+    *,
     intent: int = -1,
+    now_ms: int,
 ) -> Floats:
     """Logits float32 [courses] for one person. ``intent`` is a category, -1 for none.
 
@@ -49,27 +52,27 @@ def course_appeal(
         return common
     topic = catalogue.topic[:n]
     host = catalogue.host[:n]
-    personal = people.topic_affinity[person][topic]
-    personal += people.host_affinity[person][host]
-    personal += LEVEL_FIT[catalogue.level[:n] - people.skill[person][topic] + 3]
+    personal: Floats = people.topic_affinity[person].take(topic)
+    personal += people.host_affinity[person].take(host)
+    personal += LEVEL_FIT.take(catalogue.level[:n] - people.skill[person].take(topic) + 3)
     previous = catalogue.previous_course[:n]
-    personal += NEXT_OF_SERIES * people.bought[person][previous]
-    personal += DISAPPOINTED_BY_SERIES * people.disliked[person][previous]
-    distance = (catalogue.log_price[:n] - people.preferred_log_price[person]) / PRICE_SPREAD
-    personal -= np.minimum(0.5 * distance * distance, 2.0)
+    personal += NEXT_OF_SERIES * people.bought[person].take(previous)
+    if people.has_disliked[person]:
+        personal += DISAPPOINTED_BY_SERIES * people.disliked[person].take(previous)
+    distance = catalogue.log_price[:n] - people.preferred_log_price[person]
+    personal -= np.minimum(distance * distance * PRICE_WEIGHT, PRICE_LIMIT)
     personal += FOREIGN_LANGUAGE * (catalogue.course_language[:n] != people.language[person])
-    age_days = (now_ms - catalogue.launched_ms[:n]) / DAY_MS
-    personal += NOVELTY * np.exp(-age_days / NOVELTY_DAYS)
+    personal += catalogue.novelty(now_ms)
     if people.following[person]:
         followed = np.zeros(catalogue.hosts, dtype=np.float32)
         followed[list(people.following[person])] = FOLLOWED
-        personal += followed[host]
+        personal += followed.take(host)
     if intent >= 0:
         personal += INTENT * (catalogue.category[:n] == intent)
-    logits: Floats = (common + np.float32(parameters.personal_signal) * personal).astype(np.float32)
-    if people.blocked[person].any():
-        logits[people.blocked[person][host]] = BLOCKED
-    return logits
+    common += np.float32(parameters.personal_signal) * personal
+    if people.has_blocked[person]:
+        common[people.blocked[person].take(host)] = BLOCKED
+    return common
 
 
 def host_appeal(
@@ -92,4 +95,4 @@ def host_appeal(
 
 def logistic(value: float) -> float:
     """1 / (1 + exp(-value)), safe for large values."""
-    return float(1.0 / (1.0 + np.exp(-np.clip(value, -30.0, 30.0))))
+    return 1.0 / (1.0 + math.exp(-min(max(value, -30.0), 30.0)))

@@ -6,13 +6,17 @@ Columns are allocated once, with room for the arrivals of the log and four weeks
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from offline.simulator import naming
-from offline.simulator.parameters import DAY_MS, WEEK_MS, WorldParameters
+from offline.simulator.parameters import DAY_MS, HOUR_MS, WEEK_MS, WorldParameters
 from offline.simulator.records import Record, UpsertData
 
 NEVER_MS = 1 << 62
 UNLIMITED = -1
+# In logits on the first day; it falls by e in a week.
+NOVELTY = 1.3
+NOVELTY_DAYS = 7.0
 
 
 class Catalogue:
@@ -55,20 +59,32 @@ class Catalogue:
         self.course_language = np.zeros(size, dtype=np.int8)
         self.interest = np.zeros(size, dtype=np.float32)
         self.hotness = np.zeros(size, dtype=np.float32)
+        self._novelty_key = (-1, -1)
+        self._novelty = np.zeros(0, dtype=np.float32)
         self.videos = 0
         self.video_course = np.zeros(self.videos_capacity, dtype=np.int32)
         self.video_duration_ms = np.zeros(self.videos_capacity, dtype=np.int64)
         self.video_withdrawn = np.zeros(self.videos_capacity, dtype=bool)
 
-    def sellable(self, now_ms: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def sellable(self, now_ms: int) -> NDArray[np.bool_]:
         """bool [courses]: not withdrawn, seats left, enrolment open."""
         n = self.courses
-        return (
+        good: NDArray[np.bool_] = (
             ~self.withdrawn[:n]
             & (self.seats_left[:n] != 0)
             & (self.opens_ms[:n] <= now_ms)
             & (self.closes_ms[:n] > now_ms)
         )
+        return good
+
+    def novelty(self, now_ms: int) -> NDArray[np.float32]:
+        """float32 [courses]: what is new attracts, less each day; computed anew every hour."""
+        key = (now_ms // HOUR_MS, self.courses)
+        if key != self._novelty_key:
+            self._novelty_key = key
+            age_days = (now_ms - self.launched_ms[: self.courses]) / DAY_MS
+            self._novelty = (NOVELTY * np.exp(-age_days / NOVELTY_DAYS)).astype(np.float32)
+        return self._novelty
 
     def is_sellable(self, course: int, now_ms: int) -> bool:
         """The same for one course."""

@@ -6,15 +6,16 @@ hosts              60       2..10,000    streamers at the start; a few come and 
 courses            400      10..100,000  courses at the start
 weeks              6        1..520       length of the log; it ends at ``end_ms``
 position_bias      0.7      0..3         examination falls as (1 + position) ** -bias; 0 is none
-drift              1.0      0..5         expected changes of interest per person: 0.25 x drift a week
+drift              1.0      0..5         changes of interest: 0.25 x drift per person-week
 herding            0.6      0..3         how far recent sales and clicks of others attract
 refund_rate        0.06     0..0.9       mean share of purchases refunded; poor fits more often
-personal_signal    1.0      0..3         weight of everything personal in choices; at 0 people choose
-                                         by popularity, position and budget only
+personal_signal    1.0      0..3         weight of all that is personal; at 0 people choose by
+                                         popularity, position and budget only
 activity           2.0      0.1..20      mean sessions per person and week
 partial_refunds    0.3      0..1         share of refunds that give back only a part
-anonymous_share    0.06     0..0.9       share of visits without an account; guests are 15 % of people
-arrival_rate       0.05     0..1         new courses a week, as a share of ``courses``
+anonymous_share    0.06     0..0.9       share of account holders' visits without signing in;
+                                         guests (15 % more people) come on top
+arrival_rate       0.08     0..1         new courses a week, as a share of ``courses``
 rooms_live         6        1..1,000     mean number of rooms on air; twelve (or 60 % of the hosts,
                                          where that is less) in the last three hours and after
 late_purchases     0.25     0..1         chance, per strong interest, to buy days later instead
@@ -77,7 +78,7 @@ class WorldParameters:
     activity: float = 2.0
     partial_refunds: float = 0.3
     anonymous_share: float = 0.06
-    arrival_rate: float = 0.05
+    arrival_rate: float = 0.08
     rooms_live: float = 6.0
     late_purchases: float = 0.25
     heartbeat_minutes: int = 30

@@ -1,5 +1,7 @@
-"""People: interests that drift, budgets, skills, followed and blocked hosts. All arrays are [P, ...]
-with P = accounts + guests; guests are the last rows and never buy."""
+"""People: interests that drift, budgets, skills, followed and blocked hosts.
+
+All arrays are [P, ...] with P = accounts + guests; guests are the last rows and never buy.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,8 @@ FOCUS_WEIGHTS = np.array([1.0, 0.75, 0.5], dtype=np.float32)
 FOCUS_GAIN = 2.6
 OUTSIDE = -1.0
 DRIFT_PER_WEEK = 0.25
+# Chance that a visit is about what the visit before was about.
+KEEP_INTENT = 0.7
 
 
 class People:
@@ -50,12 +54,14 @@ class People:
         self.host_affinity = rng.normal(0, 0.5, (count, hosts_capacity)).astype(np.float32)
         self.following: list[set[int]] = [set() for _ in range(count)]
         self.blocked = np.zeros((count, hosts_capacity), dtype=bool)
+        self.has_blocked = [False] * count
         self.skill = np.zeros((count, topics), dtype=np.int8)
         # Some people come with experience in what they like.
         known = rng.random((count, topics)) < 0.2
         self.skill[known] = 1
         self.bought = np.zeros((count, courses_capacity + 1), dtype=bool)
         self.disliked = np.zeros((count, courses_capacity + 1), dtype=bool)
+        self.has_disliked = [False] * count
         self.preferred_log_price = rng.normal(np.log(3_500), 0.5, count).astype(np.float32)
         self.weekly_budget_minor = np.round(
             np.exp(rng.normal(np.log(16_000), 0.45, count) + 0.5 * self._price_lean()), -2
@@ -86,7 +92,8 @@ class People:
 
     def _price_lean(self) -> Floats:
         """Those who like dear courses also have more to spend."""
-        return (self.preferred_log_price - np.log(3_500)).astype(np.float32)
+        lean: Floats = self.preferred_log_price - np.float32(np.log(3_500))
+        return lean
 
     def refresh_affinity(self, person: int) -> None:
         """Recomputes a person's topic affinities from focus and taste."""
@@ -103,7 +110,7 @@ class People:
         return strength
 
     def drift_one_day(self, drift: float, rng: np.random.Generator) -> None:
-        """Replaces one focus category, or the order of two, of those whose interests change today."""
+        """For those whose interests change today: another focus category, or another order."""
         changed = np.flatnonzero(rng.random(self.count) < drift * DRIFT_PER_WEEK / 7)
         for person in changed:
             focus = self.focus[person]
@@ -122,12 +129,26 @@ class People:
     def choose_intent(self, person: int, rng: np.random.Generator) -> int:
         """The category this visit is about: often the one of the visit before."""
         previous = int(self.intent[person])
-        if previous >= 0 and previous in self.focus[person] and rng.random() < 0.6:
+        focus = self.focus[person].tolist()
+        chance = float(rng.random())
+        if previous in focus and chance < KEEP_INTENT:
             return previous
-        slot = int(np.searchsorted((0.5, 0.8), rng.random()))
-        chosen = int(self.focus[person, slot])
+        if previous in focus:
+            chance = (chance - KEEP_INTENT) / (1 - KEEP_INTENT)
+        chosen = int(focus[(chance >= 0.5) + (chance >= 0.8)])
         self.intent[person] = chosen
         return chosen
+
+    def block(self, person: int, host: int) -> None:
+        """Nothing of this host appeals to the person, or is shown to them, any more."""
+        self.blocked[person, host] = True
+        self.has_blocked[person] = True
+
+    def dislike(self, person: int, course: int, host: int) -> None:
+        """The person was disappointed and gets money back."""
+        self.disliked[person, course] = True
+        self.has_disliked[person] = True
+        self.host_affinity[person, host] -= 0.8
 
     def new_week(self) -> None:
         """Budgets start again."""

@@ -36,34 +36,43 @@ def variant_of(bucket: float) -> str:
     return VARIANTS[0] if bucket < 0.5 else VARIANTS[1]
 
 
+@dataclass(slots=True, frozen=True)
+class Candidates:
+    """Columns over N items: ``hot`` float32 standardised popularity, ``category`` int, ``followed``
+    bool (the person follows the item's host), ``allowed`` bool."""
+
+    hot: Floats
+    category: NDArray[np.integer]
+    followed: NDArray[np.bool_]
+    allowed: NDArray[np.bool_]
+
+
 def order(
-    hot: Floats,
-    categories: NDArray[np.integer],
-    followed: NDArray[np.bool_],
+    candidates: Candidates,
     seen_category: Floats,
-    allowed: NDArray[np.bool_],
+    *,
     k: int,
     personal_weight: float,
     variant: str,
     rng: np.random.Generator,
-) -> tuple[NDArray[np.intp], Floats, list[str]]:
+) -> tuple[list[int], list[float], list[str]]:
     """Rows of the ``k`` best allowed items, their values and the part that brought each in.
 
-    ``hot`` float32 [N] standardised popularity; ``categories`` int [N]; ``followed`` bool [N]
-    (the item's host is followed); ``seen_category`` float32 [K] faded counts of what the person
-    looked at; ``personal_weight`` 0 leaves popularity and noise.
+    ``seen_category`` float32 [categories] counts what the person looked at, fading;
+    ``personal_weight`` 0 leaves popularity and noise.
     """
     weight = CATEGORY_WEIGHT + (VARIANT_CATEGORY_WEIGHT if variant == VARIANTS[1] else 0.0)
-    popular = HOT_WEIGHT * hot
-    personal = personal_weight * (
-        weight * np.log1p(seen_category)[categories] + HOST_WEIGHT * followed
-    )
-    noise = NOISE * rng.gumbel(size=len(hot))
-    score = np.where(allowed, popular + personal + noise, -np.inf)
-    k = min(k, int(allowed.sum()))
-    top = np.argpartition(-score, k - 1)[:k] if k < len(score) and k else np.arange(len(score))
-    top = top[np.argsort(-score[top], kind="stable")][:k]
-    parts = np.stack([popular[top], personal[top], noise[top]])
+    rows = np.flatnonzero(candidates.allowed)
+    popular = HOT_WEIGHT * candidates.hot[rows]
+    personal = np.log1p(seen_category).take(candidates.category[rows]) * weight
+    personal += HOST_WEIGHT * candidates.followed[rows]
+    personal *= personal_weight
+    noise = NOISE * rng.gumbel(size=len(rows))
+    score = popular + personal + noise
+    top = np.arange(len(rows))
+    if k < len(rows):
+        top = np.argpartition(-score, k - 1)[:k]
+    top = top[np.argsort(-score[top], kind="stable")]
     names = ("popular", "personal", "explore")
-    sources = [names[int(i)] for i in parts.argmax(axis=0)] if k else []
-    return top, score[top].astype(np.float32), sources
+    parts = np.stack([popular[top], personal[top], noise[top]]).argmax(axis=0).tolist()
+    return rows[top].tolist(), score[top].tolist(), [names[part] for part in parts]

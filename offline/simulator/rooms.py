@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from offline.simulator import naming, steps
 from offline.simulator.agenda import Agenda
@@ -68,8 +69,16 @@ class Rooms:
             wanted = max(wanted, LIVE_AT_END)
         return max(1, min(wanted, max(2, int(0.6 * self.catalogue.hosts))))
 
+    @staticmethod
+    def heat(audiences: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Popularity float32 [N] of rooms by audience int [N]: centred logarithm."""
+        values: NDArray[np.float32] = np.log1p(audiences).astype(np.float32)
+        if len(values):
+            values -= values.mean()
+        return values
+
     def tick(self, now_ms: int, *, immediately: bool = False) -> None:
-        """Schedules rooms of idle hosts until the target is met; ``immediately`` starts them now."""
+        """Schedules rooms of idle hosts until the target is met, ``immediately`` to start now."""
         self.agenda.put(now_ms + TICK_MS, steps.RoomTick())
         counted = sum(1 for room in self.of_host.values() if room.ends_ms > now_ms + COUNTED_MS)
         missing = self.target(now_ms + 2 * TICK_MS) - counted

@@ -58,7 +58,8 @@ def simulate(
     with LogSink(log_directory, name_ids, parameters.currency, config_hash) as sink:
         for records in world.run_until(parameters.end_ms):
             sink.write(records)
-            by_type.update(record.type for record in records)
+            for record in records:
+                by_type[record.type] += 1
             if progress is not None and sink.written - reported >= _PROGRESS_EVERY:
                 reported = sink.written
                 progress(sink.written, records[-1].time_ms)

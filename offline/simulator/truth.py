@@ -16,7 +16,7 @@ import numpy as np
 
 from offline.simulator import naming
 from offline.simulator.appeal import course_appeal
-from offline.simulator.behaviour import BUY_AFTER_CLICK
+from offline.simulator.scene import BUY_AFTER_CLICK
 from offline.simulator.world import World
 
 
@@ -38,7 +38,9 @@ class TruthWriter:
         sellable = world.catalogue.sellable(now_ms)
         slope, threshold = BUY_AFTER_CLICK
         for person in range(users):
-            logits = course_appeal(world.parameters, world.people, world.catalogue, person, now_ms)
+            logits = course_appeal(
+                world.parameters, world.people, world.catalogue, person, now_ms=now_ms
+            )
             appeal[person] = logits
             probability[person] = 1.0 / (1.0 + np.exp(threshold - slope * logits))
             eligible[person] = sellable & ~world.people.bought[person][:courses]

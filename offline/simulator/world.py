@@ -5,13 +5,16 @@ Time comes from the steps alone. ``World.run_until`` yields records in the order
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from offline.simulator import naming, policy, steps
 from offline.simulator.agenda import Agenda
-from offline.simulator.behaviour import Behaviour, Planned, Visitor
+from offline.simulator.behaviour import Behaviour
 from offline.simulator.catalogue import UNLIMITED, Catalogue
 from offline.simulator.parameters import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS, WorldParameters
 from offline.simulator.people import People
@@ -26,9 +29,11 @@ from offline.simulator.records import (
     WithdrawalData,
 )
 from offline.simulator.rooms import TICK_MS, Rooms
+from offline.simulator.scene import Planned, Visitor
 
 SURFACES = ("courses", "rooms", "videos", "hosts")
-SURFACE_SHARE = (0.42, 0.28, 0.18, 0.12)
+# Shares of 42, 28, 18 and 12 %.
+SURFACE_CUTS = (0.42, 0.70, 0.88)
 SLATE_LENGTH = {"courses": 10, "rooms": 8, "videos": 8, "hosts": 6}
 COUPON_POLICY = "coupon_random"
 # Action, amount in minor units, probability.
@@ -42,7 +47,7 @@ WeekObserver = Callable[["World", int, int], None]
 
 
 class World:
-    """One simulated world. ``observer`` is called with (world, week, time_ms) as each week begins."""
+    """One simulated world. ``observer`` is told (world, week, time_ms) as each week begins."""
 
     def __init__(
         self, parameters: WorldParameters, *, observer: WeekObserver | None = None
@@ -97,9 +102,11 @@ class World:
             case steps.Happen(record):
                 self.emit(now_ms, record)
             case steps.ShowSlate():
-                self._show_slate(now_ms, step)
+                if self.visits:
+                    self._show_slate(now_ms, step)
             case steps.Visit():
-                self._visit(now_ms, step)
+                if self.visits:
+                    self._visit(now_ms, step)
             case steps.BuyAttempt():
                 self._buy(now_ms, step)
             case steps.RefundDue():
@@ -133,70 +140,63 @@ class World:
         """A ULID that depends on the world and the count of ids so far."""
         return naming.seeded_ulid(now_ms, self._new_id())
 
-    def compose(self, surface: str, person: int, signed_in: bool, now_ms: int) -> policy.Slate:
+    def compose(self, surface: str, person: int, *, signed_in: bool, now_ms: int) -> policy.Slate:
         """The slate that the logging policy shows."""
-        catalogue, people, rng = self.catalogue, self.people, self.rng
-        seen = people.seen_category[person]
-        variant = policy.variant_of(people.bucket[person]) if signed_in else policy.VARIANTS[0]
-        weight = min(1.0, self.parameters.personal_signal)
+        catalogue, people = self.catalogue, self.people
         following = np.zeros(catalogue.hosts, dtype=bool)
-        blocked = np.zeros(catalogue.hosts, dtype=bool)
+        variant = policy.VARIANTS[0]
+        good = catalogue.sellable(now_ms)
+        blocked = people.blocked[person][: catalogue.hosts]
         if signed_in:
+            variant = policy.variant_of(people.bucket[person])
             following[list(people.following[person])] = True
-            blocked = people.blocked[person][: catalogue.hosts]
-        n = catalogue.courses
-        good = catalogue.sellable(now_ms) & ~blocked[catalogue.host[:n]]
-        if signed_in:
-            good &= ~people.bought[person][:n]
-        numbers: list[int] = []
-        if surface == "courses":
-            hosts, categories = catalogue.host[:n], catalogue.category[:n]
-            hot, allowed = catalogue.hotness[:n], good
-        elif surface == "rooms":
-            rooms = list(self.rooms.live.values())
-            numbers = [room.number for room in rooms]
-            hosts = np.array([room.host for room in rooms], dtype=np.int32)
-            selling = np.array([room.selling for room in rooms], dtype=np.int64)
-            categories = catalogue.category[selling]
-            audience = np.log1p(
-                np.array([room.audience + room.inside for room in rooms], dtype=np.float32)
+            good &= ~people.bought[person][: catalogue.courses]
+            if people.has_blocked[person]:
+                good &= ~blocked.take(catalogue.host[: catalogue.courses])
+        items: NDArray[np.int64]
+        selling: NDArray[np.int64]
+        if surface == "hosts":
+            items = np.arange(catalogue.hosts)
+            selling = items
+            candidates = policy.Candidates(
+                catalogue.host_quality[items] * np.float32(2.0),
+                catalogue.host_category[items],
+                following,
+                ~catalogue.host_withdrawn[items] & ~blocked,
             )
-            hot = (audience - audience.mean()) if rooms else audience
-            hot = hot + np.float32(0.5) * catalogue.hotness[selling]
-            allowed = good[selling]
-        elif surface == "videos":
-            courses = catalogue.video_course[: catalogue.videos]
-            hosts, categories = catalogue.host[courses], catalogue.category[courses]
-            hot = catalogue.hotness[courses]
-            allowed = good[courses] & ~catalogue.video_withdrawn[: catalogue.videos]
         else:
-            hosts = np.arange(catalogue.hosts, dtype=np.int32)
-            categories = catalogue.host_category[: catalogue.hosts]
-            hot = catalogue.host_quality[: catalogue.hosts] * np.float32(2.0)
-            allowed = ~catalogue.host_withdrawn[: catalogue.hosts] & ~blocked
+            if surface == "courses":
+                items = selling = np.arange(catalogue.courses)
+                hot, allowed = catalogue.hotness[items], good
+            elif surface == "videos":
+                items = np.arange(catalogue.videos)
+                selling = catalogue.video_course[items].astype(np.int64)
+                hot = catalogue.hotness[selling]
+                allowed = good[selling] & ~catalogue.video_withdrawn[items]
+            else:
+                rooms = list(self.rooms.live.values())
+                items = np.array([room.number for room in rooms], dtype=np.int64)
+                selling = np.array([room.selling for room in rooms], dtype=np.int64)
+                audience = np.array([room.audience + room.inside for room in rooms])
+                hot = self.rooms.heat(audience) + np.float32(0.5) * catalogue.hotness[selling]
+                allowed = good[selling]
+            candidates = policy.Candidates(
+                hot,
+                catalogue.category[selling],
+                following[catalogue.host[selling]],
+                allowed,
+            )
         rows, values, sources = policy.order(
-            hot,
-            categories,
-            following[hosts],
-            seen,
-            allowed,
-            SLATE_LENGTH[surface],
-            weight,
-            variant,
-            rng,
+            candidates,
+            people.seen_category[person],
+            k=SLATE_LENGTH[surface],
+            personal_weight=min(1.0, self.parameters.personal_signal),
+            variant=variant,
+            rng=self.rng,
         )
-        items = [int(row) for row in rows]
-        if surface == "courses":
-            sold = items
-        elif surface == "rooms":
-            sold = [self.rooms.live[numbers[row]].selling for row in items]
-            items = [numbers[row] for row in items]
-        elif surface == "videos":
-            sold = [int(catalogue.video_course[row]) for row in items]
-        else:
-            sold = [-1] * len(items)
+        sold = [-1] * len(rows) if surface == "hosts" else selling[rows].tolist()
         entity = surface.removesuffix("s")
-        return policy.Slate(entity, items, sold, [float(v) for v in values], sources)
+        return policy.Slate(entity, items[rows].tolist(), sold, values, sources)
 
     def put_planned(self, now_ms: int, planned: Planned) -> None:
         """Puts steps on the agenda, ``offset`` after ``now_ms``."""
@@ -354,18 +354,17 @@ class World:
         intent = people.choose_intent(person, rng)
         visitor = Visitor(person, signed_in, intent)
         session = f"session_{self._new_id()}"
-        chance = rng.random(6)
+        chance = rng.random(7).tolist()
         if signed_in and chance[0] < 0.1:
             self._offer_coupon(now_ms, person)
         if signed_in and chance[1] < 0.12 and people.following[person]:
             self.put_planned(now_ms + 400, self.behaviour.join_followed(visitor, now_ms + 400, rng))
         slates = 1 + (chance[2] < 0.4) + (chance[2] < 0.1)
         at = now_ms + 1_000
-        cuts = np.cumsum(SURFACE_SHARE)
-        for _ in range(int(slates)):
-            surface = SURFACES[min(int(np.searchsorted(cuts, rng.random())), 3)]
+        for number in range(int(slates)):
+            surface = SURFACES[bisect_right(SURFACE_CUTS, chance[4 + number])]
             self.agenda.put(at, steps.ShowSlate(person, signed_in, surface, intent, session))
-            at += int(rng.uniform(2, 7) * MINUTE_MS)
+            at += int((2 + 5 * float(rng.random())) * MINUTE_MS)
         if chance[3] < 0.25:
             self.put_planned(at, self.behaviour.search(visitor, at, rng))
 
@@ -397,7 +396,7 @@ class World:
 
     def _show_slate(self, now_ms: int, step: steps.ShowSlate) -> None:
         person, signed_in = step.person, step.signed_in
-        slate = self.compose(step.surface, person, signed_in, now_ms)
+        slate = self.compose(step.surface, person, signed_in=signed_in, now_ms=now_ms)
         rank_id = self.new_rank_id(now_ms)
         bucket = float(self.people.bucket[person])
         variant = policy.variant_of(bucket) if signed_in else ""
@@ -429,7 +428,14 @@ class World:
                 Record("exposure", person, True, rank_id, surface=step.surface, payload=exposure),
             )
         visitor = Visitor(person, signed_in, step.intent)
-        planned = self.behaviour.react(visitor, step.surface, slate, rank_id, now_ms, self.rng)
+        planned = self.behaviour.react(
+            visitor,
+            slate,
+            surface=step.surface,
+            rank_id=rank_id,
+            now_ms=now_ms,
+            rng=self.rng,
+        )
         self.put_planned(now_ms, planned)
 
     def _buy(self, now_ms: int, attempt: steps.BuyAttempt) -> None:
@@ -504,7 +510,7 @@ class World:
         rng: np.random.Generator,
     ) -> None:
         """Poor fits come back more often; running means keep the share at ``refund_rate``."""
-        weight = float(np.exp(-0.5 * np.clip(attempt.fit - self._mean_fit, -3.0, 3.0)))
+        weight = math.exp(-0.5 * min(max(attempt.fit - self._mean_fit, -3.0), 3.0))
         self._mean_fit += 0.01 * (attempt.fit - self._mean_fit)
         self._mean_weight += 0.01 * (weight - self._mean_weight)
         chance = rng.random(3)
@@ -523,8 +529,7 @@ class World:
         if not isinstance(bought, PurchaseData):
             raise TypeError("a refund needs the record of a purchase")
         host = int(self.catalogue.host[due.course])
-        self.people.disliked[due.person, due.course] = True
-        self.people.host_affinity[due.person, host] -= 0.8
+        self.people.dislike(due.person, due.course, host)
         self.emit(
             now_ms,
             Record(

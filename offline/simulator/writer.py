@@ -167,7 +167,8 @@ class LogSink:
             logged = event_pb2.LoggedEvent()
             self._filler.fill(logged.event, record)
             logged.arrival = self._first_arrival + self.written
-            logged.arrival_time.CopyFrom(logged.event.event_time)
+            logged.arrival_time.seconds = record.time_ms // 1_000
+            logged.arrival_time.nanos = record.time_ms % 1_000 * 1_000_000
             logged.producer = PRODUCER
             logged.config_hash = self._config_hash
             logged.sequence = self.written
