@@ -183,12 +183,14 @@ def families(*, several_kinds: bool, clock: bool) -> dict[str, list[Baseline]]:
             for count in (20, 100)
         ],
         "matrix factorisation": [
-            MatrixFactorisation("als", factors, penalty, alpha, targets_only=k)
-            for k in kinds
-            for factors, penalty, alpha in ((8, 1.0, 1.0), (32, 10.0, 1.0), (32, 10.0, 10.0))
-        ]
-        # Many factors pay on large catalogues with one kind of event; elsewhere they overfit.
-        + [MatrixFactorisation("als", 128, 1.0, 40.0)],
+            *(
+                MatrixFactorisation("als", factors, penalty, alpha, targets_only=k)
+                for k in kinds
+                for factors, penalty, alpha in ((8, 1.0, 1.0), (32, 10.0, 1.0), (32, 10.0, 10.0))
+            ),
+            # Many factors pay on a large catalogue with one kind of event; elsewhere they overfit.
+            MatrixFactorisation("als", 128, 1.0, 40.0),
+        ],
     }
 
 

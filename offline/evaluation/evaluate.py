@@ -66,11 +66,11 @@ class Source:
     ) -> CutReader:
         """A reader of the cut of ``split`` ("validation" or "test") with the surface's bars set."""
         plain = self._plain_cut(split, objective, sample)
-        reader = CutReader(self.domain, surface, plain, self.dataset, self.columns)
+        reader = CutReader(self.domain, surface, plain, self.columns)
         barred = with_bars(reader.cut, reader.barred())
         if len(barred.fold.asked) == 0:
             raise FailedPrecondition(f"the {split} split holds no user to ask")
-        return CutReader(self.domain, surface, barred, self.dataset, self.columns)
+        return CutReader(self.domain, surface, barred, self.columns)
 
     def _plain_cut(self, split: str, objective: str, sample: int | None) -> Cut:
         if split not in (VALIDATION, TEST):

@@ -15,7 +15,6 @@ from offline.dataset.columns import Columns
 from offline.dataset.log_tables import open_tables
 from offline.dataset.point_in_time import point_in_time
 from offline.dataset.schema import attribute_column, changes_table
-from offline.dataset.tables import Dataset
 from offline.evaluation.protocol import Cut, array_of, read_columns, sequence_events
 from offline.evaluation.ragged import Ragged, Rows
 from offline.evaluation.shipped import Floats, ModelInputs
@@ -31,7 +30,6 @@ class CutReader:
     domain: Domain
     surface: str
     cut: Cut
-    dataset: Dataset
     columns: Columns
 
     @cached_property
@@ -43,14 +41,11 @@ class CutReader:
         entity = self.domain.model.sequence.entity
         ids = np.array(self.cut.fold.items)
         names = list(self.domain.entities[entity].attributes)
-        if self.cut.items_time_ms is None:
-            table = self.dataset.catalogue[entity]
-            place = pc.index_in(pa.array(ids), value_set=table["id"].combine_chunks())
-            return {name: table[name].combine_chunks().take(place) for name in names}
         fields = [attribute_column(name) for name in names]
         read = ["id", "time_ms", "arrival", *fields]
         changes = read_columns(self.columns, changes_table(entity), read)
-        changes = changes.filter(pc.less_equal(changes["time_ms"], self.cut.items_time_ms))
+        if self.cut.items_time_ms is not None:
+            changes = changes.filter(pc.less_equal(changes["time_ms"], self.cut.items_time_ms))
         changes = changes.sort_by([("time_ms", "ascending"), ("arrival", "ascending")])
         found: dict[str, pa.Array] = {}
         for name, field in zip(names, fields, strict=True):
