@@ -209,7 +209,7 @@ class Pipeline:
             self._log_error("the user tower failed", error)
             _degrade(works, Part.RETRIEVAL, Reason.FAILED)
             return np.zeros((len(inputs.items), state.spec.dim), np.float32)
-        finite: BoolArray = np.isfinite(vectors).all(axis=1, keepdims=True)[:, 0]
+        finite: BoolArray = np.logical_and.reduce(np.isfinite(vectors), axis=1)
         if not finite.all():
             broken = [work for work in works if not finite[work.row]]
             self._observer.non_finite(Part.RETRIEVAL, len(broken))

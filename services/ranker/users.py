@@ -63,5 +63,9 @@ def user_inputs(model: Model, spec: BundleSpec, rows: FeatureRows) -> UserInputs
     finite: BoolArray = np.isfinite(features)
     if not finite.all():
         features = np.where(finite, features, spec.user_defaults)
-    repaired: BoolArray = (~finite).any(axis=1)
-    return UserInputs(items, actions, features, repaired)
+    return UserInputs(items, actions, features, _any_in_row(~finite))
+
+
+def _any_in_row(mask: BoolArray) -> BoolArray:
+    found: BoolArray = np.logical_or.reduce(mask, axis=1)
+    return found
