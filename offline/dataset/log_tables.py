@@ -73,6 +73,6 @@ def open_tables(columns: Columns) -> Iterator[LogTables]:
 
 def _table(connection: BaseBackend, files: list[Path], schema: pa.Schema, name: str) -> ir.Table:
     if not files:
-        return connection.create_table(name, schema.empty_table())
+        return ibis.memtable(schema.empty_table())
     paths = [str(path) for path in files]
     return connection.read_parquet(paths, table_name=name, hive_partitioning=False)

@@ -1,0 +1,266 @@
+"""Interactions, examples and the catalogue as expressions. ``tables`` says what they hold."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import ibis
+import ibis.expr.types as ir
+
+from offline.dataset.attribution import Attribution, Candidates, qualifying_events
+from offline.dataset.log_tables import LogTables
+from offline.dataset.point_in_time import POINT_KEYS, known_features, selected_features
+from offline.dataset.schema import attribute_column, entity_column
+from offline.dataset.tables import TEST, TRAIN, VALIDATION, numeric_names, vocabulary_names
+from services.common.domain import Domain, LastNFeature
+from services.feature.definitions import USER_ENTITY, ViewFeature, compile_views
+
+IMPRESSION = "impression"
+SLATE_SERVED = "slate_served"
+OWN_ID = "id"
+
+
+class ExampleTables:
+    """The tables of a dataset, over one log. ``split_starts``: (validation, test) epoch ms of a
+    split by time, else None."""
+
+    def __init__(
+        self,
+        domain: Domain,
+        tables: LogTables,
+        end_ms: int,
+        split_starts: tuple[int, int] | None,
+    ) -> None:
+        self._domain = domain
+        self._tables = tables
+        self._end_ms = end_ms
+        self._split_starts = split_starts
+        self._entities = ranked_entities(domain)
+
+    def interactions(self) -> ir.Table:
+        """What users did with the sequence entity."""
+        sequence = self._domain.model.sequence
+        feature = self._domain.features[sequence.items]
+        assert isinstance(feature, LastNFeature)  # noqa: S101 - checked with the domain file
+        log = self._tables.events
+        item = log[entity_column(sequence.entity)]
+        chosen = log.filter(log.type.isin(feature.events) & item.notnull() & (log.actor != ""))
+        table = chosen.select(
+            "time_ms",
+            "arrival",
+            "surface",
+            user=chosen.actor,
+            action=chosen.type,
+            item=chosen[entity_column(sequence.entity)],
+            target_type=chosen.subject_type,
+            target_id=chosen.subject_id,
+        )
+        table = table.mutate(split=self._split(table))
+        columns = ("user", "time_ms", "arrival", "action", "item", "surface")
+        ordered = table.order_by("user", "time_ms", "arrival")
+        return ordered.select(*columns, "target_type", "target_id", "split")
+
+    def examples(self) -> ir.Table:
+        """One row an example, by example_id."""
+        candidates = self._candidates()
+        base = self._tables.stored(self._base(candidates))
+        parts = [self._user_part(base), self._item_part(base), self._labels(base, candidates)]
+        table = reduce(
+            lambda left, right: left.left_join(right, "example_id").drop("example_id_right"),
+            [self._tables.stored(part) for part in parts],
+            base,
+        )
+        return table.drop("key", "shown_ms").order_by("example_id")
+
+    def catalogue(self, entity: str) -> ir.Table:
+        """The entity type's catalogue as of the end of the log, by id."""
+        changes = self._tables.changes[entity]
+        order = [changes.time_ms, changes.arrival]
+        numbered = changes.mutate(number=ibis.row_number().over(order_by=order))
+        attributes = {
+            name: numbered[attribute_column(name)].argmax(
+                numbered.number, where=numbered[attribute_column(name)].notnull()
+            )
+            for name in self._domain.entities[entity].attributes
+        }
+        withdrawn = numbered.withdrawn.argmax(
+            numbered.number, where=numbered.withdrawn.notnull()
+        ).fill_null(False)
+        grouped = numbered.group_by("id").aggregate(
+            withdrawn=withdrawn, first_time_ms=numbered.time_ms.min(), **attributes
+        )
+        return grouped.order_by("id")
+
+    def _candidates(self) -> Candidates:
+        """Impressions, or the events that objectives count where the log has none."""
+        log = self._tables.events
+        if self._domain.log.impressions:
+            chosen = log.filter(log.type == IMPRESSION)
+        else:
+            counted = [
+                qualifying_events(self._tables, objective).select(arrival="event")
+                for objective in self._domain.objectives.values()
+                if objective.events
+            ]
+            keys = ibis.union(*counted, distinct=True) if len(counted) > 1 else counted[0]
+            chosen = log.semi_join(keys, "arrival")
+        chosen = chosen.filter((chosen.actor != "") & chosen.subject_type.isin(self._entities))
+        entities = [entity_column(name) for name in self._domain.entities]
+        table = chosen.select(
+            "actor",
+            "rank_id",
+            "surface",
+            "subject_type",
+            "subject_id",
+            *entities,
+            "position",
+            key=chosen.arrival,
+            shown_ms=chosen.time_ms,
+        )
+        return Candidates(self._tables.stored(table), self._domain.log.impressions)
+
+    def _base(self, candidates: Candidates) -> ir.Table:
+        """Identity, as-of point and split of every example; ``key`` and ``shown_ms`` besides."""
+        shown = candidates.table
+        log = self._tables.events
+        slates = log.filter((log.type == SLATE_SERVED) & (log.rank_id != ""))
+        first = slates.group_by(slate_id=slates.rank_id).aggregate(
+            slate_ms=slates.time_ms.argmin(slates.arrival), slate_arrival=slates.arrival.min()
+        )
+        table = shown.left_join(first, shown.rank_id == first.slate_id)
+        if not candidates.are_impressions:
+            # An event that is its own example must not know itself: its slate came before it,
+            # but what happened in between is known too.
+            table = table.mutate(slate_ms=ibis.null("int64"), slate_arrival=ibis.null("int64"))
+        table = table.select(
+            "key",
+            "shown_ms",
+            "rank_id",
+            "surface",
+            user=table.actor,
+            time_ms=ibis.coalesce(table.slate_ms, table.shown_ms),
+            arrival=ibis.coalesce(table.slate_arrival, table.key),
+            entity_type=table.subject_type,
+            entity_id=table.subject_id,
+            position=table.position if candidates.are_impressions else ibis.null("int32"),
+        )
+        order = [table.time_ms, table.arrival, table.key]
+        number = ibis.row_number().over(order_by=order).cast("int64")
+        table = table.mutate(example_id=number, split=self._split(table, "key"))
+        identity = ("example_id", "rank_id", "user", "time_ms", "arrival", "surface")
+        subject = ("entity_type", "entity_id", "position")
+        return table.select(*identity, *subject, "split", "key", "shown_ms")
+
+    def _split(self, table: ir.Table, *tie: str) -> ir.StringValue:
+        if self._split_starts is not None:
+            validation_ms, test_ms = self._split_starts
+            return ibis.cases(
+                (table.time_ms >= test_ms, TEST),
+                (table.time_ms >= validation_ms, VALIDATION),
+                else_=TRAIN,
+            )
+        latest = [table[name].desc() for name in ("time_ms", "arrival", *tie)]
+        back = ibis.row_number().over(group_by=table.user, order_by=latest)
+        return ibis.cases((back == 0, TEST), (back == 1, VALIDATION), else_=TRAIN)
+
+    def _user_part(self, base: ir.Table) -> ir.Table:
+        """example_id, recent_items, recent_actions and ``u.<feature>``."""
+        model = self._domain.model
+        sequence = model.sequence
+        names = [sequence.items, sequence.actions, *model.user_features]
+        columns = selected_features(self._domain, USER_ENTITY, names)
+        known = known_features(
+            self._tables,
+            USER_ENTITY,
+            base.select("time_ms", "arrival", id=base.user),
+            columns,
+        )
+        joined = _with_known(base.mutate(id=base.user), known)
+        return joined.select(
+            "example_id",
+            recent_items=joined[sequence.items],
+            recent_actions=joined[sequence.actions],
+            **{f"u.{n}": joined[n].cast("float32") for n in model.user_features},
+        )
+
+    def _item_part(self, base: ir.Table) -> ir.Table:
+        """example_id, ``i.<feature>``, ``f.<vocabulary>`` and ``n.<numeric>``."""
+        parts = [self._items_of(base, entity) for entity in self._entities]
+        return ibis.union(*parts) if len(parts) > 1 else parts[0]
+
+    def _items_of(self, base: ir.Table, entity: str) -> ir.Table:
+        rows = base.filter(base.entity_type == entity)
+        rows = rows.mutate(id=rows.entity_id)
+        columns = selected_features(self._domain, entity, self._domain.model.item_features)
+        tower = self._domain.entities[entity].tower
+        fields = dict(tower.fields) if tower else {}
+        numeric = list(tower.numeric) if tower else []
+        read = [a for a in dict.fromkeys((*fields.values(), *numeric)) if a != OWN_ID]
+        table = rows
+        if columns or read:
+            known = known_features(self._tables, entity, rows.select(*POINT_KEYS), columns, read)
+            table = _with_known(rows, known)
+        values: dict[str, ir.Value] = {}
+        own = {column.name for column in columns}
+        for name in self._domain.model.item_features:
+            value = table[name] if name in own else ibis.literal(_default(self._domain, name))
+            values[f"i.{name}"] = value.cast("float32")
+        for name in vocabulary_names(self._domain):
+            attribute = fields.get(name)
+            value = ibis.literal("")
+            if attribute == OWN_ID:
+                value = table.entity_id
+            elif attribute is not None:
+                value = table[attribute_column(attribute)].cast("string").fill_null("")
+            values[f"f.{name}"] = value
+        for name in numeric_names(self._domain):
+            value = table[attribute_column(name)] if name in numeric else ibis.literal(0.0)
+            values[f"n.{name}"] = value.cast("float32").fill_null(0.0).cast("float32")
+        return table.select("example_id", **values)
+
+    def _labels(self, base: ir.Table, candidates: Candidates) -> ir.Table:
+        """example_id, ``y.<objective>`` and ``m.<objective>``."""
+        attribution = Attribution(self._domain, self._tables, candidates)
+        table = base.select("example_id", "key", "shown_ms")
+        names = list(self._domain.objectives)
+        for number, name in enumerate(names):
+            met = self._tables.stored(attribution.positives(name))
+            met = met.select(**{f"met_{number}": met.key})
+            table = table.left_join(met, table.key == met[f"met_{number}"])
+        labels = {
+            f"y.{name}": table[f"met_{number}"].notnull().cast("int8")
+            for number, name in enumerate(names)
+        }
+        mature = {
+            f"m.{name}": (table.shown_ms + attribution.settled_after_ms(name)) <= self._end_ms
+            for name in names
+        }
+        return table.select("example_id", **labels, **mature)
+
+
+def ranked_entities(domain: Domain) -> list[str]:
+    """Entity types that some surface ranks, in order of declaration."""
+    ranked = {surface.entity for surface in domain.surfaces.values()}
+    return [name for name in domain.entities if name in ranked]
+
+
+def _with_known(rows: ir.Table, known: ir.Table) -> ir.Table:
+    """``rows`` (with id, time_ms and arrival) and the columns known at their points."""
+    keys = {f"known_{key}": known[key] for key in POINT_KEYS}
+    others = [name for name in known.columns if name not in POINT_KEYS]
+    known = known.select(*others, **keys)
+    return rows.join(known, [rows[key] == known[f"known_{key}"] for key in POINT_KEYS])
+
+
+def _default(domain: Domain, name: str) -> float:
+    """Default of a feature, whichever entity type has it."""
+    for view in compile_views(domain).values():
+        for column in view.features:
+            if column.name == name:
+                return _number(column)
+    raise KeyError(name)
+
+
+def _number(column: ViewFeature) -> float:
+    default = column.default
+    return float(default) if isinstance(default, int | float) else 0.0
