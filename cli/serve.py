@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -87,6 +87,10 @@ def _all() -> None:
     raise typer.Exit(group.run_until_signalled())
 
 
+def _module_command(name: str) -> Sequence[str]:
+    return [sys.executable, "-m", f"services.{name}"]
+
+
 class ServiceProcesses:
     """The three services as child processes.
 
@@ -95,10 +99,15 @@ class ServiceProcesses:
     """
 
     def __init__(
-        self, *, patience_s: float = 30.0, environment: Mapping[str, str] | None = None
+        self,
+        *,
+        patience_s: float = 30.0,
+        environment: Mapping[str, str] | None = None,
+        command_of: Callable[[str], Sequence[str]] = _module_command,
     ) -> None:
         """``environment`` replaces this process's; a child gets ``patience_s`` to stop."""
         self._patience_s = patience_s
+        self._command_of = command_of
         self._environment = environment
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._endings: SimpleQueue[str | None] = SimpleQueue()
@@ -107,7 +116,7 @@ class ServiceProcesses:
         """Starts the services, the feature service first."""
         for name in reversed(SERVICES):
             child = subprocess.Popen(
-                [sys.executable, "-m", f"services.{name}"],
+                self._command_of(name),
                 env=self._environment,
                 process_group=0,
             )

@@ -90,7 +90,7 @@ def test_experiments_come_in_key_order_and_variants_in_file_order(tmp_path: Path
         ("  layout:", "  weights:", 0, "", "given twice"),
     ],
 )
-def test_mistakes_are_located(  # noqa: PLR0917 - one parameter a column
+def test_mistakes_are_located(
     tmp_path: Path, domain: Domain, old: str, new: str, line: int, field: str, message: str
 ) -> None:
     assert GOOD.count(old) == 1

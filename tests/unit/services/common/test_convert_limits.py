@@ -1,0 +1,149 @@
+"""The limits of the contracts: what is allowed passes, one more is refused by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from podium.common.v1.common_pb2 import (
+    Actor,
+    AttributeValue,
+    EntityRef,
+    Money,
+    RequestContext,
+    StringList,
+)
+from services.common import convert_limits as limits
+from services.common.errors import InvalidArgument
+
+
+def _refused(check: Callable[[], object], field: str, text: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        check()
+    (violation,) = refused.value.violations
+    assert violation.field == field
+    assert text in violation.description
+
+
+@given(st.text(max_size=200))
+def test_ids_are_measured_in_bytes(text: str) -> None:
+    size = len(text.encode())
+    if 1 <= size <= 128:
+        assert limits.require_id("id", text) == text
+    elif not text:
+        _refused(lambda: limits.require_id("id", text), "id", "1 to 128 bytes")
+        assert limits.optional_id("id", text) == ""
+    else:
+        _refused(lambda: limits.require_id("id", text), "id", f"{size} bytes, at most 128")
+        _refused(lambda: limits.optional_id("id", text), "id", f"{size} bytes, at most 128")
+
+
+def test_counts_and_ranges() -> None:
+    limits.require_count("events", 1, 1, 1_000)
+    limits.require_count("events", 1_000, 1, 1_000)
+    _refused(lambda: limits.require_count("events", 0, 1, 1_000), "events", "1 to 1000")
+    _refused(lambda: limits.require_count("events", 1_001, 1, 1_000), "events", "1001 elements")
+    assert limits.require_range("k", 200, 1, limits.MAX_K) == 200
+    _refused(lambda: limits.require_range("k", 0, 1, limits.MAX_K), "k", "is 0, must be 1 to 200")
+    _refused(lambda: limits.require_range("k", 10_000, 1, limits.MAX_K), "k", "10000")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_numbers_are_finite(value: float) -> None:
+    _refused(lambda: limits.require_finite("x", value), "x", "must be finite")
+    message = AttributeValue(double_value=value)
+    _refused(lambda: limits.attribute_value("a", message), "a", "must be finite")
+
+
+def test_actors() -> None:
+    assert limits.require_actor("actor", Actor(user_id="u")) == ("u", "")
+    assert limits.require_actor("actor", Actor(device_id="d")) == ("", "d")
+    _refused(lambda: limits.require_actor("actor", Actor()), "actor", "is required")
+    long = Actor(user_id="u", device_id="d" * 129)
+    _refused(lambda: limits.require_actor("actor", long), "actor.device_id", "129 bytes")
+
+
+def test_entities() -> None:
+    assert limits.require_entity("e", EntityRef(type="course", id="c1")) == ("course", "c1")
+    _refused(lambda: limits.require_entity("e", EntityRef(id="c1")), "e.type", "1 to 64")
+    _refused(lambda: limits.require_entity("e", EntityRef(type="course")), "e.id", "1 to 128")
+
+
+@pytest.mark.parametrize("code", ["", "US", "usd", "US1", "USDT", "ÀÀÀ"])
+def test_currencies(code: str) -> None:
+    money = Money(amount_minor=1, currency_code=code)
+    _refused(lambda: limits.require_money("m", money), "m.currency_code", "upper-case")
+
+
+def test_amounts() -> None:
+    assert limits.require_money("m", Money(amount_minor=0, currency_code="USD")) == (0, "USD")
+    debt = Money(amount_minor=-1, currency_code="USD")
+    _refused(lambda: limits.require_money("m", debt), "m.amount_minor", "0 or more")
+
+
+@pytest.mark.parametrize(
+    ("message", "value"),
+    [
+        (AttributeValue(string_value="x" * 1_024), "x" * 1_024),
+        (AttributeValue(string_value=""), ""),
+        (AttributeValue(int_value=-(2**63)), -(2**63)),
+        (AttributeValue(double_value=0.5), 0.5),
+        (AttributeValue(bool_value=False), False),
+        (AttributeValue(string_list_value=StringList(values=["a", "b"])), ["a", "b"]),
+    ],
+)
+def test_attribute_values(message: AttributeValue, value: object) -> None:
+    found = limits.attribute_value("a", message)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("message", "field", "text"),
+    [
+        (AttributeValue(), "a", "no value"),
+        (AttributeValue(string_value="x" * 1_025), "a", "1025 bytes"),
+        (AttributeValue(string_list_value=StringList(values=["x"] * 65)), "a", "65 elements"),
+        (AttributeValue(string_list_value=StringList(values=["", "y" * 257])), "a[1]", "257"),
+    ],
+)
+def test_attribute_values_over_the_limit(message: AttributeValue, field: str, text: str) -> None:
+    _refused(lambda: limits.attribute_value("a", message), field, text)
+
+
+def test_attributes_are_counted() -> None:
+    one = AttributeValue(int_value=1)
+    full = {f"k{number}": one for number in range(32)}
+    assert limits.attribute_values("a", full) == dict.fromkeys(full, 1)
+    _refused(lambda: limits.attribute_values("a", full | {"more": one}), "a", "0 to 32")
+    _refused(lambda: limits.attribute_values("a", {"k" * 65: one}), "a key", "65 bytes")
+    _refused(lambda: limits.attribute_values("a", {"": one}), "a key", "required")
+
+
+@pytest.mark.parametrize(
+    ("field", "max_bytes"),
+    [
+        ("locale", 35),
+        ("region", 16),
+        ("time_zone", 64),
+        ("device_type", 32),
+        ("app_version", 32),
+        ("session_id", 128),
+    ],
+)
+def test_contexts(field: str, max_bytes: int) -> None:
+    fits = RequestContext(**{field: "x" * max_bytes})
+    assert limits.require_context("context", fits) is fits
+    over = RequestContext(**{field: "x" * (max_bytes + 1)})
+    _refused(lambda: limits.require_context("context", over), f"context.{field}", str(max_bytes))
+
+
+def test_forced_variants() -> None:
+    full = {f"e{number}": "v" for number in range(16)}
+    assert limits.forced_variants("f", full) == full
+    _refused(lambda: limits.forced_variants("f", full | {"e": "v"}), "f", "0 to 16")
+    _refused(lambda: limits.forced_variants("f", {"e": ""}), "f.e", "required")
