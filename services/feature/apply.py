@@ -188,10 +188,13 @@ def follow(
     log_dir: Path,
     *,
     should_stop: Callable[[], bool],
+    prepared: Callable[[], None],
     poll_seconds: float = 0.01,
 ) -> None:
-    """Applies the log as it grows, until told to stop."""
+    """Applies the log as it grows, until told to stop. Calls ``prepared`` once the store is known
+    to belong to this log."""
     position = applier.prepare(log_dir)
+    prepared()
     reader = LogReader(log_dir, position)
     while not should_stop():
         records = reader.read(BATCH_RECORDS)

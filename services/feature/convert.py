@@ -87,6 +87,7 @@ class StoredEvent:
     def __init__(self, index: int, event: Event, config_hash: str, *, too_late: bool) -> None:
         self.index = index
         self.event_id = event.event_id
+        self.type = event.type
         self.fingerprint = fingerprint(event)
         self._event = event
         self._config_hash = config_hash
@@ -114,6 +115,7 @@ class IngestCall:
     refused: list[RefusedEvent]
     producer: str
     first_sequence: int | None
+    unknown_types: int
 
 
 class EventConverter:
@@ -146,7 +148,8 @@ class EventConverter:
                 event.actor.user_id = self._encrypt(event.actor.user_id)
                 event.actor.device_id = self._encrypt(event.actor.device_id)
             accepted.append(StoredEvent(index, event, self._config_hash, too_late=too_late))
-        return IngestCall(accepted, refused, producer, first_sequence)
+        unknown_types = sum(event.type not in self._domain.events for event in accepted)
+        return IngestCall(accepted, refused, producer, first_sequence, unknown_types)
 
     def _check(self, at: str, event: Event, now_ms: int) -> bool:
         """Whether the event comes too late to be applied. Raises ``InvalidArgument``."""
@@ -368,6 +371,19 @@ def entity_rows(
 ) -> feature_pb2.EntityRows:
     """Rows of a watched entity type."""
     return feature_pb2.EntityRows(entity_type=view.entity, ids=ids, block=feature_block(view, rows))
+
+
+def row_bytes(identity: str, row: Row) -> int:
+    """Upper estimate of what a row adds to a message."""
+    size = len(identity.encode()) + len(row.statuses) + 16
+    for value in row.values:
+        if isinstance(value, str):
+            size += len(value.encode()) + 3
+        elif isinstance(value, tuple):
+            size += 4 + sum(len(item.encode()) + 3 for item in value)
+        else:
+            size += 8
+    return size
 
 
 def entity_refs(keys: Sequence[tuple[str, str]]) -> list[EntityRef]:

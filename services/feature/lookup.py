@@ -1,17 +1,19 @@
-"""Reads rows of a feature view from stored states. Pure."""
+"""Reads rows of a feature view from stored states."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from services.common.domain import Feature
+from services.common.domain import Domain, Feature
+from services.common.errors import NotFound, UnknownFeatureView
 from services.feature.definitions import (
     FeatureDType,
     FeatureValue,
     FeatureView,
     ViewFeature,
+    compile_views,
     floor_at_zero,
     last_entries_key,
     last_time_aggregate,
@@ -19,7 +21,8 @@ from services.feature.definitions import (
     tile_index,
     window_aggregates,
 )
-from services.feature.windows import EntityPlan, KeyState
+from services.feature.store.protocol import FeatureStore
+from services.feature.windows import EntityPlan, KeyState, compile_plans
 
 PRESENT: Final = 1
 NULL: Final = 2
@@ -150,3 +153,54 @@ def _recency_reader(column: ViewFeature, index: int) -> _Reader:
         return (moment.t_ms - last_ms) / 1000, PRESENT
 
     return read
+
+
+class Lookup(NamedTuple):
+    """Rows in the order asked for, as of ``t_ms``, from the log up to ``position``."""
+
+    rows: list[Row]
+    t_ms: int
+    position: int
+
+
+class FeatureLookup:
+    """Reads rows of the views served here. Thread-safe."""
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        readers: Mapping[str, RowReader],
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._readers = readers
+        self._clock_ms = clock_ms
+
+    def view(self, entity: str, name: str, view_hash: str) -> FeatureView:
+        """The view a request names. Raises ``NotFound`` for the entity type,
+        ``UnknownFeatureView`` for a name or hash that is not served here."""
+        reader = self._readers.get(entity)
+        if reader is None:
+            raise NotFound(f"entity type {entity!r} has no features", reason="UNKNOWN_ENTITY_TYPE")
+        if (reader.view.name, reader.view.hash) != (name, view_hash):
+            raise UnknownFeatureView(
+                f"view {name!r} with hash {view_hash!r} is not served here; "
+                f"{entity} has {reader.view.name!r} with hash {reader.view.hash!r}"
+            )
+        return reader.view
+
+    def read(self, entity: str, keys: Sequence[str]) -> Lookup:
+        """Rows of entities of one type, all from one moment of the store."""
+        reader = self._readers[entity]
+        with self._store.read() as view:
+            t_ms = self._clock_ms()
+            rows = [reader.row(reader.decode(view.state(entity, key)), t_ms) for key in keys]
+            return Lookup(rows, t_ms, view.position())
+
+
+def row_readers(domain: Domain) -> dict[str, RowReader]:
+    """A reader for the view of every entity type that has one."""
+    plans = compile_plans(domain)
+    return {
+        entity: RowReader(view, plans[entity]) for entity, view in compile_views(domain).items()
+    }

@@ -130,7 +130,7 @@ class EntityHub:
         return [(i, row) for i, (_, row) in self._rows[entity].items() if row is not None]
 
     def changes(self, entity: str, since: int) -> list[tuple[str, Row | None]]:
-        """(id, row) of what changed after version ``since``, oldest first; None where it is gone."""
+        """(id, row) of what changed after version ``since``, oldest first; None for one gone."""
         found: list[tuple[str, Row | None]] = []
         for identity, (version, row) in reversed(self._rows[entity].items()):
             if version <= since:

@@ -1,0 +1,58 @@
+"""Prometheus metrics of the feature service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+
+class FeatureMetrics:
+    """What Ingest took in, and how far applying is behind."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._events = Counter(
+            "podium_feature_events", "Events handed in, by outcome.", ["outcome"], registry=registry
+        )
+        self._rejected = Counter(
+            "podium_feature_rejections",
+            "Events rejected, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self._unknown = Counter(
+            "podium_feature_unknown_types",
+            "Events of types that the domain does not declare; kept, not applied.",
+            registry=registry,
+        )
+        self._gaps = Counter(
+            "podium_feature_missing_events",
+            "Events missing in producers' numbering.",
+            registry=registry,
+        )
+        self.apply_restarts = Counter(
+            "podium_feature_apply_restarts",
+            "Times the applying process had to be started again.",
+            registry=registry,
+        )
+        self.unapplied = Gauge(
+            "podium_feature_unapplied_records",
+            "Records in the log that the store does not hold yet.",
+            registry=registry,
+        )
+
+    def ingested(self, accepted: int, duplicates: int, rejections: Sequence[str]) -> None:
+        """Counts a request's events."""
+        self._events.labels("accepted").inc(accepted)
+        self._events.labels("duplicate").inc(duplicates)
+        self._events.labels("rejected").inc(len(rejections))
+        for reason in rejections:
+            self._rejected.labels(reason).inc()
+
+    def unknown_types(self, count: int) -> None:
+        """Counts events of undeclared types."""
+        self._unknown.inc(count)
+
+    def gap(self, producer: str, missing: int) -> None:  # noqa: ARG002 - producers are unbounded
+        """Counts events missing in a producer's numbering."""
+        self._gaps.inc(missing)

@@ -1,0 +1,147 @@
+"""The applying process, seen from the serving one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+from services.common.domain import load_domain
+from services.common.telemetry import configure_logging
+from services.feature.apply import Applier, follow
+from services.feature.log import system_clock_ms
+from services.feature.store.embedded import EmbeddedStore
+
+WATCH_S = 0.1
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 5.0
+STOP_S = 10.0
+
+_logger = logging.getLogger(__name__)
+
+
+class ApplyFiles(NamedTuple):
+    """What the child works with."""
+
+    domain_file: Path
+    log_dir: Path
+    store_dir: Path
+
+
+class ApplyProcess:
+    """Keeps a child process applying the log; a child that dies is started again."""
+
+    def __init__(
+        self,
+        files: ApplyFiles,
+        *,
+        log_level: str,
+        restarted: Callable[[], None],
+    ) -> None:
+        self._files = files
+        self._log_level = log_level
+        self._restarted = restarted
+        # A fresh interpreter: a fork would share gRPC's threads and locks.
+        self._context = multiprocessing.get_context("spawn")
+        self._prepared: Event = self._context.Event()
+        self._process: BaseProcess | None = None
+        self._stopping = asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child; None before the start."""
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def prepared(self) -> bool:
+        """Whether the store is there and belongs to this log and these definitions."""
+        return self._prepared.is_set()
+
+    def start(self) -> None:
+        """Starts the child and the task that watches it."""
+        self._spawn()
+        self._watcher = asyncio.create_task(self._watch(), name="apply-watcher")
+
+    async def close(self) -> None:
+        """Stops the child after its current transaction."""
+        self._stopping.set()
+        if self._watcher is not None:
+            await self._watcher
+        process = self._process
+        if process is None:
+            return
+        process.terminate()
+        await asyncio.to_thread(process.join, STOP_S)
+        if process.is_alive():
+            # Safe at any moment: its transaction is undone.
+            process.kill()
+            await asyncio.to_thread(process.join)
+
+    def _spawn(self) -> None:
+        process = self._context.Process(
+            target=apply_main,
+            args=(self._files, self._log_level, os.getpid(), self._prepared),
+            name="podium-feature-apply",
+            daemon=True,
+        )
+        process.start()
+        self._process = process
+
+    async def _watch(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        alive_s = 0.0
+        while not await self._stopped_within(WATCH_S):
+            process = self._process
+            if process is not None and process.is_alive():
+                alive_s += WATCH_S
+                if alive_s > LONGEST_PAUSE_S:
+                    pause_s = FIRST_PAUSE_S
+                continue
+            _logger.error("the applying process ended, starting it again in %.1f s", pause_s)
+            self._restarted()
+            if await self._stopped_within(pause_s):
+                return
+            pause_s, alive_s = min(2 * pause_s, LONGEST_PAUSE_S), 0.0
+            self._spawn()
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+def apply_main(files: ApplyFiles, log_level: str, parent_pid: int, prepared: Event) -> None:
+    """Main function of the child: applies until SIGTERM, or until its parent is gone."""
+    configure_logging("feature-apply", log_level)
+    stopping = False
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal's signature
+        nonlocal stopping
+        stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    # Ctrl-C reaches the whole group; the parent decides when this process ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    store = EmbeddedStore(files.store_dir)
+    try:
+        applier = Applier(load_domain(files.domain_file), store, system_clock_ms)
+        follow(
+            applier,
+            files.log_dir,
+            should_stop=lambda: stopping or os.getppid() != parent_pid,
+            prepared=prepared.set,
+        )
+    finally:
+        store.close()

@@ -1,0 +1,182 @@
+"""FeatureService over gRPC: convert, call, convert."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any
+
+import grpc
+
+from podium.feature.v1 import feature_pb2, feature_pb2_grpc
+from services.common.call import CallPolicy
+from services.common.errors import InvalidArgument
+from services.feature.convert import (
+    EventConverter,
+    entity_refs,
+    entity_rows,
+    feature_block,
+    feature_keys,
+    ingest_response,
+    row_bytes,
+    watched_views,
+)
+from services.feature.definitions import FeatureView
+from services.feature.feed import CatalogueFeed
+from services.feature.log import Ingestor
+from services.feature.lookup import FeatureLookup, Row
+from services.feature.metrics import FeatureMetrics
+
+SERVICE_NAME = "podium.feature.v1.FeatureService"
+POLICIES = {
+    f"/{SERVICE_NAME}/Ingest": CallPolicy(default_deadline_ms=5_000, max_deadline_ms=30_000),
+    f"/{SERVICE_NAME}/GetFeatures": CallPolicy(default_deadline_ms=1_000, max_deadline_ms=10_000),
+}
+HEARTBEAT_S = 1.0
+CHUNK_BYTES = 900 << 10
+"""Estimated size of a chunk of rows; under the 1 MiB of the contract with room for its frame."""
+
+ROWS_ON_THE_LOOP = 64
+"""Larger lookups go to a thread: they would hold the event loop up."""
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
+    """See ``feature.proto``."""
+
+    def __init__(
+        self,
+        *,
+        converter: EventConverter,
+        ingestor: Ingestor,
+        lookup: FeatureLookup,
+        feed: CatalogueFeed,
+        encrypt: Callable[[str], str],
+        clock_ms: Callable[[], int],
+        metrics: FeatureMetrics,
+    ) -> None:
+        self._converter = converter
+        self._ingestor = ingestor
+        self._lookup = lookup
+        self._feed = feed
+        self._encrypt = encrypt
+        self._clock_ms = clock_ms
+        self._metrics = metrics
+
+    async def Ingest(
+        self,
+        request: feature_pb2.IngestRequest,
+        context: _Context,  # noqa: ARG002 - gRPC's signature
+    ) -> feature_pb2.IngestResponse:
+        """Stores events; returns once they are on disk."""
+        call = self._converter.ingest_call(request, self._clock_ms())
+        receipt = await self._ingestor.ingest(call.events, call.producer, call.first_sequence)
+        response = ingest_response(call, receipt)
+        self._metrics.ingested(
+            receipt.accepted, receipt.duplicates, [r.reason for r in response.rejections]
+        )
+        self._metrics.unknown_types(call.unknown_types)
+        return response
+
+    async def GetFeatures(
+        self,
+        request: feature_pb2.GetFeaturesRequest,
+        context: _Context,  # noqa: ARG002 - gRPC's signature
+    ) -> feature_pb2.GetFeaturesResponse:
+        """Reads rows as of now."""
+        view = self._lookup.view(request.entity_type, request.view_name, request.view_hash)
+        keys = feature_keys(request, self._encrypt)
+        if len(keys) <= ROWS_ON_THE_LOOP:
+            found = self._lookup.read(view.entity, keys)
+        else:
+            found = await asyncio.to_thread(self._lookup.read, view.entity, keys)
+        response = feature_pb2.GetFeaturesResponse(
+            block=feature_block(view, found.rows),
+            log_position=found.position,
+            view_hash=view.hash,
+        )
+        response.evaluated_at.FromMilliseconds(found.t_ms)
+        return response
+
+    async def WatchEntities(
+        self,
+        request: feature_pb2.WatchEntitiesRequest,
+        context: _Context,  # noqa: ARG002 - gRPC's signature
+    ) -> AsyncIterator[feature_pb2.WatchEntitiesResponse]:
+        """Streams a snapshot and changes until the caller leaves or the server drains."""
+        hub = self._feed.hub
+        views = [self._lookup.view(v.entity, v.name, v.hash) for v in watched_views(request)]
+        for view in views:
+            if view.entity not in hub.entities:
+                raise InvalidArgument.field("views", f"{view.entity} is no catalogue entity type")
+        version = hub.resume(views, request.resume_token)
+        if version is None:
+            version, as_of_ms = hub.version, self._feed.as_of_ms
+            snapshots = [(view, hub.snapshot(view.entity)) for view in views]
+            yield self._step(as_of_ms, reset=feature_pb2.WatchReset())
+            for view, rows in snapshots:
+                for chunk in _chunks(rows):
+                    yield self._step(as_of_ms, snapshot_chunk=_entity_rows(view, chunk))
+                    await asyncio.sleep(0)
+            end = feature_pb2.WatchSnapshotEnd(rows=sum(len(rows) for _, rows in snapshots))
+            token = hub.token(views, version)
+            yield self._step(as_of_ms, token, snapshot_end=end)
+        sent_s = time.monotonic()
+        while True:
+            silent_s = time.monotonic() - sent_s
+            changed = await self._feed.wait(version, max(0.0, HEARTBEAT_S - silent_s))
+            deltas: list[feature_pb2.EntityDelta] = []
+            reached, as_of_ms = hub.version, self._feed.as_of_ms
+            if changed:
+                deltas = [
+                    delta
+                    for view in views
+                    for delta in _deltas(view, hub.changes(view.entity, version))
+                ]
+            before, version = version, reached
+            for index, delta in enumerate(deltas):
+                # Only with the last one has the watcher seen everything up to the version.
+                seen = version if index == len(deltas) - 1 else before
+                yield self._step(as_of_ms, hub.token(views, seen), delta=delta)
+            if deltas:
+                sent_s = time.monotonic()
+            elif time.monotonic() - sent_s >= HEARTBEAT_S:
+                token = hub.token(views, version)
+                yield self._step(as_of_ms, token, heartbeat=feature_pb2.WatchHeartbeat())
+                sent_s = time.monotonic()
+
+    def _step(
+        self, as_of_ms: int, token: bytes = b"", **step: Any
+    ) -> feature_pb2.WatchEntitiesResponse:
+        response = feature_pb2.WatchEntitiesResponse(resume_token=token, **step)
+        response.as_of.FromMilliseconds(as_of_ms)
+        return response
+
+
+def _deltas(
+    view: FeatureView, changes: Sequence[tuple[str, Row | None]]
+) -> Iterator[feature_pb2.EntityDelta]:
+    shown = [(identity, row) for identity, row in changes if row is not None]
+    gone = [(view.entity, identity) for identity, row in changes if row is None]
+    for chunk in _chunks(shown):
+        yield feature_pb2.EntityDelta(upserts=[_entity_rows(view, chunk)])
+    for start in range(0, len(gone), 4_000):
+        yield feature_pb2.EntityDelta(tombstones=entity_refs(gone[start : start + 4_000]))
+
+
+def _entity_rows(view: FeatureView, chunk: Sequence[tuple[str, Row]]) -> feature_pb2.EntityRows:
+    return entity_rows(view, [identity for identity, _ in chunk], [row for _, row in chunk])
+
+
+def _chunks(rows: Sequence[tuple[str, Row]]) -> Iterator[Sequence[tuple[str, Row]]]:
+    start = size = 0
+    for index, (identity, row) in enumerate(rows):
+        needed = row_bytes(identity, row)
+        if size + needed > CHUNK_BYTES and index > start:
+            yield rows[start:index]
+            start, size = index, 0
+        size += needed
+    if start < len(rows):
+        yield rows[start:]
