@@ -1,0 +1,96 @@
+"""Torch models to ONNX, with dynamic numbers of users and items."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from offline.training.layout import Layout
+from offline.training.ranker import ServingRanker
+from offline.training.towers import ItemTower, ServingUserTower
+
+OPSET = 18
+
+
+def export_user_tower(tower: ServingUserTower, layout: Layout, path: Path) -> None:
+    """Writes the user tower; inputs as in ``LoadedBundle.encode_users``."""
+    rows = 3
+    length = layout.sequence_length
+    inputs = {
+        "items": torch.ones(rows, length, dtype=torch.long),
+        "actions": torch.ones(rows, length, dtype=torch.long),
+        "user_features": torch.zeros(rows, len(layout.user_features)),
+        "surface": torch.zeros(rows, dtype=torch.long),
+    }
+    _export(tower, inputs, dict.fromkeys(inputs, "users"), path)
+
+
+def export_item_tower(tower: ItemTower, layout: Layout, path: Path) -> None:
+    """Writes the item tower; inputs as in ``LoadedBundle.encode_items``."""
+    rows = 3
+    inputs = {
+        "entity_type": torch.ones(rows, dtype=torch.long),
+        "fields": torch.zeros(rows, len(layout.tower_fields), dtype=torch.long),
+        "numeric": torch.zeros(rows, len(layout.tower_numeric)),
+    }
+    _export(tower, inputs, dict.fromkeys(inputs, "items"), path)
+
+
+def export_ranker(ranker: ServingRanker, layout: Layout, path: Path) -> None:
+    """Writes the ranker; inputs as in ``LoadedBundle.score``."""
+    users, items = 3, 5
+    dim = ranker.ranker.shape.dim
+    inputs = {
+        "user_vector": torch.zeros(users, dim),
+        "user_features": torch.zeros(users, len(layout.user_features)),
+        "owner": torch.zeros(items, dtype=torch.long),
+        "item_vector": torch.zeros(items, dim),
+        "item_features": torch.zeros(items, len(layout.item_features)),
+        "position": torch.zeros(items, dtype=torch.long),
+        "surface": torch.zeros(users, dtype=torch.long),
+    }
+    axes = {
+        name: "users" if name in ("user_vector", "user_features", "surface") else "items"
+        for name in inputs
+    }
+    _export(ranker, inputs, axes, path)
+
+
+def _export(model: nn.Module, inputs: dict[str, Tensor], axes: dict[str, str], path: Path) -> None:
+    """Exports with the first axis of every input dynamic."""
+    dimensions = {name: torch.export.Dim(name, min=1, max=1 << 24) for name in set(axes.values())}
+    with _quiet(), torch.inference_mode():
+        torch.onnx.export(
+            model.eval(),
+            tuple(inputs.values()),
+            str(path),
+            input_names=list(inputs),
+            output_names=["output"],
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            dynamic_shapes=tuple({0: dimensions[axes[name]]} for name in inputs),
+            verbose=False,
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides the exporter's own deprecation warnings and progress lines: nothing we can act on."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,82 @@
+"""One page on what was trained and published."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from offline.publish.publish import Published
+from offline.training.train import TrainedModels
+
+OBJECTIVE_FIGURES = ("rows", "positives", "auc", "logloss", "calibration")
+
+
+def summary(models: TrainedModels, published: Published, seconds: dict[str, float]) -> Group:
+    """Tables for the terminal. ``seconds``: wall time of stages after training."""
+    manifest = published.manifest
+    parts: list[RenderableType] = [
+        f"[bold]Bundle {manifest.version}[/bold]  domain {manifest.domain}  seed {manifest.seed}  "
+        f"revision {manifest.git_revision[:12]}"
+    ]
+    sizes = Table("trained on", "rows", "stage", "seconds")
+    stages = list((models.seconds | seconds).items())
+    counts = list(models.rows.items())
+    for line in range(max(len(stages), len(counts))):
+        left = (counts[line][0], f"{counts[line][1]:,}") if line < len(counts) else ("", "")
+        right = (stages[line][0], f"{stages[line][1]:.1f}") if line < len(stages) else ("", "")
+        sizes.add_row(*left, *right)
+    parts.append(sizes)
+    parts.append(_losses(models))
+    parts.append(_figures(manifest.metrics))
+    objectives = Table("validation", *OBJECTIVE_FIGURES)
+    for objective in manifest.objectives:
+        found = {f: manifest.metrics.get(f"ranker.{objective.name}.{f}") for f in OBJECTIVE_FIGURES}
+        if found["rows"] is not None:
+            objectives.add_row(objective.name, *(_number(value) for value in found.values()))
+    if objectives.row_count:
+        parts.append(objectives)
+    files = Table("file", "bytes", "index", "kind", "rows", "recall@500")
+    indexes = {entry.file: (name, entry) for name, entry in manifest.indexes.items()}
+    for name, entry in manifest.files.items():
+        index = indexes.get(name)
+        cells = ("", "", "", "")
+        if index is not None:
+            recall = published.parity.recall[index[0]]
+            cells = (index[0], index[1].kind, f"{index[1].rows:,}", f"{recall:.3f}")
+        files.add_row(name, f"{entry.bytes:,}", *cells)
+    parts.append(files)
+    parts.append(
+        "torch against ONNX Runtime, largest difference: "
+        f"user tower {published.parity.user_tower:.1e}, "
+        f"item tower {published.parity.item_tower:.1e}, ranker {published.parity.ranker:.1e}"
+    )
+    return Group(*parts)
+
+
+def _losses(models: TrainedModels) -> Table:
+    table = Table("epoch", "retrieval loss", "validation NDCG@10", "ranker loss")
+    towers, ranker = models.towers, models.ranker
+    for epoch in range(max(len(towers.losses), len(ranker.losses))):
+        table.add_row(
+            str(epoch + 1),
+            _number(towers.losses[epoch]) if epoch < len(towers.losses) else "",
+            _number(towers.validation[epoch]) if epoch < len(towers.validation) else "",
+            _number(ranker.losses[epoch]) if epoch < len(ranker.losses) else "",
+        )
+    table.caption = f"the ranker kept is that after epoch {ranker.best_epoch}"
+    return table
+
+
+def _figures(metrics: dict[str, float]) -> Table:
+    table = Table("validation, whole catalogue", "HR@10", "NDCG@10", "MRR", "Recall@500")
+    for label, prefix in (("retrieval", "retrieval."), ("retrieval and ranker", "ranker.ranked.")):
+        names = ("hit_rate_at_10", "ndcg_at_10", "mrr", "recall_at_500")
+        if prefix + names[0] in metrics:
+            table.add_row(label, *(_number(metrics[prefix + name]) for name in names))
+    return table
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 2 else f"{value:.4f}"

@@ -1,0 +1,143 @@
+"""Training windows of the causal pass: cut, bucketed by length, batched by token count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from offline.dataset.tables import TRAIN, VALIDATION
+from offline.training.data import Histories, IntArray
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-aligned windows ``[B, T]``; ``targets`` -1 and 0 elsewhere where there is nothing.
+
+    Position t predicts ``targets[:, t]`` on ``surfaces[:, t]`` from ``items[:, :t + 1]``; the first
+    input of a user is 0, the state before anything happened.
+    """
+
+    items: IntArray
+    actions: IntArray
+    surfaces: IntArray
+    targets: IntArray
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Stretches of histories whose every event is predicted: ``start``, ``stop`` into the flat
+    arrays, and whether the event before ``start`` belongs to the same user."""
+
+    start: IntArray
+    stop: IntArray
+    continued: np.ndarray
+
+
+def training_windows(histories: Histories, length: int) -> Windows:
+    """Cuts each user's training events into windows of at most ``length``, the last one full.
+
+    Cut from the end: the latest events, which say most about what comes next, get full context.
+    """
+    starts, stops, continued = [], [], []
+    in_training = histories.split == TRAIN
+    before = np.r_[0, np.cumsum(in_training)]
+    for first, end in zip(histories.offsets[:-1], histories.offsets[1:], strict=True):
+        stop = first + before[end] - before[first]
+        while stop > first:
+            start = max(first, stop - length)
+            starts.append(start)
+            stops.append(stop)
+            continued.append(start > first)
+            stop = start
+    return Windows(np.array(starts, np.int64), np.array(stops, np.int64), np.array(continued, bool))
+
+
+def window_batches(
+    histories: Histories, windows: Windows, tokens: int, random: np.random.Generator
+) -> Iterator[Batch]:
+    """Batches of similar lengths, about ``tokens`` positions each, in random order."""
+    lengths = windows.stop - windows.start
+    # Jitter below one item mixes windows of equal and neighbouring length anew each epoch.
+    order = np.argsort(lengths + random.uniform(0, 2, len(lengths)), kind="stable")
+    groups: list[IntArray] = []
+    first = 0
+    widest = 0
+    for place, row in enumerate(order):
+        widest_now = max(widest, int(lengths[row]))
+        if place > first and widest_now * (place - first + 1) > tokens:
+            groups.append(order[first:place])
+            first, widest_now = place, int(lengths[row])
+        widest = widest_now
+    if len(order):
+        groups.append(order[first:])
+    for group in random.permutation(len(groups)):
+        yield _window_batch(histories, windows, groups[group])
+
+
+def _window_batch(histories: Histories, windows: Windows, rows: IntArray) -> Batch:
+    start, stop = windows.start[rows], windows.stop[rows]
+    width = int((stop - start).max())
+    place = stop[:, None] - np.arange(width, 0, -1)[None, :]
+    inside = place >= start[:, None]
+    predicted = np.where(inside, place, 0)
+    # The input of a position is the event before its target; a user's first has none.
+    has_input = inside & ((place > start[:, None]) | windows.continued[rows][:, None])
+    source = np.where(has_input, place - 1, 0)
+    return Batch(
+        items=np.where(has_input, histories.items[source], 0),
+        actions=np.where(has_input, histories.actions[source], 0),
+        surfaces=np.where(inside, histories.surfaces[predicted], 0),
+        targets=np.where(inside, histories.targets[predicted], -1),
+    )
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out events to rank: right-aligned inputs ``[N, L]`` and the catalogue row of each.
+
+    ``taken``: (row, catalogue row) pairs ``[2, E]`` of everything the user did before the event.
+    """
+
+    items: IntArray
+    actions: IntArray
+    surfaces: IntArray
+    targets: IntArray
+    taken: IntArray
+
+
+def held_out_events(
+    histories: Histories, length: int, limit: int, random: np.random.Generator
+) -> HeldOut:
+    """At most ``limit`` validation events with a catalogue item, each with its own past."""
+    places = np.flatnonzero((histories.split == VALIDATION) & (histories.targets >= 0))
+    if len(places) > limit:
+        places = np.sort(random.choice(places, limit, replace=False))
+    owner = np.searchsorted(histories.offsets, places, side="right") - 1
+    first = histories.offsets[owner]
+    source = places[:, None] - np.arange(length, 0, -1)[None, :]
+    inside = source >= first[:, None]
+    source = np.where(inside, source, 0)
+    rows = np.repeat(np.arange(len(places)), places - first)
+    past = np.concatenate(
+        [np.arange(a, b) for a, b in zip(first, places, strict=True)] or [np.zeros(0, np.int64)]
+    )
+    known = histories.targets[past] >= 0
+    return HeldOut(
+        items=np.where(inside, histories.items[source], 0),
+        actions=np.where(inside, histories.actions[source], 0),
+        surfaces=histories.surfaces[places],
+        targets=histories.targets[places],
+        taken=np.stack([rows[known], histories.targets[past[known]]]),
+    )
+
+
+def never_repeats(histories: Histories) -> bool:
+    """Whether no user of the training split met the same item twice: then what was taken is out."""
+    owner = np.repeat(np.arange(len(histories.offsets) - 1), np.diff(histories.offsets))
+    kept = (histories.split == TRAIN) & (histories.targets >= 0)
+    if not kept.any():
+        return False
+    pairs = owner[kept] * (histories.targets.max() + 1) + histories.targets[kept]
+    return len(np.unique(pairs)) == int(kept.sum())

@@ -1,0 +1,57 @@
+"""Losses: full and sampled softmax, masked binary cross-entropy, and the logQ correction."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from offline.training.towers import MASKED
+
+
+def full_softmax_loss(
+    queries: Tensor, table: Tensor, targets: Tensor, excluded: Tensor | None = None
+) -> Tensor:
+    """Mean cross-entropy of ``targets [N]``, rows of ``table [V, dim]``, by ``queries [N, dim]``.
+
+    ``excluded [2, E]``: (query, row) pairs that cannot be the answer and leave the softmax.
+    """
+    logits = queries @ table.T
+    if excluded is not None and excluded.shape[1]:
+        logits = logits.index_put((excluded[0], excluded[1]), logits.new_tensor(MASKED))
+    return functional.cross_entropy(logits, targets)
+
+
+def sampled_softmax_loss(
+    queries: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    log_expected: Tensor,
+    same: Tensor,
+) -> Tensor:
+    """Softmax over each query's positive and shared negatives drawn from q with replacement.
+
+    ``queries``, ``positives [N, dim]``, ``negatives [K, dim]``, ``log_expected [K]`` = log(K q_j),
+    the expected number of times each negative is drawn; ``same [N, K]`` marks negatives that are
+    the query's own positive. Subtracting ``log_expected`` makes the sum of exp(logit) over the
+    negatives an unbiased estimate of the sum over the catalogue (Bengio & Senecal 2008; Yi et al.
+    2019, "Sampling-bias-corrected neural modeling").
+    """
+    positive = (queries * positives).sum(dim=-1, keepdim=True)
+    negative = corrected_logits(queries @ negatives.T, log_expected).masked_fill(same, MASKED)
+    logits = torch.cat([positive, negative], dim=1)
+    return functional.cross_entropy(logits, torch.zeros(len(queries), dtype=torch.long))
+
+
+def corrected_logits(logits: Tensor, log_expected: Tensor) -> Tensor:
+    """``logits - log_expected``: the logQ correction for sampling probability."""
+    return logits - log_expected
+
+
+def masked_binary_loss(logits: Tensor, labels: Tensor, mature: Tensor) -> Tensor:
+    """Binary cross-entropy per objective over its mature rows: ``[N, O]`` each, to ``[O]``.
+
+    An objective without a mature row costs 0.
+    """
+    loss = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    return (loss * mature).sum(dim=0) / mature.sum(dim=0).clamp(min=1.0)

@@ -1,0 +1,367 @@
+"""Trains the two towers: every position of every history in one causal pass, then positives of
+the examples, which carry user features, surfaces and entity types that histories lack."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from offline.dataset.tables import TRAIN
+from offline.training.batches import (
+    Batch,
+    held_out_events,
+    never_repeats,
+    training_windows,
+    window_batches,
+)
+from offline.training.data import (
+    BoolArray,
+    Catalogue,
+    Examples,
+    FloatArray,
+    Histories,
+    IntArray,
+    ItemRows,
+    Vocabularies,
+)
+from offline.training.encode import encode_items, encode_users, item_tensors
+from offline.training.layout import Layout
+from offline.training.losses import full_softmax_loss, sampled_softmax_loss
+from offline.training.towers import MASKED, ItemTower, ServingUserTower, TowerShape, UserTower
+from offline.training.transforms import FeatureTransform, logarithmic_columns
+from services.common.domain import Domain
+
+# Catalogues up to this size are scored whole at every position.
+FULL_SOFTMAX_ITEMS = 20_000
+SAMPLED_ITEMS = 4_096
+VALIDATION_EVENTS = 5_000
+POSITIVES_BATCH = 512
+# Positions a batch holds per sequence of the configured batch size: histories are mostly short.
+TOKENS_PER_SEQUENCE = 16
+WARM_UP_STEPS = 100
+FINAL_RATE = 0.02
+# How often a field is hidden in training, so that an item is placed by its other fields too.
+FIELD_DROPOUT = 0.1
+
+Advance = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class RetrievalData:
+    """What the towers learn from.
+
+    ``positives``: training examples with a good outcome, empty where histories say it all.
+    ``available``: flags over the catalogue, items that existed when the training split ends.
+    """
+
+    layout: Layout
+    vocabularies: Vocabularies
+    catalogue: Catalogue
+    histories: Histories
+    positives: Examples
+    available: BoolArray
+
+
+@dataclass(frozen=True)
+class Towers:
+    """Trained towers, and what validation said epoch by epoch (``validation``: NDCG@10)."""
+
+    shape: TowerShape
+    item: ItemTower
+    user: UserTower
+    serving_user: ServingUserTower
+    losses: tuple[float, ...]
+    validation: tuple[float, ...]
+    metrics: dict[str, float]
+
+
+def fit_towers(domain: Domain, data: RetrievalData, *, seed: int, advance: Advance) -> Towers:
+    """Trains and returns the towers of the epoch with the best validation NDCG@10.
+
+    ``advance`` is told the share of the work done after each step. Deterministic for a seed and a
+    number of threads.
+    """
+    return _Fit(domain, data, seed, advance).run()
+
+
+class _Fit:
+    """State of one training run."""
+
+    def __init__(self, domain: Domain, data: RetrievalData, seed: int, advance: Advance) -> None:
+        torch.manual_seed(seed)
+        self.random = np.random.default_rng(seed)
+        self.data = data
+        self.options = domain.model.retrieval
+        self.advance = advance
+        layout = data.layout
+        self.shape = TowerShape(
+            dim=self.options.dim,
+            layers=self.options.layers,
+            heads=self.options.heads,
+            dropout=self.options.dropout,
+            length=layout.sequence_length,
+            entity_types=len(layout.entity_types),
+            vocabularies=tuple(data.vocabularies.size(name) for name in layout.tower_fields),
+            sequence_items=data.vocabularies.size(layout.sequence_vocabulary),
+            actions=len(layout.action_names),
+            surfaces=len(layout.surfaces),
+        )
+        numeric = FeatureTransform([True] * len(layout.tower_numeric))
+        numeric.fit(np.concatenate([data.catalogue.items.numeric, data.positives.items.numeric]))
+        features = FeatureTransform(logarithmic_columns(domain, layout.user_features))
+        features.fit(data.positives.user_features)
+        self.item = ItemTower(self.shape, numeric)
+        self.user = UserTower(self.shape, features)
+        self.optimiser = torch.optim.Adam(
+            [*self.item.parameters(), *self.user.parameters()], betas=(0.9, 0.98)
+        )
+        self.windows = training_windows(data.histories, layout.sequence_length)
+        self.excludes = never_repeats(data.histories)
+        self.held_out = held_out_events(
+            data.histories, layout.sequence_length, VALIDATION_EVENTS, self.random
+        )
+        self.input_rows = vocabulary_items(data)
+        self.available = torch.from_numpy(np.flatnonzero(data.available))
+        self.softmax_row = torch.full((len(data.available),), -1, dtype=torch.long)
+        self.softmax_row[self.available] = torch.arange(len(self.available))
+        self.log_share = _log_share(data, self.available.numpy())
+        self.positive_log_share = _positive_log_share(data.positives)
+        self.step = 0
+
+    def run(self) -> Towers:
+        losses: list[float] = []
+        validation: list[float] = []
+        best: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None
+        best_metrics: dict[str, float] = {}
+        for epoch in range(self.options.epochs):
+            losses.append(self._epoch(epoch))
+            metrics = self._evaluate()
+            validation.append(metrics.get("ndcg_at_10", 0.0))
+            # Without validation events the last epoch stands.
+            if not len(self.held_out.targets) or validation[-1] >= max(validation):
+                best_metrics = metrics
+                best = copy.deepcopy((self.item.state_dict(), self.user.state_dict()))
+        if best is not None:
+            self.item.load_state_dict(best[0])
+            self.user.load_state_dict(best[1])
+        self.item.eval()
+        self.user.eval()
+        return Towers(
+            self.shape,
+            self.item,
+            self.user,
+            self._serving_tower(),
+            tuple(losses),
+            tuple(validation),
+            best_metrics,
+        )
+
+    def _epoch(self, epoch: int) -> float:
+        """One pass over all histories and all positives; the mean loss of a position."""
+        tokens = self.options.batch_size * TOKENS_PER_SEQUENCE
+        batches = list(window_batches(self.data.histories, self.windows, tokens, self.random))
+        positives = list(self._positive_batches())
+        kinds = np.r_[np.zeros(len(batches), int), np.ones(len(positives), int)]
+        self.random.shuffle(kinds)
+        total, count = 0.0, 0
+        for done, kind in enumerate(kinds):
+            share = (epoch + done / len(kinds)) / self.options.epochs
+            rate = self.options.learning_rate * max(FINAL_RATE, 1.0 - share)
+            rate *= min(1.0, (self.step + 1) / WARM_UP_STEPS)
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
+            if kind:
+                loss = self._positives_loss(positives.pop())
+            else:
+                batch = batches.pop()
+                loss, positions = self._history_loss(batch)
+                total += loss.item() * positions
+                count += positions
+            self.optimiser.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            nn.utils.clip_grad_norm_(
+                [p for g in self.optimiser.param_groups for p in g["params"]], 5.0
+            )
+            self.optimiser.step()
+            self.step += 1
+            self.advance(share)
+        return total / max(count, 1)
+
+    def _history_loss(self, batch: Batch) -> tuple[Tensor, int]:
+        """Mean loss of a batch of windows, and how many positions it has."""
+        targets = torch.from_numpy(batch.targets)
+        items = torch.from_numpy(batch.items)
+        sampled = len(self.available) > FULL_SOFTMAX_ITEMS
+        negatives = self._draw() if sampled else np.arange(len(self.available))
+        vectors, place = self._vectors(batch, negatives)
+        inputs = vectors[place[self.input_rows[items]]]
+        states = self.user.states(inputs, items, torch.from_numpy(batch.actions), last=False)
+        states = states + self.user.surfaces(torch.from_numpy(batch.surfaces))
+        keep = targets >= 0
+        queries, wanted = states[keep], targets[keep]
+        if sampled:
+            drawn = self.available[torch.from_numpy(negatives)]
+            log_expected = torch.from_numpy(self.log_share[negatives]) + math.log(len(negatives))
+            loss = sampled_softmax_loss(
+                queries,
+                vectors[place[wanted]],
+                vectors[place[drawn]],
+                log_expected.float(),
+                wanted.unsqueeze(1) == drawn.unsqueeze(0),
+            )
+        else:
+            excluded = None
+            if self.excludes:
+                excluded = self._taken_before(items, keep, place)
+            # Row 0 of the vectors stands for unknown items; the softmax is over the catalogue.
+            excluded = None if excluded is None else excluded - torch.tensor([[0], [1]])
+            loss = full_softmax_loss(queries, vectors[1:], place[wanted] - 1, excluded)
+        return loss, len(wanted)
+
+    def _vectors(self, batch: Batch, negatives: IntArray) -> tuple[Tensor, Tensor]:
+        """Vectors of the catalogue items a batch needs, ``[n + 1, dim]`` with zeros in row 0, and
+        where each catalogue row (and -1, by wrapping) is found in them."""
+        rows = self.available.numpy()
+        if len(negatives) < len(rows):
+            inputs = self.input_rows.numpy()[batch.items]
+            rows = np.unique(np.r_[rows[negatives], inputs.ravel(), batch.targets.ravel()])
+            rows = rows[rows >= 0]
+        place = torch.zeros(len(self.data.available) + 1, dtype=torch.long)
+        place[torch.from_numpy(rows)] = torch.arange(1, len(rows) + 1)
+        vectors = self._item_vectors(self.data.catalogue.items.take(rows))
+        return torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors]), place
+
+    def _taken_before(self, items: Tensor, keep: Tensor, place: Tensor) -> Tensor:
+        """(query, place) pairs of items a user had before each position, ``[2, E]``."""
+        width = items.shape[1]
+        query = torch.full(keep.shape, -1)
+        query[keep] = torch.arange(int(keep.sum()))
+        earlier = torch.ones(width, width, dtype=torch.bool).tril()
+        found = place[self.input_rows[items]]
+        pairs = (earlier & keep.unsqueeze(2) & (found > 0).unsqueeze(1)).nonzero()
+        return torch.stack([query[pairs[:, 0], pairs[:, 1]], found[pairs[:, 0], pairs[:, 2]]])
+
+    def _draw(self) -> IntArray:
+        """Negatives for a large catalogue: places in ``available``, drawn by their share."""
+        return self.random.choice(
+            len(self.available), SAMPLED_ITEMS, replace=True, p=np.exp(self.log_share)
+        )
+
+    def _positive_batches(self) -> Iterator[IntArray]:
+        """Rows of the positives, one entity type a batch."""
+        positives = self.data.positives
+        for entity in np.unique(positives.entity_type):
+            rows = self.random.permutation(np.flatnonzero(positives.entity_type == entity))
+            for first in range(0, len(rows), POSITIVES_BATCH):
+                if len(rows) - first > 1:
+                    yield rows[first : first + POSITIVES_BATCH]
+
+    def _positives_loss(self, rows: IntArray) -> Tensor:
+        """Softmax among the positives of a batch, corrected for how often each item is one."""
+        positives = self.data.positives
+        recent = positives.recent_items[rows]
+        width = max(1, int((recent > 0).sum(axis=1).max()))
+        items = torch.from_numpy(recent[:, -width:])
+        actions = torch.from_numpy(positives.recent_actions[rows, -width:])
+        needed = np.unique(self.input_rows.numpy()[recent])
+        needed = needed[needed >= 0]
+        place = torch.zeros(len(self.data.available) + 1, dtype=torch.long)
+        place[torch.from_numpy(needed)] = torch.arange(1, len(needed) + 1)
+        vectors = self._item_vectors(self.data.catalogue.items.take(needed))
+        vectors = torch.cat([vectors.new_zeros(1, self.shape.dim), vectors])
+        states = self.user.states(vectors[place[self.input_rows[items]]], items, actions, last=True)
+        queries = states[:, 0] + self.user.context(
+            torch.from_numpy(positives.user_features[rows]),
+            torch.from_numpy(positives.surface[rows]),
+        )
+        answers = self._item_vectors(positives.items.take(rows))
+        same_as = torch.from_numpy(positives.catalogue_row[rows])
+        same = (same_as.unsqueeze(1) == same_as.unsqueeze(0)) & (same_as >= 0).unsqueeze(1)
+        same = same | torch.eye(len(rows), dtype=torch.bool)
+        log_expected = torch.from_numpy(self.positive_log_share[rows]) + math.log(len(rows))
+        return sampled_softmax_loss(queries, answers, answers, log_expected.float(), same)
+
+    def _item_vectors(self, items: ItemRows) -> Tensor:
+        """Item vectors in training: some fields are hidden where there is more than one."""
+        entity_type, fields, numeric = item_tensors(items)
+        if fields.shape[1] > 1:
+            fields = fields * (torch.rand(fields.shape) >= FIELD_DROPOUT)
+        vectors: Tensor = self.item(entity_type, fields, numeric)
+        return vectors
+
+    def _serving_tower(self) -> ServingUserTower:
+        vectors = torch.from_numpy(encode_items(self.item, self.data.catalogue.items))
+        rows = self.input_rows
+        table = torch.where((rows >= 0).unsqueeze(1), vectors[rows], 0.0)
+        return ServingUserTower(self.user, table).eval()
+
+    def _evaluate(self) -> dict[str, float]:
+        """Full ranking of the held-out events over the available catalogue."""
+        if not len(self.held_out.targets):
+            return {}
+        self.item.eval()
+        self.user.eval()
+        held_out = self.held_out
+        neutral = self.user.features.neutral().expand(len(held_out.targets), -1)
+        users = encode_users(
+            self._serving_tower(),
+            held_out.items,
+            held_out.actions,
+            neutral.numpy(),
+            held_out.surfaces,
+        )
+        scores = users @ encode_items(self.item, self.data.catalogue.items).T
+        scores[:, ~self.data.available] = MASKED
+        if self.excludes:
+            scores[held_out.taken[0], held_out.taken[1]] = MASKED
+        wanted = np.take_along_axis(scores, held_out.targets[:, None], axis=1)
+        rank = (scores > wanted).sum(axis=1)
+        self.item.train()
+        self.user.train()
+        return rank_metrics(rank)
+
+
+def vocabulary_items(data: RetrievalData) -> Tensor:
+    """Catalogue row of each row of the sequence's vocabulary, int64 ``[V + 1]``; -1 where none."""
+    ids = pa.array(data.catalogue.ids, pa.string())
+    vocabulary = data.layout.sequence_vocabulary
+    rows = data.vocabularies.rows(vocabulary, ids)
+    found = torch.full((data.vocabularies.size(vocabulary) + 1,), -1, dtype=torch.long)
+    found[torch.from_numpy(rows)] = torch.arange(len(rows))
+    found[0] = -1
+    return found
+
+
+def rank_metrics(rank: IntArray) -> dict[str, float]:
+    """Metrics of ranks from 0 over the whole catalogue, one relevant item a row."""
+    gain = np.where(rank < 10, 1.0 / np.log2(rank + 2.0), 0.0)
+    return {
+        "hit_rate_at_10": float((rank < 10).mean()),
+        "ndcg_at_10": float(gain.mean()),
+        "mrr": float((1.0 / (rank + 1.0)).mean()),
+        "recall_at_500": float((rank < 500).mean()),
+    }
+
+
+def _log_share(data: RetrievalData, available: IntArray) -> FloatArray:
+    """Log of each available item's smoothed share of the training interactions: q of the draws."""
+    targets = data.histories.targets[data.histories.split == TRAIN]
+    counts = np.bincount(targets[targets >= 0], minlength=len(data.available))[available] + 1.0
+    logs: FloatArray = np.log(counts / counts.sum())
+    return logs
+
+
+def _positive_log_share(positives: Examples) -> FloatArray:
+    """Log share of each positive's item among the positives of its entity type, ``[N]``."""
+    pair = np.stack([positives.entity_type, positives.catalogue_row], axis=1)
+    _, item, counts = np.unique(pair, axis=0, return_inverse=True, return_counts=True)
+    by_type = np.bincount(positives.entity_type, minlength=1)
+    shares: FloatArray = np.log(counts[item.ravel()] / by_type[positives.entity_type])
+    return shares
