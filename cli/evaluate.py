@@ -54,7 +54,7 @@ def register(app: typer.Typer) -> None:
         loaded = LoadedBundle.load(store.path(chosen))
         with stage_progress(console) as progress:
             source = Source.open(load_domain(domain), log, dataset, progress=progress)
-            report = run(
+            evaluation = run(
                 source,
                 loaded,
                 split=split,
@@ -63,7 +63,7 @@ def register(app: typer.Typer) -> None:
                 sample=sample,
                 progress=progress,
             )
-        report.print(console)
+        evaluation.report.print(console)
         if out is not None:
-            report.write(out)
+            evaluation.report.write(out)
             console.print(f"written to {out}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,3 +52,26 @@ def intervals(
         interval(float(values[:, column].mean()), means[:, column], confidence)
         for column in range(values.shape[1])
     ]
+
+
+def clustered_interval(
+    groups: Sequence[Values], *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
+) -> Interval:
+    """Interval of the mean of group means when groups, then their users, are drawn again.
+
+    ``groups``: values [users] of each, such as one simulated world. Two-stage bootstrap (Davison &
+    Hinkley 1997, section 3.8): covers what differs between worlds and between users. With a single
+    group it is the plain bootstrap.
+    """
+    means = np.stack(
+        [
+            resampled_means(values[:, None], resamples=resamples, seed=seed + place)[:, 0]
+            for place, values in enumerate(groups)
+        ]
+    )
+    rng = np.random.default_rng([seed, len(groups)])
+    drawn = rng.integers(0, len(groups), (len(groups), resamples))
+    # Each draw of a world takes its own draw of users.
+    users_drawn = rng.integers(0, resamples, (len(groups), resamples))
+    mean = float(np.mean([values.mean() for values in groups]))
+    return interval(mean, means[drawn, users_drawn].mean(axis=0), confidence)

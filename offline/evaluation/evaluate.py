@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from offline.dataset.columns import Columns, compact
 from offline.dataset.schema import ColumnSchema
 from offline.dataset.tables import TEST, VALIDATION, Dataset, load_dataset
 from offline.evaluation.baselines import Scorer, families
-from offline.evaluation.compare import choose, compare, judge
+from offline.evaluation.compare import Outcome, choose, compare, judge
 from offline.evaluation.features import CutReader
+from offline.evaluation.fold import Fold
 from offline.evaluation.protocol import (
     Cut,
     last_out_cut,
@@ -91,10 +93,20 @@ class Source:
         )
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """A report, and the figures of each user behind it. ``families``: baseline name by family."""
+
+    report: EvaluationReport
+    outcomes: list[Outcome]
+    families: dict[str, str]
+
+
 def evaluate(
     source: Source,
     bundle: LoadedBundle,
     *,
+    further: Mapping[str, Callable[[Fold], Scorer]] = MappingProxyType({}),
     split: str = TEST,
     surface: str | None = None,
     objective: str | None = None,
@@ -102,12 +114,13 @@ def evaluate(
     resamples: int = 1000,
     seed: int = 0,
     progress: Progress = _silent,
-) -> EvaluationReport:
+) -> Evaluation:
     """Ranks the split with the bundle, its retrieval alone and the baselines, and compares them.
 
     ``surface`` and ``objective`` default to the surface of the sequence's entity and to the
     objective that weighs most. ``sample`` asks that many random users where the split leaves the
-    last out. Baselines take the settings that did best on the validation split.
+    last out. Baselines take the settings that did best on the validation split. ``further``
+    makes more systems of the fold, by name.
     """
     domain = source.domain
     surface = surface or main_surface(domain)
@@ -125,10 +138,11 @@ def evaluate(
     shipped = BundleScorer(bundle, domain, surface, fold, reader.inputs(bundle))
     systems: dict[str, Scorer] = {"shipped": shipped, "retrieval alone": shipped.retrieval()}
     systems |= {baseline.name: baseline.fit(fold) for baseline in chosen.values()}
+    systems |= {name: make(fold) for name, make in further.items()}
     advance = _counter(progress, "rank", len(systems) * len(fold.asked))
     outcomes = [judge(name, scorer, fold, advance=advance) for name, scorer in systems.items()]
     comparison = compare(outcomes, resamples=resamples, seed=seed)
-    return EvaluationReport(
+    report = EvaluationReport(
         domain=domain.name,
         bundle=bundle.version,
         surface=surface,
@@ -141,6 +155,7 @@ def evaluate(
         systems=system_reports(outcomes, comparison),
         differences=difference_reports(comparison),
     )
+    return Evaluation(report, outcomes, {family: found.name for family, found in chosen.items()})
 
 
 def _check(domain: Domain, surface: str, objective: str) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from offline.evaluation.bootstrap import intervals, resampled_means
+from offline.evaluation.bootstrap import clustered_interval, intervals, resampled_means
 from offline.evaluation.compare import Outcome, compare
 
 
@@ -51,3 +51,22 @@ def test_a_constant_gain_is_certain_although_users_differ_widely() -> None:
 def test_no_users_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one user"):
         intervals(np.zeros((0, 1)))
+
+
+def test_worlds_that_differ_widen_the_interval() -> None:
+    rng = np.random.default_rng(9)
+    alike = [rng.normal(0.0, 1.0, 400) for _ in range(6)]
+    apart = [values + shift for values, shift in zip(alike, range(6), strict=True)]
+    narrow, wide = clustered_interval(alike), clustered_interval(apart)
+    assert wide.mean == pytest.approx(np.mean([values.mean() for values in apart]))
+    # Users alone: 1 / sqrt(2400) = 0.02; shifts 0..5 alone: 1.71 / sqrt(6) = 0.70.
+    assert narrow.high - narrow.low == pytest.approx(3.92 * 0.02 * np.sqrt(2), rel=0.5)
+    assert wide.high - wide.low == pytest.approx(3.92 * 0.70, rel=0.15)
+
+
+def test_one_world_alone_has_the_plain_interval() -> None:
+    values = np.random.default_rng(2).normal(size=500)
+    plain = intervals(values[:, None], resamples=2000)[0]
+    found = clustered_interval([values])
+    assert found.low == pytest.approx(plain.low, abs=0.01)
+    assert found.high == pytest.approx(plain.high, abs=0.01)
