@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from services.common.errors import DeadlinePassed
-from services.common.ids import new_rank_id
+from services.common.ids import new_request_id
 
 REQUEST_ID_KEY = "x-request-id"
 TRACE_KEY = "traceparent"
@@ -92,7 +92,7 @@ def call_from_metadata(
                 traceparent = value
     allowed_s = policy.allowed_s(asked_s)
     deadline_s = None if allowed_s is None else time.monotonic() + allowed_s
-    return Call(request_id or new_rank_id(), traceparent, deadline_s)
+    return Call(request_id or new_request_id(), traceparent, deadline_s)
 
 
 def outgoing_metadata() -> tuple[tuple[str, str], ...]:

@@ -82,8 +82,9 @@ class RpcMetrics:
             "podium_rpc_handled", "Calls answered.", ["method", "code"], registry=registry
         )
         self.in_flight = Gauge(
-            "podium_rpc_in_flight", "Calls being worked on.", ["method"], registry=registry
+            "podium_rpc_in_flight", "Calls being worked on, without streams.", registry=registry
         )
+        self.streams = Gauge("podium_rpc_streams", "Open streams.", ["method"], registry=registry)
         self.duration_s = Histogram(
             "podium_rpc_duration_seconds",
             "Time from the call's arrival in a handler to its answer.",

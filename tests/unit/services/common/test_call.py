@@ -67,7 +67,7 @@ def test_a_passed_deadline() -> None:
 @pytest.mark.parametrize("bad", ["", "a b", "x" * 129, "é", "a\nb", b"bytes"])
 def test_request_ids_that_are_not_accepted_are_replaced(bad: str | bytes) -> None:
     call = call_from_metadata([("x-request-id", bad)], POLICY, None)
-    assert len(call.request_id) == 26
+    assert len(call.request_id) == 32
 
 
 def test_request_id_and_trace_are_passed_on() -> None:
