@@ -71,6 +71,11 @@ class ApplyProcess:
         self._spawn()
         self._watcher = asyncio.create_task(self._watch(), name="apply-watcher")
 
+    def kill(self) -> None:
+        """Kills the child at once, as a crash would; it is started again."""
+        if self._process is not None:
+            self._process.kill()
+
     async def close(self) -> None:
         """Stops the child after its current transaction."""
         self._stopping.set()

@@ -1,181 +1,183 @@
-"""A feature service in memory for tests of the ranker: a real gRPC server whose rows are set."""
+"""A real feature service in this process, on a thread of its own, and a client that reads it."""
 
 from __future__ import annotations
 
-import queue
+import asyncio
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import numpy as np
+from prometheus_client import CollectorRegistry
 
-from podium.common.v1 import common_pb2
-from podium.event.v1 import event_pb2
+from podium.event.v1.event_pb2 import Event
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
-from services.common.domain import Domain
-from services.common.errors import PodiumError, UnknownFeatureView
-from services.common.status import status_of
+from services.common.domain import Domain, load_domain
+from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
+from services.common.server import ServerOptions
+from services.feature.bootstrap import FeatureService
 from services.feature.definitions import FeatureView, compile_views
+from services.feature.process import ApplyFiles
+from services.feature.servicer import POLICIES
 
-Row = Mapping[str, Any]
+STATUSES = {1: "PRESENT", 2: "NULL", 3: "NOT_FOUND"}
 
-
-def feature_block(view: FeatureView, rows: Sequence[Row]) -> feature_pb2.FeatureBlock:
-    """Rows as the wire carries them; a feature that a row lacks is NULL with its default."""
-    kinds = ("float32", "int64", "string", "list")
-    columns = {
-        kind: [feature for feature in view.features if feature.dtype == kind] for kind in kinds
-    }
-
-    def values(kind: str) -> list[Any]:
-        return [row.get(f.name, f.default) for row in rows for f in columns[kind]]
-
-    lists = values("list")
-    ends = np.cumsum([0, *map(len, lists)])
-    return feature_pb2.FeatureBlock(
-        rows=len(rows),
-        float_features=[f.name for f in columns["float32"]],
-        float_values=np.array(values("float32"), "<f4").tobytes(),
-        int_features=[f.name for f in columns["int64"]],
-        int_values=np.array(values("int64"), "<i8").tobytes(),
-        string_features=[f.name for f in columns["string"]],
-        string_values=values("string"),
-        list_features=[f.name for f in columns["list"]],
-        list_offsets=ends.astype("<i4").tobytes(),
-        list_values=[value for found in lists for value in found],
-        statuses=bytes(
-            feature_pb2.VALUE_STATUS_PRESENT if f.name in row else feature_pb2.VALUE_STATUS_NULL
-            for row in rows
-            for kind in kinds
-            for f in columns[kind]
-        ),
-    )
+Value = int | float | str | list[str]
 
 
-class FakeFeatureService(feature_pb2_grpc.FeatureServiceServicer):
-    """Serves ``users`` and ``catalogue`` (by entity type and id) under the domain's views."""
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    """Polls until the condition holds; fails naming ``what`` when it never does."""
+    deadline_s = time.monotonic() + seconds
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline_s, f"{what} did not come about"
+        pause.wait(0.02)
 
-    def __init__(
-        self, domain: Domain, catalogue: Mapping[str, Mapping[str, Row]], users: Mapping[str, Row]
-    ) -> None:
-        self.views = compile_views(domain)
-        self.users = dict(users)
-        self.catalogue = {entity: dict(items) for entity, items in catalogue.items()}
-        self.failure: PodiumError | None = None
-        self.release = threading.Event()
-        self.release.set()
-        self.waiting = threading.Semaphore(0)
-        self.requests: list[list[str]] = []
-        self.ingested: list[event_pb2.Event] = []
-        self._watchers: list[queue.Queue[feature_pb2.WatchEntitiesResponse | None]] = []
-        self._lock = threading.Lock()
 
-    def GetFeatures(
-        self, request: feature_pb2.GetFeaturesRequest, context: grpc.ServicerContext
-    ) -> feature_pb2.GetFeaturesResponse:
-        view = self._view(request.entity_type, request.view_hash, context)
-        if request.entity_type == "user":
-            self.requests.append(list(request.ids))
-            self.waiting.release()
-            self.release.wait(10)
-            if self.failure is not None:
-                _abort(context, self.failure)
-        stored = self.users if request.entity_type == "user" else {}
-        rows = [stored.get(id_, {}) for id_ in request.ids]
-        return feature_pb2.GetFeaturesResponse(
-            block=feature_block(view, rows), log_position=7, view_hash=view.hash
+def columns(block: feature_pb2.FeatureBlock) -> list[dict[str, tuple[Value, str]]]:
+    """Rows of a block as (value, status) by feature name."""
+    floats = np.frombuffer(block.float_values, "<f4").reshape(block.rows, -1)
+    ints = np.frombuffer(block.int_values, "<i8").reshape(block.rows, -1)
+    offsets = np.frombuffer(block.list_offsets, "<i4")
+    names = [
+        *block.float_features,
+        *block.int_features,
+        *block.string_features,
+        *block.list_features,
+    ]
+    statuses = np.frombuffer(block.statuses, "u1")
+    if not len(statuses):
+        statuses = np.ones(block.rows * len(names), "u1")
+    statuses = statuses.reshape(block.rows, -1)
+    rows = []
+    for index in range(block.rows):
+        values: list[Value] = [float(value) for value in floats[index]]
+        values += [int(value) for value in ints[index]]
+        width = len(block.string_features)
+        values += list(block.string_values[index * width : (index + 1) * width])
+        for column in range(len(block.list_features)):
+            cell = index * len(block.list_features) + column
+            values.append(list(block.list_values[offsets[cell] : offsets[cell + 1]]))
+        found = [STATUSES[int(status)] for status in statuses[index]]
+        rows.append({n: (v, s) for n, v, s in zip(names, values, found, strict=True)})
+    return rows
+
+
+@dataclass
+class FeatureClient:
+    """Calls a feature service."""
+
+    stub: feature_pb2_grpc.FeatureServiceStub
+    views: dict[str, FeatureView]
+
+    def ingest(self, *events: Event) -> feature_pb2.IngestResponse:
+        """Ingests events."""
+        return self.stub.Ingest(feature_pb2.IngestRequest(events=events), timeout=30)
+
+    def request(self, entity: str, *ids: str) -> feature_pb2.GetFeaturesRequest:
+        """A request for features under the current view."""
+        view = self.views[entity]
+        return feature_pb2.GetFeaturesRequest(
+            entity_type=entity, ids=ids, view_name=view.name, view_hash=view.hash
         )
 
-    def Ingest(
-        self, request: feature_pb2.IngestRequest, context: grpc.ServicerContext
-    ) -> feature_pb2.IngestResponse:
-        self.ingested.extend(request.events)
-        return feature_pb2.IngestResponse(accepted=len(request.events))
+    def get(self, entity: str, *ids: str, position: int = 0) -> list[dict[str, tuple[Value, str]]]:
+        """Features of entities, once everything before ``position`` in the log is applied."""
+        found: list[feature_pb2.GetFeaturesResponse] = []
 
-    def WatchEntities(
-        self, request: feature_pb2.WatchEntitiesRequest, context: grpc.ServicerContext
+        def applied() -> bool:
+            found[:] = [self.stub.GetFeatures(self.request(entity, *ids), timeout=30)]
+            return found[0].log_position >= position
+
+        eventually(applied, f"applying the log up to {position}")
+        return columns(found[0].block)
+
+    def watch(
+        self, *entities: str, token: bytes = b""
     ) -> Iterator[feature_pb2.WatchEntitiesResponse]:
-        for wanted in request.views:
-            self._view(wanted.entity_type, wanted.view_hash, context)
-        messages: queue.Queue[feature_pb2.WatchEntitiesResponse | None] = queue.Queue()
-        with self._lock:
-            snapshot = {
-                wanted.entity_type: dict(self.catalogue.get(wanted.entity_type, {}))
-                for wanted in request.views
-            }
-            self._watchers.append(messages)
-        context.add_callback(lambda: messages.put(None))
-        yield _message(reset=feature_pb2.WatchReset())
-        for entity, items in snapshot.items():
-            yield _message(snapshot_chunk=self._rows(entity, items))
-        total = sum(map(len, snapshot.values()))
-        yield _message(snapshot_end=feature_pb2.WatchSnapshotEnd(rows=total))
-        while context.is_active():
-            try:
-                message = messages.get(timeout=0.2)
-            except queue.Empty:
-                message = _message(heartbeat=feature_pb2.WatchHeartbeat())
-            if message is None:
-                return
-            yield message
-
-    def upsert(self, entity: str, id_: str, row: Row) -> None:
-        """Changes a catalogue row and tells the watchers."""
-        with self._lock:
-            self.catalogue.setdefault(entity, {})[id_] = row
-            delta = feature_pb2.EntityDelta(upserts=[self._rows(entity, {id_: row})])
-            self._tell(delta)
-
-    def withdraw(self, entity: str, id_: str) -> None:
-        """Removes a catalogue row and tells the watchers."""
-        with self._lock:
-            del self.catalogue[entity][id_]
-            gone = common_pb2.EntityRef(type=entity, id=id_)
-            self._tell(feature_pb2.EntityDelta(tombstones=[gone]))
-
-    def _tell(self, delta: feature_pb2.EntityDelta) -> None:
-        for messages in self._watchers:
-            messages.put(_message(delta=delta))
-
-    def _rows(self, entity: str, items: Mapping[str, Row]) -> feature_pb2.EntityRows:
-        block = feature_block(self.views[entity], list(items.values()))
-        return feature_pb2.EntityRows(entity_type=entity, ids=list(items), block=block)
-
-    def _view(self, entity: str, hash_: str, context: grpc.ServicerContext) -> FeatureView:
-        view = self.views.get(entity)
-        if view is None or view.hash != hash_:
-            _abort(context, UnknownFeatureView(f"no view of {entity} with hash {hash_}"))
-        assert view is not None
-        return view
+        """Watches entity types under their current views."""
+        views = [self.views[entity] for entity in entities]
+        request = feature_pb2.WatchEntitiesRequest(
+            views=[
+                feature_pb2.EntityView(entity_type=v.entity, view_name=v.name, view_hash=v.hash)
+                for v in views
+            ],
+            resume_token=token,
+        )
+        return self.stub.WatchEntities(request, timeout=60)
 
 
-class FakeFeatureServer:
-    """The service behind a port of its own."""
+@dataclass
+class RunningService:
+    """A service and a client of it; ``files`` are what it reads and writes."""
 
-    def __init__(self, service: FakeFeatureService, port: int = 0) -> None:
-        self._server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
-        feature_pb2_grpc.add_FeatureServiceServicer_to_server(service, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
-        self._server.start()
-
-    @property
-    def target(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    def close(self) -> None:
-        self._server.stop(0).wait()
+    service: FeatureService
+    client: FeatureClient
+    files: ApplyFiles
+    port: int
 
 
-def _message(**step: Any) -> feature_pb2.WatchEntitiesResponse:
-    message = feature_pb2.WatchEntitiesResponse(resume_token=b"token", **step)
-    message.as_of.FromMilliseconds(time.time_ns() // 1_000_000)
-    return message
+@contextmanager
+def client_of(port: int, domain: Domain) -> Iterator[FeatureClient]:
+    """A client of the service on a local port."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = feature_pb2_grpc.FeatureServiceStub(channel)
+        yield FeatureClient(stub, compile_views(domain))
 
 
-def _abort(context: grpc.ServicerContext, error: PodiumError) -> None:
-    status = status_of(error)
-    context.set_trailing_metadata(status.trailing_metadata)
-    context.abort(status.code, status.message)
+@contextmanager
+def running_service(domain_file: Path, directory: Path) -> Iterator[RunningService]:
+    """Serves from ``directory`` until the block ends; ready on entry."""
+    domain = load_domain(domain_file)
+    files = ApplyFiles(domain_file, directory / "log", directory / "store")
+    ready = threading.Event()
+    started: list[FeatureService] = []
+    failures: list[BaseException] = []
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        service = FeatureService(
+            domain,
+            files,
+            Pseudonymiser.from_text(DEVELOPMENT_KEYS),
+            options=ServerOptions(policies=POLICIES, drain_seconds=5),
+            registry=CollectorRegistry(),
+            log_level="ERROR",
+        )
+        try:
+            await service.server.start()
+            await service.warm()
+            await service.server.set_ready()
+            started.append(service)
+            ready.set()
+            await stop.wait()
+            await service.server.drain()
+        finally:
+            await service.close()
+
+    def main() -> None:
+        try:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(serve())
+        except BaseException as error:
+            failures.append(error)
+            ready.set()
+            raise
+
+    thread = threading.Thread(target=main, name="feature-service")
+    thread.start()
+    try:
+        assert ready.wait(60), "the service did not become ready"
+        if failures:
+            raise failures[0]
+        with client_of(started[0].server.port, domain) as client:
+            yield RunningService(started[0], client, files, started[0].server.port)
+    finally:
+        if not failures:
+            loop.call_soon_threadsafe(stop.set)
+        thread.join(60)

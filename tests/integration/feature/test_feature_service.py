@@ -1,0 +1,466 @@
+"""Ingest, GetFeatures and WatchEntities of a real service over a real channel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from podium.common.v1.common_pb2 import TrafficClass
+from podium.event.v1.event_pb2 import Event, LoggedEvent
+from podium.feature.v1 import feature_pb2
+from services.common.event_log import read_log
+from services.common.status import error_from_rpc
+from tests.support.feature_server import (
+    FeatureClient,
+    RunningService,
+    columns,
+    eventually,
+    running_service,
+)
+from tests.support.feature_streams import (
+    interaction,
+    purchase_event,
+    refund_event,
+    room_event,
+    upsert_event,
+    withdrawal_event,
+)
+
+DOMAIN_FILE = Path(__file__).parents[3] / "config" / "live_courses.yaml"
+Step = feature_pb2.WatchEntitiesResponse
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    with running_service(DOMAIN_FILE, tmp_path_factory.mktemp("feature")) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def client(running: RunningService) -> FeatureClient:
+    return running.client
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def test_accepted_events_show_in_features(client: FeatureClient) -> None:
+    bought = purchase_event("f-buy", now_ms(), 900, "f-ann", "course:f-c1", "host:f-h1")
+    response = client.ingest(
+        interaction("f-click", "click", now_ms() - 1_000, "f-ann", "course:f-c1", "host:f-h1"),
+        bought,
+    )
+    assert (response.accepted, response.duplicates, list(response.rejections)) == (2, 0, [])
+
+    ann, nobody = client.get("user", "f-ann", "f-nobody", position=response.log_position)
+    (host,) = client.get("host", "f-h1")
+
+    assert ann["recent_courses"] == (["f-c1", "f-c1"], "PRESENT")
+    assert ann["recent_actions"] == (["click", "purchase"], "PRESENT")
+    assert ann["user_spend_30d"] == (900, "PRESENT")
+    assert ann["user_purchases_30d"] == (1, "PRESENT")
+    assert ann["user_purchase_recency"][1] == "PRESENT"
+    assert nobody["user_spend_30d"] == (0, "NOT_FOUND")
+    assert nobody["user_purchase_recency"] == (31_536_000.0, "NOT_FOUND")
+    assert host["purchases_30d"] == (1, "PRESENT")
+    assert host["title"] == ("", "NULL")
+
+    response = client.ingest(refund_event("f-refund", now_ms(), 900, bought))
+    (ann,) = client.get("user", "f-ann", position=response.log_position)
+    assert (ann["user_spend_30d"][0], ann["user_purchases_30d"][0]) == (0, 0)
+
+
+def test_anonymous_visitors_are_known_by_device(client: FeatureClient) -> None:
+    event = interaction("d-1", "click", now_ms(), "", "course:d-c1")
+    event.actor.device_id = "d-phone"
+    response = client.ingest(event)
+
+    (row,) = client.get("user", "device:d-phone", position=response.log_position)
+
+    assert row["user_clicks_7d"] == (1, "PRESENT")
+
+
+def test_an_event_is_stored_once(client: FeatureClient) -> None:
+    event = interaction("once", "click", now_ms(), "once-ann", "course:once-c")
+    other = interaction("once", "click", now_ms(), "once-bob", "course:once-c")
+    copy = Event.FromString(event.SerializeToString())
+
+    first = client.ingest(event, copy)
+    # Once known from memory, once from the store.
+    second = client.ingest(event, other)
+    (row,) = client.get("course", "once-c", position=first.log_position)
+    third = client.ingest(event, other)
+
+    assert (first.accepted, first.duplicates) == (1, 1)
+    for response in (second, third):
+        assert (response.accepted, response.duplicates) == (0, 1)
+        (conflict,) = response.rejections
+        assert (conflict.index, conflict.event_id, conflict.reason) == (
+            1,
+            "once",
+            "EVENT_ID_CONFLICT",
+        )
+    assert row["clicks_1h"] == (1, "PRESENT")
+
+
+def _long_id(event: Event) -> None:
+    event.event_id = "x" * 129
+
+
+def _no_time(event: Event) -> None:
+    event.ClearField("event_time")
+
+
+def _in_future(event: Event) -> None:
+    event.event_time.FromMilliseconds(now_ms() + 400_000)
+
+
+def _no_actor(event: Event) -> None:
+    event.ClearField("actor")
+
+
+def _two_courses(event: Event) -> None:
+    event.entities.add(type="course", id="another")
+
+
+def _user_entity(event: Event) -> None:
+    event.entities.add(type="user", id="raw")
+
+
+def _unknown_entity(event: Event) -> None:
+    event.entities.add(type="planet", id="x")
+
+
+def _nan_attribute(event: Event) -> None:
+    event.attributes["score"].double_value = float("nan")
+
+
+def _wrong_attribute(event: Event) -> None:
+    event.type = "watch"
+    event.attributes["duration_ms"].string_value = "long"
+
+
+def _missing_payload(event: Event) -> None:
+    event.type = "purchase"
+
+
+def _negative_money(event: Event) -> None:
+    event.CopyFrom(purchase_event("m", now_ms(), -1, "ann", "course:c"))
+
+
+def _infinite_upsert(event: Event) -> None:
+    event.CopyFrom(upsert_event("i", now_ms(), "course:c", level=float("inf")))
+
+
+def _undeclared_upsert(event: Event) -> None:
+    event.CopyFrom(upsert_event("i", now_ms(), "course:c", colour="red"))
+
+
+def _state_of_other_type(event: Event) -> None:
+    event.CopyFrom(room_event("s", "room_ended", now_ms(), "r"))
+    event.type = "room_started"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "field", "reason"),
+    [
+        (_long_id, "event_id", "INVALID_ARGUMENT"),
+        (_no_time, "event_time", "INVALID_ARGUMENT"),
+        (_in_future, "event_time", "EVENT_TIME_IN_FUTURE"),
+        (_no_actor, "actor", "INVALID_ARGUMENT"),
+        (_two_courses, "entities[1].type", "INVALID_ARGUMENT"),
+        (_user_entity, "entities[1].type", "INVALID_ARGUMENT"),
+        (_unknown_entity, "entities[1].type", "INVALID_ARGUMENT"),
+        (_nan_attribute, "attributes.score", "INVALID_ARGUMENT"),
+        (_wrong_attribute, "attributes.duration_ms", "INVALID_ARGUMENT"),
+        (_missing_payload, "payload", "INVALID_ARGUMENT"),
+        (_negative_money, "purchase.amount.amount_minor", "INVALID_ARGUMENT"),
+        (_infinite_upsert, "entity_upsert.attributes.level", "INVALID_ARGUMENT"),
+        (_undeclared_upsert, "entity_upsert.attributes.colour", "INVALID_ARGUMENT"),
+        (_state_of_other_type, "room_state.state", "INVALID_ARGUMENT"),
+    ],
+)
+def test_a_bad_event_is_rejected_alone(
+    client: FeatureClient, spoil: Callable[[Event], None], field: str, reason: str
+) -> None:
+    good = interaction(f"good-{spoil.__name__}", "click", now_ms(), "ann", "course:c")
+    bad = interaction(f"bad-{spoil.__name__}", "click", now_ms(), "ann", "course:c")
+    spoil(bad)
+
+    response = client.ingest(bad, good)
+
+    assert response.accepted == 1
+    (rejection,) = response.rejections
+    assert (rejection.index, rejection.code, rejection.reason) == (0, 3, reason)
+    assert rejection.message.startswith(f"events[0].{field}: ")
+
+
+def test_unknown_types_and_other_traffic_are_kept_and_change_nothing(
+    running: RunningService,
+) -> None:
+    unknown = interaction("u-unknown", "levitate", now_ms(), "u-ann", "course:u-c")
+    load = interaction("u-load", "click", now_ms(), "u-ann", "course:u-c")
+    load.traffic_class = TrafficClass.TRAFFIC_CLASS_LOAD
+    response = running.client.ingest(unknown, load)
+    assert response.accepted == 2
+
+    (row,) = running.client.get("course", "u-c", position=response.log_position)
+
+    assert {status for _, status in row.values()} == {"NOT_FOUND"}
+    stored = [LoggedEvent.FromString(data) for _, data in read_log(running.files.log_dir)]
+    assert {"u-unknown", "u-load"} <= {record.event.event_id for record in stored}
+
+
+def test_events_past_the_memory_of_ids_are_kept_but_not_applied(client: FeatureClient) -> None:
+    eight_days_ago_ms = now_ms() - 8 * 86_400_000
+    response = client.ingest(
+        interaction("late", "click", eight_days_ago_ms, "late-ann", "course:late-c"),
+        upsert_event("late-upsert", eight_days_ago_ms, "course:late-d", title="Old"),
+    )
+    assert response.accepted == 2
+
+    late, old = client.get("course", "late-c", "late-d", position=response.log_position)
+
+    assert late["clicks_7d"][1] == "NOT_FOUND"
+    assert old["title"] == ("Old", "PRESENT")
+
+
+@pytest.mark.parametrize(
+    ("request_message", "field"),
+    [
+        (feature_pb2.IngestRequest(), "events"),
+        (feature_pb2.IngestRequest(events=[Event()] * 1_001), "events"),
+        (feature_pb2.IngestRequest(events=[Event()], producer="p" * 129), "producer"),
+        (feature_pb2.IngestRequest(events=[Event()], first_sequence=0), "first_sequence"),
+    ],
+)
+def test_a_bad_request_is_refused(
+    client: FeatureClient, request_message: feature_pb2.IngestRequest, field: str
+) -> None:
+    with pytest.raises(grpc.RpcError, match=field) as caught:
+        client.stub.Ingest(request_message, timeout=10)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_undecodable_bytes_are_an_invalid_argument(running: RunningService) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{running.port}") as channel:
+        call = channel.unary_unary("/podium.feature.v1.FeatureService/Ingest")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"\xff\xff\xff", timeout=10)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_views_are_known_by_hash(client: FeatureClient) -> None:
+    wrong_hash = client.request("user", "ann")
+    wrong_hash.view_hash = "0" * 64
+    wrong_type = client.request("user", "ann")
+    wrong_type.entity_type = "planet"
+    too_many = client.request("course", *["c"] * 1_001)
+
+    reasons = []
+    for request in (wrong_hash, wrong_type, too_many):
+        with pytest.raises(grpc.RpcError) as caught:
+            client.stub.GetFeatures(request, timeout=10)
+        reasons.append((caught.value.code().name, error_from_rpc(caught.value).reason))
+
+    assert reasons == [
+        ("FAILED_PRECONDITION", "UNKNOWN_FEATURE_VIEW"),
+        ("NOT_FOUND", "UNKNOWN_ENTITY_TYPE"),
+        ("INVALID_ARGUMENT", "INVALID_ARGUMENT"),
+    ]
+
+
+class Replica:
+    """A watcher that keeps rows as the protocol says."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, object]] = {}
+        self.token = b""
+        self.steps: list[str] = []
+        self._snapshot: dict[str, dict[str, object]] = {}
+
+    def take(self, step: Step) -> str:
+        kind = step.WhichOneof("step")
+        assert kind is not None
+        self.steps.append(kind)
+        if kind == "reset":
+            self._snapshot = {}
+        elif kind == "snapshot_chunk":
+            assert step.resume_token == b""
+            assert step.ByteSize() <= 1 << 20
+            self._add(self._snapshot, step.snapshot_chunk)
+        elif kind == "snapshot_end":
+            assert step.snapshot_end.rows == len(self._snapshot)
+            self.rows = self._snapshot
+        elif kind == "delta":
+            for rows in step.delta.upserts:
+                self._add(self.rows, rows)
+            for ref in step.delta.tombstones:
+                self.rows.pop(f"{ref.type}:{ref.id}", None)
+        if step.resume_token:
+            self.token = step.resume_token
+        return kind
+
+    def until(self, steps: Iterator[Step], condition: Callable[[], bool]) -> None:
+        """Takes steps until the condition holds."""
+        while not condition():
+            self.take(next(steps))
+
+    def _add(self, rows: dict[str, dict[str, object]], found: feature_pb2.EntityRows) -> None:
+        for identity, row in zip(found.ids, columns(found.block), strict=True):
+            rows[f"{found.entity_type}:{identity}"] = {name: v for name, (v, _) in row.items()}
+
+
+def test_watchers_see_rooms_come_change_and_go(client: FeatureClient) -> None:
+    start_ms = now_ms() - 60_000
+    client.ingest(
+        upsert_event("w-room", start_ms, "room:w-r", title="Evening algebra"),
+        room_event("w-start", "room_started", start_ms + 1, "w-r", course="w-c", viewers=3),
+    )
+    replica = Replica()
+    steps = client.watch("course", "room")
+    replica.until(steps, lambda: replica.rows.get("room:w-r", {}).get("viewers") == 3)
+    assert replica.steps[0] == "reset"
+    assert replica.rows["room:w-r"]["live"] == 1
+
+    client.ingest(room_event("w-sell", "room_now_selling", start_ms + 2, "w-r", course="w-d"))
+    replica.until(steps, lambda: replica.rows["room:w-r"]["selling_course_id"] == "w-d")
+    client.ingest(room_event("w-end", "room_ended", start_ms + 3, "w-r"))
+    replica.until(steps, lambda: replica.rows["room:w-r"]["live"] == 0)
+
+    client.ingest(withdrawal_event("w-gone", start_ms + 4, "room:w-r"))
+    replica.until(steps, lambda: "room:w-r" not in replica.rows)
+    client.ingest(upsert_event("w-back", start_ms + 5, "room:w-r", title="Again"))
+    replica.until(steps, lambda: replica.rows.get("room:w-r", {}).get("title") == "Again")
+
+
+def test_watchers_see_moving_features(client: FeatureClient) -> None:
+    client.ingest(upsert_event("m-c", now_ms(), "course:m-c", title="Moving"))
+    replica = Replica()
+    steps = client.watch("course")
+    replica.until(steps, lambda: "course:m-c" in replica.rows)
+
+    client.ingest(interaction("m-click", "click", now_ms(), "m-ann", "course:m-c"))
+
+    replica.until(steps, lambda: replica.rows["course:m-c"]["clicks_1h"] == 1)
+    assert "reset" not in replica.steps[1:]
+
+
+def test_an_event_ahead_of_the_clock_shows_when_its_time_comes(client: FeatureClient) -> None:
+    client.ingest(
+        upsert_event("a-c", now_ms(), "course:a-c", title="Now"),
+        upsert_event("a-d", now_ms() + 1_500, "course:a-c", title="Soon"),
+    )
+    replica = Replica()
+    steps = client.watch("course")
+    replica.until(steps, lambda: replica.rows.get("course:a-c", {}).get("title") == "Now")
+    replica.until(steps, lambda: replica.rows["course:a-c"]["title"] == "Soon")
+
+
+def test_a_watcher_resumes_where_it_stopped(client: FeatureClient) -> None:
+    client.ingest(upsert_event("r-1", now_ms(), "course:r-c", title="One"))
+    replica = Replica()
+    steps = client.watch("course")
+    replica.until(steps, lambda: "course:r-c" in replica.rows and bool(replica.token))
+    steps.cancel()  # type: ignore[attr-defined]
+
+    response = client.ingest(
+        upsert_event("r-2", now_ms(), "course:r-c", title="Two"),
+        upsert_event("r-3", now_ms(), "course:r-d", title="New"),
+    )
+    client.get("course", "r-c", position=response.log_position)
+    replica.steps.clear()
+    steps = client.watch("course", token=replica.token)
+    replica.until(
+        steps,
+        lambda: replica.rows["course:r-c"]["title"] == "Two" and "course:r-d" in replica.rows,
+    )
+
+    assert set(replica.steps) <= {"delta", "heartbeat"}
+
+
+@pytest.mark.parametrize("entities", [("course",), ("host", "course")])
+def test_an_unknown_token_gives_a_snapshot(
+    client: FeatureClient, entities: tuple[str, ...]
+) -> None:
+    steps = client.watch("room")
+    other = Replica()
+    other.until(steps, lambda: bool(other.token))
+
+    for token in (b"nonsense", b"\0" * len(other.token), other.token):
+        replica = Replica()
+        steps = client.watch(*entities, token=token)
+        replica.until(steps, lambda seen=replica: "snapshot_end" in seen.steps)
+        assert replica.steps[0] == "reset"
+
+
+def test_silence_is_filled_with_heartbeats_that_carry_time(client: FeatureClient) -> None:
+    steps = client.watch("video")
+    replica = Replica()
+    replica.until(steps, lambda: "snapshot_end" in replica.steps)
+    beats = [next(steps) for _ in range(2)]
+
+    assert [beat.WhichOneof("step") for beat in beats] == ["heartbeat", "heartbeat"]
+    assert beats[1].as_of.ToMilliseconds() > beats[0].as_of.ToMilliseconds()
+    assert all(beat.resume_token for beat in beats)
+
+
+def test_users_cannot_be_watched(client: FeatureClient) -> None:
+    with pytest.raises(grpc.RpcError, match="no catalogue entity type") as caught:
+        next(client.watch("user"))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_no_file_holds_a_raw_id(running: RunningService) -> None:
+    raw_user, raw_device = "raw-user-4711", "raw-device-4711"
+    events = [interaction("p-1", "click", now_ms(), raw_user, "course:p-c")]
+    events.append(interaction("p-2", "click", now_ms(), "", "course:p-c"))
+    events[1].actor.device_id = raw_device
+    response = running.client.ingest(*events)
+    rows = running.client.get(
+        "user", raw_user, f"device:{raw_device}", position=response.log_position
+    )
+    assert [row["user_clicks_7d"][0] for row in rows] == [1, 1]
+
+    written = [
+        path.read_bytes()
+        for directory in (running.files.log_dir, running.files.store_dir)
+        for path in directory.rglob("*")
+        if path.is_file()
+    ]
+
+    assert any(b"p-c" in data for data in written)
+    for raw in (raw_user, raw_device):
+        assert not any(raw.encode() in data for data in written)
+
+
+def test_a_killed_applying_process_is_replaced_and_counts_nothing_twice(
+    running: RunningService,
+) -> None:
+    client = running.client
+    accepted = 0
+    for batch in range(6):
+        accepted += client.ingest(
+            *(
+                interaction(f"k-{batch}-{n}", "click", now_ms(), f"k-{n % 7}", "course:k-c")
+                for n in range(200)
+            )
+        ).accepted
+        if batch in (1, 3):
+            pid = running.service.apply.pid
+            assert pid is not None
+            running.service.apply.kill()
+            eventually(lambda old=pid: running.service.apply.pid != old, "another process")
+    response = client.ingest(interaction("k-last", "click", now_ms(), "k-0", "course:k-d"))
+
+    course, *_ = client.get("course", "k-c", position=response.log_position)
+    users = client.get("user", *(f"k-{n}" for n in range(7)))
+
+    assert accepted == 1_200
+    assert course["clicks_1h"] == (1_200, "PRESENT")
+    assert sum(int(row["user_clicks_7d"][0]) for row in users) == 1_201  # type: ignore[arg-type]

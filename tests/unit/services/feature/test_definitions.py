@@ -1,0 +1,109 @@
+"""Windows, views and their hashes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.common.domain import Domain, load_domain
+from services.feature.definitions import compile_aggregates, compile_views, window_start_ms
+from tests.support.feature_oracle import window_start
+from tests.support.feature_streams import domain_with
+
+CONFIG = Path(__file__).parents[4] / "config"
+CLICKS = {"kind": "count", "entities": ["course"], "events": ["click"], "window": "1h"}
+
+
+@given(st.integers(0, 4_000_000_000_000), st.integers(1, 90_000))
+def test_window_starts_where_the_formula_says(t_ms: int, seconds: int) -> None:
+    start_ms = window_start_ms(t_ms, seconds * 1_000)
+    exact = window_start(t_ms, f"{seconds}s")
+
+    assert start_ms - 1 < exact <= start_ms
+    assert t_ms - seconds * 1_000 * 13 / 12 < start_ms <= t_ms - seconds * 1_000 + 1
+
+
+def test_hourly_window_hops_by_five_minutes() -> None:
+    hour, minute = 3_600_000, 60_000
+    assert window_start_ms(10 * hour, hour) == 9 * hour
+    assert window_start_ms(10 * hour + 5 * minute - 1, hour) == 9 * hour
+    assert window_start_ms(10 * hour + 5 * minute, hour) == 9 * hour + 5 * minute
+
+
+@pytest.mark.parametrize("name", ["live_courses.yaml", "mooccubex.yaml"])
+def test_views_have_every_feature_in_declared_order(name: str) -> None:
+    domain = load_domain(CONFIG / name)
+
+    for entity, view in compile_views(domain).items():
+        declared = [n for n, f in domain.features.items() if entity in f.entities]
+        assert [feature.name for feature in view.features] == declared
+        assert view.name == f"{domain.name}.{entity}"
+
+
+def course_hash(domain: Domain) -> str:
+    return compile_views(domain)["course"].hash
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"clicks": {**CLICKS, "window": "2h"}},
+        {"clicks": {**CLICKS, "events": ["watch"]}},
+        {"visits": CLICKS},
+        {"clicks": CLICKS, "more": CLICKS},
+    ],
+)
+def test_a_view_hash_changes_with_its_features(changed: dict[str, object]) -> None:
+    assert course_hash(domain_with(changed)) != course_hash(domain_with({"clicks": CLICKS}))
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"clicks": {**CLICKS, "description": "Clicks in the last hour."}},
+        {"clicks": {**CLICKS, "entities": ["course", "room"]}},
+        {"clicks": CLICKS, "other": {**CLICKS, "entities": ["room"]}},
+    ],
+)
+def test_a_view_hash_ignores_what_does_not_change_its_values(same: dict[str, object]) -> None:
+    assert course_hash(domain_with(same)) == course_hash(domain_with({"clicks": CLICKS}))
+
+
+def test_defaults_and_dtypes_follow_the_kind() -> None:
+    views = compile_views(load_domain(CONFIG / "live_courses.yaml"))
+    columns = {c.name: c for view in views.values() for c in view.features}
+
+    found = {
+        name: (columns[name].dtype, columns[name].default)
+        for name in (
+            "recent_courses",
+            "user_spend_30d",
+            "user_purchase_recency",
+            "click_rate_7d",
+            "title",
+            "live",
+        )
+    }
+    assert found == {
+        "recent_courses": ("list", ()),
+        "user_spend_30d": ("int64", 0),
+        "user_purchase_recency": ("float32", 31_536_000.0),
+        "click_rate_7d": ("float32", 0.1),
+        "title": ("string", ""),
+        "live": ("int64", 0),
+    }
+
+
+def test_state_is_shared_where_definitions_agree() -> None:
+    domain = load_domain(CONFIG / "live_courses.yaml")
+
+    course = compile_aggregates(compile_views(domain)["course"])
+    user = compile_aggregates(compile_views(domain)["user"])
+
+    # clicks_7d is the numerator of click_rate_7d; purchases_30d that of purchase_rate_30d.
+    assert len(course.windows) == 7
+    # recent_courses and recent_actions read one list.
+    assert [entries.limit for entries in user.last_entries] == [50, 200, 100]

@@ -1,0 +1,202 @@
+"""Taking events into the log: durability, refusals, numbering."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from services.common.errors import Overloaded, Unavailable
+from services.feature.log import Ingestor
+from services.feature.store.embedded import EmbeddedStore
+
+DAY_MS = 86_400_000
+NOW_MS = 20_000 * DAY_MS
+
+
+@dataclass
+class FakeLog:
+    """Records in memory; what is not synced is not durable. ``broken`` makes syncing fail."""
+
+    next_arrival: int = 0
+    broken: bool = False
+    durable: list[bytes] = field(default_factory=list)
+    syncs: int = 0
+    _buffered: list[bytes] = field(default_factory=list)
+
+    def append(self, payloads: Sequence[bytes]) -> int:
+        first = self.next_arrival
+        self._buffered += payloads
+        self.next_arrival += len(payloads)
+        return first
+
+    def sync(self) -> None:
+        if self.broken:
+            raise OSError("no space left on device")
+        self.syncs += 1
+        self.durable += self._buffered
+        self._buffered.clear()
+
+
+@dataclass
+class FakeEvent:
+    index: int
+    event_id: str
+    fingerprint: bytes = b"content"
+
+    def payload(self, arrival: int, arrival_ms: int, producer: str, sequence: int | None) -> bytes:
+        assert arrival_ms == NOW_MS
+        return f"{arrival} {self.event_id} {producer} {sequence}".encode()
+
+
+def events(*ids: str) -> list[FakeEvent]:
+    return [FakeEvent(index, event_id) for index, event_id in enumerate(ids)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[EmbeddedStore]:
+    store = EmbeddedStore(tmp_path)
+    yield store
+    store.close()
+
+
+@dataclass
+class Setup:
+    log: FakeLog
+    store: EmbeddedStore
+    gaps: list[tuple[str, int]] = field(default_factory=list)
+
+    def ingestor(self, **limits: int) -> Ingestor:
+        ingestor = Ingestor(
+            self.log,
+            self.store,
+            lambda: NOW_MS,
+            gaps=lambda producer, missing: self.gaps.append((producer, missing)),
+            **limits,
+        )
+        ingestor.start()
+        return ingestor
+
+
+@pytest.fixture
+def setup(store: EmbeddedStore) -> Setup:
+    return Setup(FakeLog(), store)
+
+
+def test_an_answer_means_the_event_is_durable(setup: Setup) -> None:
+    async def scenario() -> None:
+        ingestor = setup.ingestor()
+        receipt = await ingestor.ingest(events("a", "b"), "", None)
+        assert setup.log.durable == [b"0 a  None", b"1 b  None"]
+        assert (receipt.accepted, receipt.log_position) == (2, 2)
+        await ingestor.close()
+
+    asyncio.run(scenario())
+
+
+def test_requests_that_wait_together_share_a_sync(setup: Setup) -> None:
+    async def scenario() -> None:
+        ingestor = setup.ingestor()
+        receipts = await asyncio.gather(
+            *(ingestor.ingest(events(f"e{n}"), "", None) for n in range(50))
+        )
+        assert sum(receipt.accepted for receipt in receipts) == 50
+        assert len(setup.log.durable) == 50
+        assert setup.log.syncs < 5
+        await ingestor.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_failed_sync_acknowledges_nothing_and_stops_ingest(setup: Setup) -> None:
+    async def scenario() -> None:
+        ingestor = setup.ingestor()
+        setup.log.broken = True
+        with pytest.raises(Unavailable, match="can't be written"):
+            await ingestor.ingest(events("a"), "", None)
+        setup.log.broken = False
+        with pytest.raises(Unavailable):
+            await ingestor.ingest(events("b"), "", None)
+        assert setup.log.durable == []
+        await ingestor.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_backlog_of_applying_refuses(setup: Setup) -> None:
+    async def scenario() -> None:
+        ingestor = setup.ingestor(max_unapplied_records=3)
+        await ingestor.ingest(events("a", "b", "c", "d"), "", None)
+        with pytest.raises(Overloaded) as refused:
+            await ingestor.ingest(events("e"), "", None)
+        assert refused.value.reason == "APPLY_BACKLOG"
+        ingestor.applied_through(4)
+        assert (await ingestor.ingest(events("e"), "", None)).accepted == 1
+        await ingestor.close()
+
+    asyncio.run(scenario())
+
+
+def test_too_much_waiting_refuses(setup: Setup) -> None:
+    async def scenario() -> None:
+        ingestor = setup.ingestor(max_waiting_events=3)
+        first = asyncio.create_task(ingestor.ingest(events("a", "b"), "", None))
+        second = asyncio.create_task(ingestor.ingest(events("c", "d"), "", None))
+        done = await asyncio.gather(first, second, return_exceptions=True)
+        assert [type(answer).__name__ for answer in done] == ["Receipt", "Overloaded"]
+        await ingestor.close()
+
+    asyncio.run(scenario())
+
+
+def test_ids_are_known_from_the_store_once_applied(setup: Setup) -> None:
+    async def scenario() -> None:
+        ingestor = setup.ingestor()
+        await ingestor.ingest(events("a"), "", None)
+        with setup.store.write() as transaction:
+            transaction.put_fingerprint("a", NOW_MS // DAY_MS, b"content")
+            transaction.put_fingerprint("week", NOW_MS // DAY_MS - 7, b"content")
+            transaction.put_fingerprint("older", NOW_MS // DAY_MS - 8, b"content")
+        ingestor.applied_through(1)
+        receipt = await ingestor.ingest(events("a", "week", "older"), "", None)
+        assert (receipt.accepted, receipt.duplicates) == (1, 2)
+        await ingestor.close()
+
+    asyncio.run(scenario())
+
+
+def test_producers_numbers_are_stored_and_gaps_counted(setup: Setup) -> None:
+    async def scenario() -> None:
+        with setup.store.write() as transaction:
+            transaction.put_next_sequence("spool", 10)
+        ingestor = setup.ingestor()
+        await ingestor.ingest(events("a", "b"), "spool", 10)
+        await ingestor.ingest(events("c"), "spool", 15)
+        await ingestor.ingest(events("b", "c"), "spool", 11)
+        await ingestor.ingest(events("d"), "spool", 16)
+        assert setup.log.durable == [
+            b"0 a spool 10",
+            b"1 b spool 11",
+            b"2 c spool 15",
+            b"3 d spool 16",
+        ]
+        assert setup.gaps == [("spool", 3)]
+        await ingestor.close()
+
+    asyncio.run(scenario())
+
+
+def test_closing_writes_what_waits(setup: Setup) -> None:
+    async def scenario() -> None:
+        ingestor = setup.ingestor()
+        waiting = asyncio.create_task(ingestor.ingest(events("a"), "", None))
+        await asyncio.sleep(0)
+        await ingestor.close()
+        assert (await waiting).accepted == 1
+        with pytest.raises(Unavailable):
+            await ingestor.ingest(events("b"), "", None)
+
+    asyncio.run(scenario())
