@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cli.options import DEFAULT_DOMAIN, DomainFile
+
 
 def register(app: typer.Typer) -> None:
     """Adds ``podium evaluate``."""
@@ -14,7 +16,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def evaluate(
         *,
-        domain: Annotated[Path, typer.Option("--domain", help="Domain file.")],
+        domain: DomainFile = DEFAULT_DOMAIN,
         log: Annotated[Path, typer.Option("--log", help="Folder of the event log.")],
         dataset: Annotated[Path, typer.Option("--dataset", help="Folder of the dataset.")],
         bundles: Annotated[Path, typer.Option("--bundles", help="Folder of the bundles.")],

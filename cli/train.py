@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cli.options import DEFAULT_DOMAIN, DomainFile
+
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
@@ -14,7 +16,8 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    domain: Annotated[Path, typer.Option(help="Domain file, config/*.yaml.")],
+    *,
+    domain: DomainFile = DEFAULT_DOMAIN,
     dataset: Annotated[Path, typer.Option(help="Directory that `podium dataset` wrote.")],
     bundles: Annotated[Path, typer.Option(help="Directory of bundles to publish into.")],
     promote: Annotated[bool, typer.Option(help="Make the new bundle the current one.")] = False,

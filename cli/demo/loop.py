@@ -18,14 +18,14 @@ from rich.progress import Progress
 from cli.demo.client import Client, Targets
 from cli.demo.processes import Services, demo_environment, run
 from cli.demo.view import print_parts
+from cli.options import DEFAULT_DOMAIN
 from offline.simulator.live import LiveWorld
 from offline.simulator.parameters import WorldParameters
 from offline.simulator.simulate import simulate
 from services.common.domain import load_domain
-from services.common.errors import FailedPrecondition
+from services.common.errors import FailedPrecondition, Unavailable
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
 
-DOMAIN_FILE = Path("config/live_courses.yaml")
 MARKER = ".podium"
 READY_TIMEOUT_SECONDS = 180.0
 
@@ -47,7 +47,7 @@ class Loop:
         self.console = Console()
         self.directory = directory
         self.parts: dict[str, float] = {}
-        self.domain = load_domain(DOMAIN_FILE)
+        self.domain = load_domain(DEFAULT_DOMAIN)
         self._world = world
         self._ports = dict(ports)
         self._environment = demo_environment(directory, ports)
@@ -58,9 +58,11 @@ class Loop:
         signal.signal(signal.SIGTERM, _interrupt)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self.part("stop"):
-            self._services.stop()
+            failed = self._services.stop()
+        if failed and kind is None:
+            raise Unavailable(failed)
 
     @property
     def live(self) -> LiveWorld:

@@ -81,11 +81,8 @@ class Services:
                     return name
             time.sleep(0.2)
 
-    def stop(self) -> None:
-        """Drains and ends them all.
-
-        Raises ``Unavailable`` naming those that did not end cleanly.
-        """
+    def stop(self) -> str:
+        """Drains and ends them all; says which did not end cleanly, or nothing."""
         codes = {}
         for name, child in reversed(self._children.items()):
             if child.poll() is None:
@@ -97,9 +94,10 @@ class Services:
                 codes[name] = child.wait()
         failed = {name: code for name, code in codes.items() if code != 0}
         self._children.clear()
-        if failed:
-            tails = "\n".join(self._log_tail(name) for name in failed)
-            raise Unavailable(f"ended with exit codes {failed}\n{tails}")
+        if not failed:
+            return ""
+        tails = "\n".join(self._log_tail(name) for name in failed)
+        return f"ended with exit codes {failed}\n{tails}"
 
     def _log_tail(self, name: str) -> str:
         lines = (self._log_directory / f"{name}.log").read_text(errors="replace").splitlines()
