@@ -67,7 +67,7 @@ class ReplicaDisk:
     def load(self) -> Copy | None:
         """The copy; None when there is none or it can't be read, which is logged."""
         try:
-            with np.load(self.path, allow_pickle=False) as stored:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 header = json.loads(stored["header"].tobytes())
                 if header["format"] != _FORMAT:
                     raise ValueError(f"format {header['format']} is not supported")
@@ -78,7 +78,7 @@ class ReplicaDisk:
                 return Copy(tables, stored["token"].tobytes(), int(header["as_of_ms"]))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             _logger.warning("%s: the catalogue's copy is not usable: %s", self.path, error)
             return None
 

@@ -1,0 +1,306 @@
+"""Tables, item matrices, the replica's thread and its copy on disk."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.common.errors import FailedPrecondition, Unavailable, UnknownFeatureView
+from services.ranker.catalogue.disk import Copy, ReplicaDisk
+from services.ranker.catalogue.replica import (
+    Delta,
+    Heartbeat,
+    Replica,
+    ReplicaTimes,
+    Reset,
+    SnapshotChunk,
+    SnapshotEnd,
+    WatchMessage,
+)
+from services.ranker.catalogue.table import EntityTable
+from services.ranker.plan import item_matrix
+from services.ranker.state import Tables
+from services.ranker.types import Reason, View
+from tests.unit.services.ranker.fakes import ITEM_VIEW, FakeModel, rows_of, spec_of
+
+IDS = st.sampled_from([f"i{n}" for n in range(6)])
+ROW = st.fixed_dictionaries(
+    {},
+    optional={
+        "score": st.floats(-2, 2, width=16),
+        "clicks": st.integers(0, 3),
+        "host": st.sampled_from(["h1", "h2"]),
+    },
+)
+CHANGES = st.lists(
+    st.tuples(st.dictionaries(IDS, ROW, max_size=3), st.lists(IDS, max_size=2)), max_size=6
+)
+
+
+def readable(table: EntityTable) -> dict[str, dict[str, Any]]:
+    """Rows of the entities that are alive, as dictionaries of the values that are there."""
+    rows: dict[str, dict[str, Any]] = {}
+    for slot, id_ in enumerate(table.ids[: len(table)]):
+        if not table.alive[slot]:
+            continue
+        rows[id_] = {}
+        for column in table.view.columns:
+            if not table.present_of(column.name)[slot]:
+                continue
+            if (strings := table.strings(column.name)) is not None:
+                codes, pool = strings
+                rows[id_][column.name] = pool.values[codes[slot]]
+            else:
+                values = table.numeric(column.name)
+                assert values is not None
+                rows[id_][column.name] = values[slot].item()
+    return rows
+
+
+@settings(max_examples=100, deadline=None)
+@given(changes=CHANGES)
+def test_a_table_holds_the_last_of_every_row_and_earlier_tables_stay(changes: list[Any]) -> None:
+    table = EntityTable.empty("item", ITEM_VIEW)
+    expected: dict[str, dict[str, Any]] = {}
+    history = [(table, dict(expected))]
+    for number, (upserts, gone) in enumerate(changes, start=1):
+        table = table.changed([rows_of(ITEM_VIEW, upserts)], gone, number)
+        # A withdrawal in a delta is the newer news.
+        known = {**expected, **upserts}
+        expected = {id_: row for id_, row in known.items() if id_ not in gone}
+        history.append((table, expected))
+    for version, rows in history:
+        assert readable(version) == rows
+
+
+@settings(max_examples=60, deadline=None)
+@given(changes=CHANGES)
+def test_an_item_matrix_kept_up_to_date_equals_one_made_anew(changes: list[Any]) -> None:
+    model = FakeModel(["i0", "i1"])
+    spec = spec_of(model)
+    table = EntityTable.empty("item", ITEM_VIEW)
+    items = item_matrix(model, spec, table, None, 0)
+    for number, (upserts, gone) in enumerate(changes, start=1):
+        table = table.changed([rows_of(ITEM_VIEW, upserts)], gone, number)
+        items = item_matrix(model, spec, table, items, number - 1)
+    anew = item_matrix(model, spec, table, None, 0)
+    for name in ("fields", "numeric", "vectors", "features", "index_row"):
+        np.testing.assert_array_equal(getattr(items, name), getattr(anew, name))
+    slots = [table.slot_of[i] for i in ("i0", "i1") if i in table.slot_of]
+    for slot in slots:
+        moved = bool(items.numeric[slot].any() or items.fields[slot, 1])
+        assert items.index_row[slot] == (-1 if moved else model.index.index(table.ids[slot]))
+
+
+def test_only_items_whose_tower_inputs_changed_are_encoded() -> None:
+    model = FakeModel()
+    spec = spec_of(model)
+    rows = {f"i{n}": {"host": "h1"} for n in range(5)}
+    table = EntityTable.empty("item", ITEM_VIEW).changed([rows_of(ITEM_VIEW, rows)], (), 1)
+    items = item_matrix(model, spec, table, None, 0)
+    assert model.encoded == [5]
+    news = {"i1": {"host": "h1", "score": 1.0}, "i2": {"host": "h2"}, "i9": {}}
+    table = table.changed([rows_of(ITEM_VIEW, news)], (), 2)
+    items = item_matrix(model, spec, table, items, 1)
+    assert model.encoded == [5, 2]
+    assert items.features[table.slot_of["i1"]].tolist() == [1.0, 2.0]
+
+
+def test_values_that_are_not_finite_take_the_default_and_are_marked() -> None:
+    rows = {"a": {"score": float("nan")}, "b": {"score": 1.0}}
+    table = EntityTable.empty("item", ITEM_VIEW).changed([rows_of(ITEM_VIEW, rows)], (), 1)
+    scores = table.numeric("score")
+    assert scores is not None
+    assert scores.tolist() == [0.5, 1.0]
+    assert table.repaired.tolist() == [True, False]
+
+
+def test_rows_of_another_view_are_refused() -> None:
+    other = View("other", "x", ITEM_VIEW.columns[:2])
+    with pytest.raises(FailedPrecondition, match="has columns|have columns"):
+        EntityTable.empty("item", ITEM_VIEW).changed([rows_of(other, {"a": {}})], (), 1)
+
+
+# --- disk ---------------------------------------------------------------------------------------
+
+ROWS: Mapping[str, Mapping[str, Any]] = {
+    "a": {"score": 1.0, "clicks": 3, "host": "h1"},
+    "ü": {"live": 1, "sells": "course"},
+    "gone": {},
+}
+VIEWS = {"item": ITEM_VIEW}
+
+
+def make_table() -> EntityTable:
+    table = EntityTable.empty("item", ITEM_VIEW)
+    return table.changed([rows_of(ITEM_VIEW, ROWS)], (), 1).changed([], ["gone"], 2)
+
+
+def test_the_copy_on_disk_is_the_table(tmp_path: Path) -> None:
+    disk = ReplicaDisk(tmp_path / "replica", VIEWS)
+    assert disk.load() is None
+    disk.save(Copy({"item": make_table()}, b"\x00token", 1234))
+    copy = disk.load()
+    assert copy is not None
+    assert (copy.resume_token, copy.as_of_ms) == (b"\x00token", 1234)
+    assert readable(copy.tables["item"]) == readable(make_table())
+    news = rows_of(ITEM_VIEW, {"b": {"host": "h1"}})
+    assert readable(copy.tables["item"].changed([news], (), 1))["b"] == {"host": "h1"}
+
+
+def test_a_damaged_copy_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    disk = ReplicaDisk(tmp_path, VIEWS)
+    disk.save(Copy({"item": make_table()}, b"", 1))
+    content = bytearray(disk.path.read_bytes())
+    content[len(content) // 2] ^= 1
+    disk.path.write_bytes(content)
+    assert disk.load() is None
+    assert "not usable" in caplog.text
+    disk.path.write_bytes(content[: len(content) // 2])
+    assert disk.load() is None
+
+
+def test_views_of_another_hash_have_another_copy(tmp_path: Path) -> None:
+    ReplicaDisk(tmp_path, VIEWS).save(Copy({"item": make_table()}, b"", 1))
+    other = View(ITEM_VIEW.name, "another hash", ITEM_VIEW.columns)
+    assert ReplicaDisk(tmp_path, {"item": other}).load() is None
+
+
+# --- the replica's thread -----------------------------------------------------------------------
+
+
+class ScriptedWatch:
+    """Streams of messages, one an opening; after the last script it stays open and silent."""
+
+    def __init__(self, *scripts: list[WatchMessage | Exception]) -> None:
+        self.scripts = list(scripts)
+        self.tokens: list[bytes] = []
+        self.closed = threading.Event()
+        self.finished = threading.Event()
+
+    def open(self, views: Mapping[str, View], token: bytes) -> ScriptedWatch:
+        del views
+        self.tokens.append(token)
+        return self
+
+    def __iter__(self) -> Iterator[WatchMessage]:
+        if not self.scripts:
+            self.finished.set()
+            self.closed.wait(20)
+            return
+        for message in self.scripts.pop(0):
+            if isinstance(message, Exception):
+                raise message
+            yield message
+
+    def cancel(self) -> None:
+        if self.finished.is_set():
+            self.closed.set()
+
+
+def message(step: Any, token: bytes = b"", as_of_ms: int = 0) -> WatchMessage:
+    return WatchMessage(step, token, as_of_ms)
+
+
+def chunk(rows: Mapping[str, Mapping[str, Any]]) -> WatchMessage:
+    return message(SnapshotChunk("item", rows_of(ITEM_VIEW, rows)))
+
+
+def run_replica(
+    tmp_path: Path, watch: ScriptedWatch, **times: float
+) -> tuple[Replica, list[Tables]]:
+    installed: list[Tables] = []
+    replica = Replica(
+        VIEWS,
+        watch.open,
+        ReplicaDisk(tmp_path, VIEWS),
+        installed.append,
+        times=ReplicaTimes(retry_s=0.001, retry_most_s=0.01, **times),
+    )
+    replica.start()
+    assert watch.finished.wait(20)
+    return replica, installed
+
+
+def test_snapshots_and_deltas_are_installed_whole(tmp_path: Path) -> None:
+    delta = Delta([("item", rows_of(ITEM_VIEW, {"a": {"clicks": 9}}))], [("item", "b")])
+    watch = ScriptedWatch(
+        [
+            message(Reset()),
+            chunk({"a": {"clicks": 1}}),
+            chunk({"b": {}, "c": {}}),
+            message(SnapshotEnd(3), b"t1"),
+            message(delta, b"t2"),
+            message(Heartbeat(), b"t3"),
+        ]
+    )
+    replica, installed = run_replica(tmp_path, watch)
+    replica.close()
+    assert [set(readable(t.by_entity["item"])) for t in installed] == [{"a", "b", "c"}, {"a", "c"}]
+    assert readable(installed[1].by_entity["item"])["a"] == {"clicks": 9}
+    assert readable(installed[0].by_entity["item"])["a"] == {"clicks": 1}
+    assert watch.tokens == [b"", b"t3"]
+    copy = ReplicaDisk(tmp_path, VIEWS).load()
+    assert copy is not None
+    assert copy.resume_token == b"t3"
+    assert set(readable(copy.tables["item"])) == {"a", "c"}
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        [],
+        [Unavailable("broken")],
+        [message(SnapshotEnd(5), b"t9")],
+        [RuntimeError("a bug")],
+    ],
+)
+def test_an_unfinished_snapshot_is_never_installed(
+    tmp_path: Path, ending: list[WatchMessage | Exception]
+) -> None:
+    whole = [message(Reset()), chunk({"a": {}}), message(SnapshotEnd(1), b"t1")]
+    broken = [message(Reset()), chunk({"b": {}}), *ending]
+    watch = ScriptedWatch(whole, broken)
+    replica, installed = run_replica(tmp_path, watch)
+    assert set(readable(replica.latest().by_entity["item"])) == {"a"}
+    assert len(installed) == 1
+    assert watch.tokens == [b"", b"t1", b"t1"]
+    replica.close()
+
+
+def test_a_second_snapshot_replaces_the_first(tmp_path: Path) -> None:
+    first = [message(Reset()), chunk({"a": {}, "b": {}}), message(SnapshotEnd(2), b"t1")]
+    second = [message(Reset()), chunk({"c": {}}), message(SnapshotEnd(1), b"t2")]
+    replica, installed = run_replica(tmp_path, ScriptedWatch(first, second))
+    assert readable(replica.latest().by_entity["item"]) == {"c": {}}
+    assert installed[0].epoch != installed[1].epoch
+    replica.close()
+
+
+def test_silence_and_age_make_the_catalogue_stale(tmp_path: Path) -> None:
+    whole = [message(Reset()), chunk({"a": {}}), message(SnapshotEnd(1), b"t1")]
+    fresh, _ = run_replica(tmp_path / "1", ScriptedWatch(whole))
+    assert fresh.stale() is None
+    fresh.close()
+    silent, _ = run_replica(tmp_path / "2", ScriptedWatch(whole), stale_s=0.0)
+    assert silent.stale() is Reason.STALE
+    silent.close()
+    whole[-1] = message(SnapshotEnd(1), b"t1", as_of_ms=1_000)
+    old, _ = run_replica(tmp_path / "3", ScriptedWatch(whole))
+    assert old.stale() is Reason.STALE
+    assert old.age_ms() > 1_000_000
+    old.close()
+
+
+def test_waiting_for_a_refused_view_says_so(tmp_path: Path) -> None:
+    replica, _ = run_replica(tmp_path, ScriptedWatch([UnknownFeatureView("no such view")]))
+    with pytest.raises(UnknownFeatureView):
+        replica.wait_installed(20)
+    replica.close()

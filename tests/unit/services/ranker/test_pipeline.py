@@ -1,0 +1,369 @@
+"""The pipeline against an oracle that ranks one request at a time over dictionaries."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.common.assign.assign import Definitions, Experiment, Variant
+from services.common.errors import DeadlinePassed, Unavailable, UnknownFeatureView
+from services.ranker.filters.rules import NotInList, OpenWindow, Positive, Require
+from services.ranker.pipeline import Pipeline
+from services.ranker.plan import SourceSpec, SurfaceSpec
+from services.ranker.state import ServingState, Tables, prepare
+from services.ranker.types import (
+    Degradation,
+    Part,
+    RankCommand,
+    RankResult,
+    Reason,
+    Traffic,
+)
+from tests.unit.services.ranker.fakes import (
+    FakeModel,
+    FakeUsers,
+    Recorder,
+    spec_of,
+    tables_of,
+    vector_of,
+)
+
+NOW_MS = 1_000
+Rows = Mapping[str, Mapping[str, Any]]
+
+EVERYTHING = SurfaceSpec(
+    name="everything",
+    entity="item",
+    default_k=5,
+    candidates=8,
+    sources=(SourceSpec("personal", 5), SourceSpec("trending", 4, "clicks")),
+    filters=(
+        Require("live"),
+        Positive("seats"),
+        NotInList("bought"),
+        NotInList("blocked", "host"),
+    ),
+    caps={"host": 2},
+    selling_attribute="sells",
+    weights={"refund": -1.0},
+)
+PLAIN = SurfaceSpec("plain", "item", 3, 10, (SourceSpec("personal", 10),), (), {}, None, {})
+WEIGHTS = {"everything": (1.0, -1.0), "plain": (1.0, -0.5)}
+NO_EXPERIMENTS = Definitions({}, "")
+
+
+def make_state(model: FakeModel, tables: Tables, exact_rows: int = 100) -> ServingState:
+    spec = spec_of(model, EVERYTHING, PLAIN)
+    return prepare(model, spec, tables, None, exact_rows=exact_rows, now_ms=NOW_MS)
+
+
+def make_pipeline(
+    state: ServingState,
+    users: FakeUsers,
+    recorder: Recorder,
+    definitions: Definitions = NO_EXPERIMENTS,
+) -> Pipeline:
+    return Pipeline(
+        lambda: state,
+        users,
+        definitions,
+        recorder,
+        recorder,
+        feature_timeout_s=1.0,
+        new_rank_id=iter(map(str, range(10_000))).__next__,
+        log_error=lambda what, error: None,
+    )
+
+
+def rank(pipeline: Pipeline, *commands: RankCommand) -> list[RankResult]:
+    return pipeline.finish(pipeline.begin(commands), range(len(commands)))
+
+
+# --- the oracle ---------------------------------------------------------------------------------
+
+
+def oracle_slate(rows: Rows, user: Mapping[str, Any], surface: SurfaceSpec, k: int) -> list[str]:
+    """Ids of the slate, by the definition."""
+    user_vector = sum(
+        (vector_of(id_) for id_ in user.get("history", [])[-3:]), np.zeros(4, np.float32)
+    ) + np.float32(user.get("spend", 1.5) * 0.1)
+    vectors = {
+        id_: vector_of(id_)
+        + (vector_of(row["host"]) if row.get("host") else 0)
+        + np.float32(row.get("clicks", 0) * 0.01)
+        for id_, row in rows.items()
+    }
+    shown = [id_ for id_, row in rows.items() if _item_allowed(row, surface)]
+    near = {id_: float(user_vector @ vectors[id_]) for id_ in shown}
+    candidates: list[str] = []
+    for source in surface.sources:
+        if source.kind == "personal":
+            found = sorted(shown, key=lambda id_: -near[id_])[: source.quota]
+        else:
+            found = sorted(shown, key=lambda id_: (-rows[id_].get("clicks", 0), _tie(id_)))
+            found = found[: source.quota]
+        candidates += [id_ for id_ in found if id_ not in candidates]
+    candidates = candidates[: surface.candidates]
+    if surface.filters:
+        candidates = [
+            id_
+            for id_ in candidates
+            if id_ not in user.get("bought", [])
+            and (not rows[id_].get("host") or rows[id_]["host"] not in user.get("blocked", []))
+        ]
+    values = {id_: _value(near[id_], rows[id_].get("score", 0.5), surface) for id_ in candidates}
+    slate: list[str] = []
+    for id_ in sorted(candidates, key=lambda id_: -values[id_]):
+        host = rows[id_].get("host")
+        taken = sum(1 for other in slate if host and rows[other].get("host") == host)
+        if taken < surface.caps.get("host", 10_000) and len(slate) < k:
+            slate.append(id_)
+    return slate
+
+
+def _item_allowed(row: Mapping[str, Any], surface: SurfaceSpec) -> bool:
+    if not surface.filters:
+        return True
+    return bool(row.get("live", 0)) and row.get("seats", 1) > 0
+
+
+def _value(product: float, score: float, surface: SurfaceSpec) -> float:
+    buy, refund = WEIGHTS[surface.name]
+    return buy / (1 + math.exp(-(product * 0.2 + score))) + refund / (
+        1 + math.exp(-(product * 0.1 - score))
+    )
+
+
+def _tie(id_: str) -> int:
+    return int.from_bytes(hashlib.blake2b(id_.encode(), digest_size=8).digest(), "little")
+
+
+# --- strategies ---------------------------------------------------------------------------------
+
+HOSTS = st.sampled_from(["", "h1", "h2", "h3"])
+ROW = st.fixed_dictionaries(
+    {"clicks": st.integers(0, 4), "score": st.floats(-2, 2, width=16)},
+    optional={
+        "seats": st.integers(0, 2),
+        "live": st.integers(0, 1),
+        "host": HOSTS.filter(bool),
+        "sells": st.sampled_from(["c1", "c2"]),
+    },
+)
+IDS = st.sampled_from([f"i{n}" for n in range(20)])
+CATALOGUES = st.dictionaries(IDS, ROW, max_size=20)
+USERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "history": st.lists(IDS, max_size=5),
+        "bought": st.lists(IDS, max_size=6),
+        "blocked": st.lists(HOSTS.filter(bool), max_size=2),
+        "spend": st.floats(0.5, 9, width=16),
+    },
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(rows=CATALOGUES, users=st.lists(USERS, min_size=1, max_size=4), data=st.data())
+def test_a_micro_batch_answers_what_the_oracle_says(
+    rows: Rows, users: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    surfaces = data.draw(
+        st.lists(st.sampled_from([EVERYTHING, PLAIN]), min_size=len(users), max_size=len(users))
+    )
+    k = data.draw(st.integers(1, 8))
+    indexed = data.draw(st.lists(st.sampled_from(sorted(rows)), unique=True)) if rows else []
+    exact_rows = data.draw(st.sampled_from([0, 100]))
+    state = make_state(FakeModel(indexed), tables_of(rows), exact_rows)
+    recorder = Recorder()
+    by_id = {f"u{n}": user for n, user in enumerate(users)}
+    pipeline = make_pipeline(state, FakeUsers(by_id), recorder)
+    commands = [
+        RankCommand(surface.name, id_, "", k) for id_, surface in zip(by_id, surfaces, strict=True)
+    ]
+    results = rank(pipeline, *commands)
+    for result, user, surface in zip(results, users, surfaces, strict=True):
+        assert result.slate.ids == oracle_slate(rows, user, surface, k)
+        assert result.degraded == ()
+        assert list(result.slate.values) == sorted(result.slate.values, reverse=True)
+        if surface is EVERYTHING:
+            sells = [rows[id_].get("sells", "") for id_ in result.slate.ids]
+            assert result.slate.selling_course_ids == sells
+    assert recorder.results == results
+
+
+# --- single cases -------------------------------------------------------------------------------
+
+SOME = {f"i{n}": {"clicks": n, "live": 1, "seats": 1, "host": f"h{n}"} for n in range(6)}
+
+
+def test_one_call_fetches_the_rows_of_a_whole_micro_batch() -> None:
+    users = FakeUsers({})
+    pipeline = make_pipeline(make_state(FakeModel(), tables_of(SOME)), users, Recorder())
+    rank(pipeline, RankCommand("plain", "ann", ""), RankCommand("everything", "", "phone"))
+    assert users.calls == [["ann", "device:phone"]]
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (Unavailable("down"), Reason.UNAVAILABLE),
+        (DeadlinePassed("late"), Reason.TIMEOUT),
+        (UnknownFeatureView("which?"), Reason.UNKNOWN_VIEW),
+    ],
+)
+def test_without_user_rows_the_history_is_empty(failure: Exception, reason: Reason) -> None:
+    users = FakeUsers({"ann": {"history": ["i1"], "bought": ["i2"]}})
+    users.failure = failure
+    recorder = Recorder()
+    pipeline = make_pipeline(make_state(FakeModel(), tables_of(SOME)), users, recorder)
+    (result,) = rank(pipeline, RankCommand("everything", "ann", ""))
+    assert result.slate.ids == oracle_slate(SOME, {}, EVERYTHING, 5)
+    assert result.degraded == (Degradation(Part.USER_FEATURES, reason),)
+    assert recorder.degradations == list(result.degraded)
+
+
+@pytest.mark.parametrize("surface", ["plain", "everything"])
+def test_a_broken_ranker_leaves_the_order_of_nearness(surface: str) -> None:
+    model = FakeModel()
+    model.broken = {"score"}
+    pipeline = make_pipeline(make_state(model, tables_of(SOME)), FakeUsers({}), Recorder())
+    (result,) = rank(pipeline, RankCommand(surface, "ann", "", 6))
+    assert len(result.slate.ids) == 6
+    assert result.slate.objectives == ()
+    assert result.slate.predictions.shape == (6, 0)
+    assert result.degraded == (Degradation(Part.SCORING, Reason.FAILED),)
+
+
+def indexed_state(model: FakeModel) -> ServingState:
+    """A state that searches the index: its vectors know no host and no clicks, nor do the items."""
+    rows = {id_: {"live": 1, "seats": 1} for id_ in SOME}
+    return make_state(model, tables_of(rows), exact_rows=0)
+
+
+def test_a_broken_index_leaves_the_trending_items() -> None:
+    model = FakeModel(list(SOME))
+    pipeline = make_pipeline(indexed_state(model), FakeUsers({}), Recorder())
+    model.broken = {"search"}
+    (result,) = rank(pipeline, RankCommand("everything", "ann", ""))
+    assert set(result.slate.sources) == {"trending"}
+    assert result.degraded == (Degradation(Part.RETRIEVAL, Reason.FAILED),)
+
+
+def test_a_broken_user_tower_still_gives_a_slate() -> None:
+    model = FakeModel(list(SOME))
+    pipeline = make_pipeline(indexed_state(model), FakeUsers({}), Recorder())
+    model.broken = {"user"}
+    (result,) = rank(pipeline, RankCommand("everything", "ann", ""))
+    assert len(result.slate.ids) == 5
+    assert result.degraded == (Degradation(Part.RETRIEVAL, Reason.FAILED),)
+
+
+def test_predictions_that_are_not_finite_sink_and_are_counted() -> None:
+    model = FakeModel()
+    recorder = Recorder()
+    pipeline = make_pipeline(make_state(model, tables_of(SOME)), FakeUsers({}), recorder)
+    (good,) = rank(pipeline, RankCommand("plain", "ann", "", 6))
+    model.nan_items = {0, 3}
+    (result,) = rank(pipeline, RankCommand("plain", "ann", "", 6))
+    assert sorted(result.slate.ids) == sorted(good.slate.ids)
+    assert np.isfinite(result.slate.values).all()
+    assert (result.slate.predictions[4:] == 0).all()
+    assert (result.slate.predictions[:4] > 0).all()
+    assert recorder.broken == {Part.SCORING: 2}
+    assert result.degraded == (Degradation(Part.SCORING, Reason.NON_FINITE),)
+
+
+def test_a_user_feature_that_is_not_finite_takes_its_default() -> None:
+    users = FakeUsers({"ann": {"spend": float("nan")}, "bob": {}})
+    recorder = Recorder()
+    pipeline = make_pipeline(make_state(FakeModel(), tables_of(SOME)), users, recorder)
+    ann, bob = rank(pipeline, RankCommand("plain", "ann", ""), RankCommand("plain", "bob", ""))
+    assert ann.slate.ids == bob.slate.ids
+    assert ann.degraded == (Degradation(Part.USER_FEATURES, Reason.NON_FINITE),)
+    assert bob.degraded == ()
+
+
+def test_requests_left_out_of_finish_are_not_worked_on() -> None:
+    recorder = Recorder()
+    users = FakeUsers({"b": {"history": ["i3"]}})
+    pipeline = make_pipeline(make_state(FakeModel(), tables_of(SOME)), users, recorder)
+    commands = [RankCommand("plain", id_, "") for id_ in "abc"]
+    (result,) = pipeline.finish(pipeline.begin(commands), [1])
+    assert result.command is commands[1]
+    assert recorder.results == [result]
+    assert result.slate.ids == oracle_slate(SOME, {"history": ["i3"]}, PLAIN, 3)
+
+
+def test_variants_override_the_weights_and_forcing_makes_test_traffic() -> None:
+    variants = (Variant("a", 0.5), Variant("b", 0.5, {"buy": -1.0}))
+    definitions = Definitions({"e": Experiment("e", "user", "s", variants)}, "hash")
+    pipeline = make_pipeline(
+        make_state(FakeModel(), tables_of(SOME)), FakeUsers({}), Recorder(), definitions
+    )
+    a, b = rank(
+        pipeline,
+        RankCommand("plain", "ann", "", 6, forced_variants={"e": "a"}),
+        RankCommand("plain", "ann", "", 6, forced_variants={"e": "b"}),
+    )
+    assert a.traffic is b.traffic is Traffic.TEST
+    by_id = dict(zip(b.slate.ids, b.slate.values, strict=True))
+    for id_, value, (buy, _) in zip(a.slate.ids, a.slate.values, a.slate.predictions, strict=True):
+        assert by_id[id_] == pytest.approx(value - 2 * buy, abs=1e-5)
+
+
+def test_a_dry_run_is_not_recorded() -> None:
+    recorder = Recorder()
+    pipeline = make_pipeline(make_state(FakeModel(), tables_of(SOME)), FakeUsers({}), recorder)
+    commands: Sequence[RankCommand] = (
+        RankCommand("plain", "ann", "", dry_run=True),
+        RankCommand("plain", "bob", ""),
+    )
+    results = rank(pipeline, *commands)
+    assert recorder.results == [results[1]]
+
+
+def test_an_empty_catalogue_gives_an_empty_slate() -> None:
+    pipeline = make_pipeline(make_state(FakeModel(), tables_of({})), FakeUsers({}), Recorder())
+    (result,) = rank(pipeline, RankCommand("everything", "ann", ""))
+    assert result.slate.ids == []
+    assert result.degraded == ()
+
+
+def test_filters_count_what_they_remove_by_reason() -> None:
+    recorder = Recorder()
+    users = FakeUsers({"ann": {"bought": ["i1", "i2"], "blocked": ["h2", "h4"]}})
+    pipeline = make_pipeline(make_state(FakeModel(), tables_of(SOME)), users, recorder)
+    (result,) = rank(pipeline, RankCommand("everything", "ann", "", 6))
+    assert sorted(result.slate.ids) == ["i0", "i3", "i5"]
+    assert recorder.removals == {"not_in_list:bought": 2, "not_in_list:blocked": 1}
+
+
+def test_a_window_that_closes_after_preparation_is_respected() -> None:
+    surface = SurfaceSpec(
+        "windowed",
+        "item",
+        5,
+        10,
+        (SourceSpec("personal", 10),),
+        (OpenWindow("opens", "closes"),),
+        {},
+        None,
+        {},
+    )
+    model = FakeModel()
+    rows = {"open": {"opens": 1}, "closed": {"closes": 2_000}}
+    spec = spec_of(model, surface)
+    state = prepare(model, spec, tables_of(rows), None, exact_rows=10, now_ms=NOW_MS)
+    assert len(state.plans["windowed"].nearby.slots) == 2
+    pipeline = make_pipeline(state, FakeUsers({}), Recorder())
+    # The pipeline asks the clock, which is long past 2,000 ms.
+    (result,) = rank(pipeline, RankCommand("windowed", "ann", ""))
+    assert result.slate.ids == ["open"]
