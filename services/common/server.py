@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer as AioHealthServicer
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
 from services.common.call import CallPolicy
 from services.common.errors import Unavailable
+from services.common.health import SERVICE_NAME, AioHealth, SyncHealth
 from services.common.interceptors import AioInterceptor, Gate, State, SyncInterceptor
 from services.common.telemetry import RpcMetrics
 
@@ -70,7 +70,7 @@ class SyncServer:
         server: grpc.Server,
         pool: ThreadPoolExecutor,
         gate: Gate,
-        health_servicer: health.HealthServicer,
+        health_servicer: SyncHealth,
         services: Sequence[str],
         options: ServerOptions,
     ) -> None:
@@ -100,7 +100,9 @@ class SyncServer:
         self._gate.state = State.DRAINING
         self._health.enter_graceful_shutdown()
         threading.Event().wait(self._options.lame_duck_seconds)
-        self._server.stop(self._options.drain_seconds).wait()
+        stopped = self._server.stop(self._options.drain_seconds)
+        self._health.end_watches()
+        stopped.wait()
         self._pool.shutdown()
         _logger.info("stopped")
 
@@ -120,7 +122,7 @@ class AioServer:
         *,
         server: grpc.aio.Server,
         gate: Gate,
-        health_servicer: AioHealthServicer,
+        health_servicer: AioHealth,
         services: Sequence[str],
         options: ServerOptions,
         draining: asyncio.Event,
@@ -179,7 +181,7 @@ def build_sync_server(
         interceptors=[SyncInterceptor(gate, RpcMetrics(registry), options.policies)],
         options=options.channel_arguments(),
     )
-    health_servicer = health.HealthServicer()
+    health_servicer = SyncHealth()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     register(server)
     reflection.enable_server_reflection(_reflected(services), server)
@@ -204,7 +206,7 @@ def build_aio_server(
     draining = asyncio.Event()
     interceptor = AioInterceptor(gate, RpcMetrics(registry), options.policies, draining)
     server = grpc.aio.server(interceptors=[interceptor], options=options.channel_arguments())
-    health_servicer = AioHealthServicer()
+    health_servicer = AioHealth(draining)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     register(server)
     reflection.enable_server_reflection(_reflected(services), server)
@@ -276,7 +278,7 @@ def _on_signals(action: Callable[[], None]) -> Iterator[None]:
 
 
 def _reflected(services: Sequence[str]) -> tuple[str, ...]:
-    return (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    return (*services, SERVICE_NAME, reflection.SERVICE_NAME)
 
 
 def _bind(server: grpc.Server | grpc.aio.Server, options: ServerOptions) -> int:
