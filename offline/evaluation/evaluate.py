@@ -27,6 +27,7 @@ from offline.evaluation.shipped import BundleScorer
 from services.common.bundle.loaded import LoadedBundle
 from services.common.domain import Domain
 from services.common.errors import FailedPrecondition, InvalidArgument
+from services.feature.definitions import compile_views
 
 Progress = Callable[[str, int, int], None]
 # Settings of baselines are chosen on at most this many users of the validation split.
@@ -51,12 +52,14 @@ class Source:
     ) -> Source:
         """Opens a dataset and the compacted log beside it.
 
-        Raises ``FailedPrecondition`` when the dataset was made for another domain file.
+        Raises ``FailedPrecondition`` when the dataset was made for other features.
         """
         dataset = load_dataset(dataset_dir)
-        if dataset.meta.config_hash != domain.config_hash:
+        views = {name: view.hash for name, view in compile_views(domain).items()}
+        made = {name: view.hash for name, view in dataset.meta.feature_views.items()}
+        if dataset.meta.domain != domain.name or made != views:
             raise FailedPrecondition(
-                f"{dataset_dir} was made with another version of the domain {domain.name}"
+                f"{dataset_dir} was made for other features than domain {domain.name} declares"
             )
         columns = compact(
             log_dir, dataset_dir / "columns", ColumnSchema.of(domain), progress=progress
