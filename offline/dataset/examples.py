@@ -18,6 +18,17 @@ from services.feature.definitions import USER_ENTITY, ViewFeature, compile_views
 IMPRESSION = "impression"
 SLATE_SERVED = "slate_served"
 OWN_ID = "id"
+_IDENTITY = (
+    "example_id",
+    "rank_id",
+    "user",
+    "time_ms",
+    "arrival",
+    "surface",
+    "entity_type",
+    "entity_id",
+    "position",
+)
 
 
 class ExampleTables:
@@ -70,7 +81,8 @@ class ExampleTables:
             [self._tables.stored(part) for part in parts],
             base,
         )
-        return table.drop("key", "shown_ms").order_by("example_id")
+        described = [name for part in parts for name in part.columns if name != "example_id"]
+        return table.order_by("example_id").select(*_IDENTITY, *described, "split")
 
     def catalogue(self, entity: str) -> ir.Table:
         """The entity type's catalogue as of the end of the log, by id."""
@@ -147,9 +159,7 @@ class ExampleTables:
         order = [table.time_ms, table.arrival, table.key]
         number = ibis.row_number().over(order_by=order).cast("int64")
         table = table.mutate(example_id=number, split=self._split(table, "key"))
-        identity = ("example_id", "rank_id", "user", "time_ms", "arrival", "surface")
-        subject = ("entity_type", "entity_id", "position")
-        return table.select(*identity, *subject, "split", "key", "shown_ms")
+        return table.select(*_IDENTITY, "split", "key", "shown_ms")
 
     def _split(self, table: ir.Table, *tie: str) -> ir.StringValue:
         if self._split_starts is not None:

@@ -1,0 +1,147 @@
+"""Whole datasets against naive oracles, on random definitions and logs."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import ibis.expr.types as ir
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from offline.dataset import event_features
+from offline.dataset.build import build_dataset
+from offline.dataset.tables import load_dataset, numeric_names, vocabulary_names
+from podium.event.v1.event_pb2 import LoggedEvent
+from services.common.domain import Domain
+from services.common.errors import FailedPrecondition, NotFound
+from tests.support.dataset_oracle import MAX_ARRIVAL, ExampleOracle
+from tests.support.event_streams import SPAN_MS, START_MS, random_log, small_domain, write_log
+from tests.support.feature_oracle import Oracle
+
+
+@settings(max_examples=4, deadline=None, derandomize=True)
+@given(st.integers(0, 2**32))
+def test_equals_the_oracle_row_by_row(seed: int) -> None:
+    random = Random(seed)
+    domain = small_domain(random)
+    if random.random() < 0.3:
+        domain = without_impressions(domain)
+    log = with_slates(random, random_log(random, random.choice([3, 120])))
+    with TemporaryDirectory() as directory:
+        out = Path(directory) / "out"
+        build_dataset(domain, write_log(Path(directory) / "log", log), out, leak_sample=5)
+        dataset = load_dataset(out)
+    oracle = ExampleOracle(domain, log)
+    expected = oracle.examples()
+    found = dataset.examples.to_pylist()
+    assert len(found) == len(expected)
+    for row, wanted in zip(found, expected, strict=True):
+        assert row == wanted
+    assert dataset.examples.column_names == documented_columns(domain)
+    assert dataset.meta.rows["examples"] == len(expected)
+    assert dataset.meta.leak_check.differing_values == 0
+    end = Oracle(domain, log, 2**60, MAX_ARRIVAL)
+    for entity, table in dataset.catalogue.items():
+        for row in table.to_pylist():
+            attributes = end.attributes(entity, row["id"])
+            assert row["withdrawn"] == end.is_withdrawn(entity, row["id"])
+            for name in domain.entities[entity].attributes:
+                assert row[name] == pytest.approx(attributes.get(name))
+
+
+def documented_columns(domain: Domain) -> list[str]:
+    return [
+        *("example_id", "rank_id", "user", "time_ms", "arrival", "surface"),
+        *("entity_type", "entity_id", "position", "recent_items", "recent_actions"),
+        *(f"u.{name}" for name in domain.model.user_features),
+        *(f"i.{name}" for name in domain.model.item_features),
+        *(f"f.{name}" for name in vocabulary_names(domain)),
+        *(f"n.{name}" for name in numeric_names(domain)),
+        *(f"y.{name}" for name in domain.objectives),
+        *(f"m.{name}" for name in domain.objectives),
+        "split",
+    ]
+
+
+def without_impressions(domain: Domain) -> Domain:
+    return domain.model_copy(update={"log": domain.log.model_copy(update={"impressions": False})})
+
+
+def with_slates(random: Random, log: list[LoggedEvent]) -> list[LoggedEvent]:
+    """Some slates served before their impressions."""
+    slates = []
+    for number in range(3):
+        slate = LoggedEvent(producer="test")
+        slate.event.event_id = f"slate{number}"
+        slate.event.type = "slate_served"
+        slate.event.rank_id = f"k{number}"
+        slate.event.event_time.FromMilliseconds(START_MS + random.randrange(0, SPAN_MS, 500))
+        slates.append(slate)
+    merged = sorted(
+        [*log, *slates], key=lambda e: (e.event.event_time.ToMilliseconds(), e.event.event_id)
+    )
+    for arrival, logged in enumerate(merged):
+        logged.arrival = arrival
+    return merged
+
+
+@pytest.fixture(scope="module")
+def small() -> tuple[Domain, list[LoggedEvent]]:
+    random = Random(11)
+    return small_domain(random), random_log(random, 80)
+
+
+def digests(directory: Path) -> dict[str, str]:
+    return {
+        path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and "columns" not in path.relative_to(directory).parts
+    }
+
+
+def test_a_grown_log_gives_the_same_files_as_a_fresh_build(
+    small: tuple[Domain, list[LoggedEvent]], tmp_path: Path
+) -> None:
+    domain, log = small
+    grown = write_log(tmp_path / "grown", log[:40])
+    build_dataset(domain, grown, tmp_path / "out_grown", leak_sample=3)
+    write_log(grown, log[40:])
+    build_dataset(domain, grown, tmp_path / "out_grown", leak_sample=3)
+    build_dataset(domain, write_log(tmp_path / "log", log), tmp_path / "out", leak_sample=3)
+    assert digests(tmp_path / "out_grown") == digests(tmp_path / "out")
+
+
+def test_a_feature_that_reads_the_future_fails_the_build(
+    small: tuple[Domain, list[LoggedEvent]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    domain, log = small
+    honest = event_features.EventFeatures._events
+
+    def leaking(self: event_features.EventFeatures) -> ir.Table:
+        events = honest(self)
+        return events.mutate(time_ms=events.time_ms - 20_000)
+
+    monkeypatch.setattr(event_features.EventFeatures, "_events", leaking)
+    with pytest.raises(FailedPrecondition, match="not what was known") as caught:
+        build_dataset(domain, write_log(tmp_path / "log", log), tmp_path / "out")
+    assert caught.value.reason == "FEATURE_LEAK"
+    with pytest.raises(NotFound):
+        load_dataset(tmp_path / "out")
+
+
+def test_a_missing_log_is_named(small: tuple[Domain, Any], tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="nowhere"):
+        build_dataset(small[0], tmp_path / "nowhere", tmp_path / "out")
+
+
+def test_an_empty_log_gives_empty_tables(small: tuple[Domain, Any], tmp_path: Path) -> None:
+    domain = small[0]
+    build_dataset(domain, write_log(tmp_path / "log", []), tmp_path / "out")
+    dataset = load_dataset(tmp_path / "out")
+    assert dataset.examples.num_rows == 0
+    assert dataset.examples.column_names == documented_columns(domain)
