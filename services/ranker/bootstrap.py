@@ -19,12 +19,11 @@ from services.common.bundle.store import BundleStore
 from services.common.call import CallPolicy
 from services.common.channels import open_channel
 from services.common.domain import load_domain
-from services.common.errors import ConfigError
 from services.common.ids import new_event_id, new_rank_id
-from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
-from services.common.server import ServerOptions, SyncServer, build_sync_server, serve_sync
+from services.common.server import SyncServer, build_sync_server, serve_sync
 from services.common.settings import RankerSettings
 from services.common.spool import Spool, SpoolMetrics, SpoolShipper, ingest_sender
+from services.common.start import make_pseudonymiser, server_options
 from services.common.telemetry import MetricsEndpoint, configure_logging, new_registry
 from services.ranker.batcher import Batcher
 from services.ranker.bundle_spec import bundle_spec
@@ -87,7 +86,7 @@ def build(settings: RankerSettings) -> RankerApp:
     metrics = RankerMetrics(registry)
     channel = open_channel(settings.feature_target)
     client = FeatureClient(channel)
-    spool = Spool(settings.spool_dir, "ranker", _pseudonymiser(settings))
+    spool = Spool(settings.spool_dir, "ranker", make_pseudonymiser(settings))
     spool_metrics = SpoolMetrics(registry)
     shipper = SpoolShipper(
         spool, ingest_sender(channel, spool.producer, spool_metrics), spool_metrics
@@ -141,15 +140,7 @@ def build(settings: RankerSettings) -> RankerApp:
         batcher, domain.surfaces, lambda forced: assign(definitions, {}, forced)
     )
     server = build_sync_server(
-        ServerOptions(
-            address=settings.bind_address,
-            port=settings.ranker_port,
-            max_concurrent_calls=settings.max_concurrent_calls,
-            max_request_bytes=settings.max_request_bytes,
-            drain_seconds=settings.drain_seconds,
-            lame_duck_seconds=settings.lame_duck_seconds,
-            policies={f"/{SERVICE}/Rank": _RANK_POLICY},
-        ),
+        server_options(settings, settings.ranker_port, {f"/{SERVICE}/Rank": _RANK_POLICY}),
         registry,
         [SERVICE],
         lambda grpc_server: ranker_pb2_grpc.add_RankerServiceServicer_to_server(
@@ -170,17 +161,6 @@ def run(settings: RankerSettings) -> None:
             serve_sync(app.server, app.warm)
         finally:
             app.close()
-
-
-def _pseudonymiser(settings: RankerSettings) -> Pseudonymiser:
-    keys = settings.pseudonym_keys.get_secret_value()
-    if keys == DEVELOPMENT_KEYS:
-        if settings.environment == "prod":
-            raise ConfigError(
-                "environment", 0, "PODIUM_PSEUDONYM_KEYS", "is required in production"
-            )
-        _logger.warning("the development pseudonym keys are in use")
-    return Pseudonymiser.from_text(keys)
 
 
 def _log_error(what: str, error: BaseException) -> None:

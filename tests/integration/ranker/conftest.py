@@ -18,7 +18,7 @@ from podium.ranker.v1 import ranker_pb2, ranker_pb2_grpc
 from services.common.domain import Domain, load_domain
 from services.common.settings import RankerSettings
 from services.ranker.bootstrap import RankerApp, build
-from tests.support.feature_server import FakeFeatureServer, FakeFeatureService
+from tests.support.fake_features import FakeFeatureServer, FakeFeatureService
 from tests.support.live_world import little_catalogue, little_users
 from tests.support.tiny_bundle import make_tiny_bundle
 

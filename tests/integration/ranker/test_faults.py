@@ -18,7 +18,7 @@ from services.common.bundle.store import BundleStore
 from services.common.domain import Domain
 from services.common.errors import Unavailable
 from tests.integration.ranker.conftest import Ranker, eventually, make_settings, running_ranker
-from tests.support.feature_server import FakeFeatureServer, FakeFeatureService
+from tests.support.fake_features import FakeFeatureServer, FakeFeatureService
 from tests.support.live_world import little_catalogue
 from tests.support.tiny_bundle import make_tiny_bundle
 
@@ -212,6 +212,10 @@ def test_expired_requests_leave_before_work_is_done(ranker: Ranker) -> None:
             with pytest.raises(grpc.RpcError) as caught:
                 call.result()
             assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        # The server's clock has to agree that their time is over.
+        labels = {"method": "/podium.ranker.v1.RankerService/Rank", "code": "DEADLINE_EXCEEDED"}
+        count = ranker.app.registry.get_sample_value
+        eventually(lambda: count("podium_rpc_handled_total", labels) == len(late))
         features.release.set()
         assert first.result().slate.ids
     assert ranker.rank(actor=common_pb2.Actor(user_id="after")).slate.ids

@@ -131,7 +131,7 @@ def test_bad_requests_name_the_field(
     calm_ranker: Ranker, change: dict[str, object], field: str
 ) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        calm_ranker.rank(**change)  # type: ignore[arg-type]
+        calm_ranker.rank(**change)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert caught.value.details().startswith(f"{field}:")
     assert calm_ranker.rank().slate.ids
@@ -142,7 +142,7 @@ def test_bad_requests_name_the_field(
 )
 def test_unknown_names_are_not_found(calm_ranker: Ranker, change: dict[str, object]) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        calm_ranker.rank(**change)  # type: ignore[arg-type]
+        calm_ranker.rank(**change)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 

@@ -78,7 +78,7 @@ def make_pipeline(
         recorder,
         feature_timeout_s=1.0,
         new_rank_id=iter(map(str, range(10_000))).__next__,
-        log_error=lambda what, error: None,
+        log_error=lambda _, __: None,
     )
 
 
