@@ -165,9 +165,9 @@ def test_a_refused_batch_does_not_stop_the_rest(spool: Spool, sink: _Sink) -> No
 
 def test_shipped_files_are_deleted_and_numbers_go_on(tmp_path: Path, sink: _Sink) -> None:
     spool = _open(tmp_path, segment_bytes=1_000)
-    shipping = _Shipping(spool, sink)
     spool.append([_event(number) for number in range(100)])
     assert len(list_segments(tmp_path)) > 5
+    shipping = _Shipping(spool, sink)
     _until(lambda: spool.acknowledged() == 100)
     shipping.shipper.close()
     assert len(list_segments(tmp_path)) == 1

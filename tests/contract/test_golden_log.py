@@ -1,0 +1,174 @@
+"""Stored logs stay readable: a segment written by the first version still says the same.
+
+``python -m tests.contract.test_golden_log`` writes the golden files, which are never to change
+once events have been stored.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from google.protobuf import json_format
+
+from podium.common.v1 import common_pb2
+from podium.event.v1 import event_pb2
+from services.common.event_log import LogWriter, frame, read_log, segment_path
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "event_log_v1"
+EXPECTED = GOLDEN / "expected.json"
+
+
+def _events() -> list[event_pb2.Event]:
+    """One event of every kind of payload, every field set."""
+    money = common_pb2.Money(amount_minor=12_345, currency_code="USD")
+    part = common_pb2.Money(amount_minor=2_345, currency_code="USD")
+    assignment = common_pb2.Assignment(
+        experiment_key="ranking_weights",
+        variant_key="engagement",
+        reason=common_pb2.ASSIGNMENT_REASON_SPLIT,
+        bucket=0.5135662767047533,
+        unit_type="user",
+        revision=1,
+    )
+    value = common_pb2.AttributeValue
+    payloads: dict[str, event_pb2.Event] = {
+        "click": event_pb2.Event(),
+        "purchase": event_pb2.Event(
+            purchase=event_pb2.Purchase(
+                order_id="o1", line_id="1", amount=money, coupon_id="spring"
+            )
+        ),
+        "refund": event_pb2.Event(
+            refund=event_pb2.Refund(
+                refund_id="r1",
+                order_id="o1",
+                line_id="1",
+                amount=part,
+                purchase_event_id="e1",
+                purchase_amount=money,
+            )
+        ),
+        "room_started": event_pb2.Event(
+            room_state=event_pb2.RoomState(
+                state=event_pb2.RoomState.STATE_STARTED, selling_course_id="c1", viewers=0
+            )
+        ),
+        "entity_upsert": event_pb2.Event(
+            entity_upsert=event_pb2.EntityUpsert(
+                attributes={
+                    "title": value(string_value="Übung 一"),
+                    "level": value(int_value=-3),
+                    "score": value(double_value=0.25),
+                    "live": value(bool_value=True),
+                    "tags": value(string_list_value=common_pb2.StringList(values=["a", "b"])),
+                },
+                price=money,
+                seats_left=0,
+                language="zh-CN",
+                region="CN",
+            )
+        ),
+        "entity_withdrawal": event_pb2.Event(
+            entity_withdrawal=event_pb2.EntityWithdrawal(reason="compliance")
+        ),
+        "slate_served": event_pb2.Event(
+            slate_served=event_pb2.SlateServed(
+                surface="rooms",
+                entity_type="room",
+                item_ids=["x1", "x2"],
+                selling_course_ids=["c1", "c2"],
+                sources=["personal", "trending"],
+                values=[0.5, 0.25],
+                objectives=["click", "purchase"],
+                predictions=[0.5, 0.125, 0.25, 0.0625],
+                bundle_version="20260101T000000-abc",
+                policy="top_k",
+                assignments=[assignment],
+                context=common_pb2.RequestContext(locale="en-US", region="US", session_id="s1"),
+                degraded=["USER_FEATURES:TIMEOUT"],
+                feature_view_hash="f" * 64,
+                feature_log_position=41,
+            )
+        ),
+        "exposure": event_pb2.Event(exposure=event_pb2.Exposure(assignment=assignment)),
+        "decision": event_pb2.Event(
+            decision=event_pb2.Decision(policy="coupon_random", action="none", propensity=0.5)
+        ),
+    }
+    events = []
+    for index, (kind, event) in enumerate(payloads.items()):
+        event.event_id = f"e{index}"
+        event.type = kind
+        event.event_time.FromMilliseconds(1_767_225_600_000 + index)
+        event.actor.user_id = "p1.user"
+        event.actor.device_id = "p1.device"
+        event.rank_id = "01JGGG00000000000000000000"
+        event.position = index
+        event.entities.add(type="course", id="c1")
+        event.surface = "courses"
+        event.traffic_class = common_pb2.TRAFFIC_CLASS_LIVE
+        event.attributes["duration_ms"].int_value = 60_000
+        if event.HasField("refund"):
+            event.refund.purchase_time.FromMilliseconds(1_767_139_200_000)
+        if event.HasField("entity_upsert"):
+            event.entity_upsert.enrolment_opens.FromMilliseconds(1_767_225_600_000)
+            event.entity_upsert.enrolment_closes.FromMilliseconds(1_769_904_000_000)
+        events.append(event)
+    return events
+
+
+def _records() -> list[event_pb2.LoggedEvent]:
+    records = []
+    for arrival, event in enumerate(_events()):
+        record = event_pb2.LoggedEvent(
+            event=event,
+            arrival=arrival,
+            producer="golden",
+            config_hash="0" * 64,
+            sequence=arrival,
+            duplicate=arrival == 7,
+            too_late=arrival == 8,
+        )
+        record.arrival_time.FromMilliseconds(1_767_225_700_000 + arrival)
+        records.append(record)
+    return records
+
+
+def test_a_stored_log_still_says_the_same() -> None:
+    expected = json.loads(EXPECTED.read_text(encoding="utf-8"))
+    records = list(read_log(GOLDEN))
+    assert [arrival for arrival, _ in records] == list(range(len(expected)))
+    for (arrival, payload), row in zip(records, expected, strict=True):
+        record = event_pb2.LoggedEvent.FromString(payload)
+        assert record.arrival == arrival
+        assert json_format.MessageToDict(record) == row
+
+
+def test_the_golden_log_holds_every_kind_of_payload() -> None:
+    kinds = {
+        event_pb2.LoggedEvent.FromString(payload).event.WhichOneof("payload")
+        for _, payload in read_log(GOLDEN)
+    }
+    declared = {field.name for field in event_pb2.Event.DESCRIPTOR.oneofs_by_name["payload"].fields}
+    assert kinds == declared | {None}
+
+
+def test_the_frame_is_frozen() -> None:
+    assert frame(b"podium") == bytes.fromhex("06000000534c8b33") + b"podium"
+
+
+def _write() -> None:
+    if segment_path(GOLDEN, 0).exists():
+        sys.exit(f"{GOLDEN} exists and must not change")
+    with LogWriter(GOLDEN) as log:
+        log.append([record.SerializeToString(deterministic=True) for record in _records()])
+    (GOLDEN / "writer.lock").unlink()
+    rows = [json_format.MessageToDict(record) for record in _records()]
+    text = json.dumps(rows, ensure_ascii=False, indent=1, sort_keys=True)
+    EXPECTED.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _write()
