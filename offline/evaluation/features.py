@@ -15,7 +15,7 @@ from offline.dataset.columns import Columns
 from offline.dataset.log_tables import open_tables
 from offline.dataset.point_in_time import point_in_time
 from offline.dataset.schema import attribute_column, changes_table
-from offline.evaluation.protocol import Cut, array_of, read_columns, sequence_events
+from offline.evaluation.protocol import Cut, read_columns, rows_of, sequence_events
 from offline.evaluation.ragged import Ragged, Rows
 from offline.evaluation.shipped import Floats, ModelInputs
 from services.common.bundle.loaded import LoadedBundle
@@ -39,7 +39,7 @@ class CutReader:
         Where the log has no common clock: as of its end.
         """
         entity = self.domain.model.sequence.entity
-        ids = np.array(self.cut.fold.items)
+        ids = self.cut.fold.items
         names = list(self.domain.entities[entity].attributes)
         fields = [attribute_column(name) for name in names]
         read = ["id", "time_ms", "arrival", *fields]
@@ -52,7 +52,7 @@ class CutReader:
             stated = changes.filter(pc.is_valid(changes[field]))
             latest = np.full(len(ids), -1, dtype=np.int64)
             # Assignment by a repeated index keeps the last one, which is the latest statement.
-            latest[np.searchsorted(ids, array_of(stated["id"]))] = np.arange(stated.num_rows)
+            latest[rows_of(stated["id"], ids)] = np.arange(stated.num_rows)
             values = stated[field].combine_chunks()
             found[name] = values.take(pa.array(latest, mask=latest < 0))
         return found
@@ -63,13 +63,18 @@ class CutReader:
         for rule in self.domain.surfaces[self.surface].filters:
             if not isinstance(rule, NotInListFilter):
                 continue
+            rows = self._owned_rows(rule)
+            if rows is not None:
+                owners.append(rows.owners)
+                values.append(rows.values)
+                continue
             having: dict[str, list[int]] = {}
             for row, value in enumerate(self._texts(rule.attribute)):
                 having.setdefault(value, []).append(row)
             for question, listed in enumerate(self._listed(rule.feature)):
-                rows = [row for value in set(listed) - {""} for row in having.get(value, ())]
-                owners.append(np.full(len(rows), question, dtype=np.int64))
-                values.append(np.array(rows, dtype=np.int64))
+                held = [row for value in set(listed) - {""} for row in having.get(value, ())]
+                owners.append(np.full(len(held), question, dtype=np.int64))
+                values.append(np.array(held, dtype=np.int64))
         pairs = np.unique(np.stack([np.concatenate(owners), np.concatenate(values)]), axis=1)
         return Ragged.grouped(pairs[0], pairs[1], len(self.cut.fold.asked))
 
@@ -106,21 +111,27 @@ class CutReader:
             return list(self.cut.fold.items)
         return [value or "" for value in self.attributes[attribute].to_pylist()]
 
-    def _listed(self, name: str) -> Sequence[Sequence[str]]:
-        """A list feature of the asked users, as of the cut."""
-        feature, fold = self.domain.features[name], self.cut.fold
-        if (
-            isinstance(feature, LastNFeature)
-            and feature.of == self.domain.model.sequence.entity
+    def _owned_rows(self, rule: NotInListFilter) -> Ragged | None:
+        """Item rows [n] of a filter by the item's own id over events that the fold's histories
+        hold: no need to ask the log again. None for any other filter."""
+        feature, fold = self.domain.features[rule.feature], self.cut.fold
+        if not (
+            rule.attribute == "id"
+            and isinstance(feature, LastNFeature)
             and feature.emit == "id"
+            and feature.of == self.domain.model.sequence.entity
             and set(feature.events) <= set(sequence_events(self.domain))
         ):
-            # The fold's histories hold the very events: no need to ask the log again.
-            ids = np.array(fold.items, dtype=object)
-            kept = np.isin(self.cut.actions, feature.events)
-            owners, values = fold.history.owners[kept], fold.history.values[kept]
-            lists = Ragged.grouped(owners, values, len(fold.users))
-            return [list(ids[lists.row(int(user))[-feature.limit :]]) for user in fold.asked]
+            return None
+        codes = [c for c, name in enumerate(self.cut.action_names) if name in feature.events]
+        kept = np.isin(self.cut.actions, codes)
+        owners, values = fold.history.owners[kept], fold.history.values[kept]
+        lists = Ragged.grouped(owners, values, len(fold.users)).take(fold.asked)
+        recent = _back(lists) <= feature.limit
+        return Ragged.grouped(lists.owners[recent], lists.values[recent], len(lists))
+
+    def _listed(self, name: str) -> Sequence[Sequence[str]]:
+        """A list feature of the asked users, as of the cut."""
         listed: list[list[str]] = self._known(USER_ENTITY, self._asked(), [name])[name].to_pylist()
         return listed
 
@@ -168,19 +179,22 @@ def _sequences(cut: Cut, bundle: LoadedBundle) -> tuple[Rows, Rows]:
     sequence = bundle.manifest.sequence
     fold = cut.fold
     row_index = bundle.lookup(sequence.vocabulary, fold.items)
-    kinds, codes = np.unique(cut.actions, return_inverse=True)
-    action_index = bundle.lookup_actions([str(kind) for kind in kinds])
+    action_index = bundle.lookup_actions(cut.action_names)
     items = np.zeros((len(fold.asked), sequence.length), dtype=np.int64)
     actions = np.zeros_like(items)
     history = fold.history.take(fold.asked)
-    positions = fold.history.positions(fold.asked)
-    back = np.repeat(history.offsets[1:], history.lengths) - np.arange(len(history.values))
+    done = cut.actions[fold.history.positions(fold.asked)]
+    back = _back(history)
     recent = back <= sequence.length
     place = (history.owners[recent], sequence.length - back[recent])
     items[place] = row_index[history.values[recent]]
-    if len(kinds):
-        actions[place] = action_index[codes[positions[recent]]]
+    actions[place] = action_index[done[recent]]
     return items, actions
+
+
+def _back(rows: Ragged) -> Rows:
+    """How far each value stands from the end of its row, 1 for the last, [total]."""
+    return np.repeat(rows.offsets[1:], rows.lengths) - np.arange(len(rows.values))
 
 
 def _probes(ids: Sequence[str], time_ms: Rows, arrival: Rows) -> pa.Table:

@@ -7,6 +7,7 @@ back in full does not count. Leave last out: see ``fold.leave_last``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,13 +31,15 @@ from services.feature.definitions import REFUND
 class Cut:
     """A fold and the points in time its features are taken at.
 
-    ``actions``: event type of each event in ``fold.history``, [total]. ``time_ms`` and ``arrival``
+    ``actions`` int64 [total]: event type of each event in ``fold.history``, a place in
+    ``action_names``. ``time_ms`` and ``arrival``
     int64 [n]: as-of point of each question; ``items_time_ms``: that of the items' own features,
     None where the log has no common clock; ``last_arrival``: after every record of the log.
     """
 
     fold: Fold
-    actions: NDArray[np.str_]
+    actions: Rows
+    action_names: tuple[str, ...]
     time_ms: Rows
     arrival: Rows
     items_time_ms: int | None
@@ -72,24 +75,24 @@ def last_out_cut(
     """Leave the last interaction out (test), or the last but one (validation)."""
     table = dataset.interactions
     catalogue = dataset.catalogue[domain.model.sequence.entity]
-    items = np.unique(array_of(catalogue["id"]))
-    users, owners = np.unique(array_of(table["user"]), return_inverse=True)
-    rows, found = _rows_of(array_of(table["item"]), items)
-    sequences = Ragged.grouped(owners[found].astype(np.int64), rows[found], len(users))
+    items, _ = coded(catalogue["id"])
+    users, owners = coded(table["user"])
+    rows = rows_of(table["item"], items)
+    found = rows >= 0
+    sequences = Ragged.grouped(owners[found], rows[found], len(users))
     held_out = 1 if split == TEST else 2
-    fold = leave_last(
-        tuple(items), tuple(users), sequences, held_out=held_out, sample=sample, seed=seed
-    )
+    fold = leave_last(items, users, sequences, held_out=held_out, sample=sample, seed=seed)
     kept = np.maximum(sequences.lengths - held_out, 0)
     within = np.arange(len(sequences.values)) - sequences.offsets[:-1][sequences.owners]
     before = within < kept[sequences.owners]
     order = np.flatnonzero(found)[np.argsort(owners[found], kind="stable")]
-    actions = array_of(table["action"])[order]
-    targets = np.isin(actions, domain.objectives[objective].events)
+    action_names, actions = coded(table["action"])
+    targets = _among(table["action"], domain.objectives[objective].events)[order]
     point = sequences.offsets[:-1][fold.asked] + kept[fold.asked]
     return Cut(
         fold=replace(fold, is_target=targets[before]),
-        actions=actions[before],
+        actions=actions[order][before],
+        action_names=action_names,
         time_ms=array_of(table["time_ms"])[order][point],
         arrival=array_of(table["arrival"])[order][point],
         items_time_ms=None,
@@ -105,22 +108,22 @@ def time_cut(domain: Domain, columns: Columns, objective: str, start_ms: int, en
     entity = domain.model.sequence.entity
     ids, available = _catalogue_at(columns, entity, start_ms)
     events = _events(domain, columns, objective)
-    rows, found = _rows_of(array_of(events[entity_column(entity)]), ids)
-    events = events.filter(pa.array(found)).append_column("row", pa.array(rows[found]))
-    kinds, times = array_of(events["type"]), array_of(events["time_ms"])
-    target = np.isin(kinds, domain.objectives[objective].events)
+    found = rows_of(events[entity_column(entity)], ids)
+    events = events.filter(pa.array(found >= 0))
+    rows, times = found[found >= 0], array_of(events["time_ms"])
+    target = _among(events["type"], domain.objectives[objective].events)
     kept = target & ~_given_back(columns, events)
 
-    users, owners = np.unique(array_of(events["actor"]), return_inverse=True)
-    owners, rows = owners.astype(np.int64), array_of(events["row"])
-    before = (times < start_ms) & np.isin(kinds, sequence_events(domain))
+    users, owners = coded(events["actor"])
+    action_names, actions = coded(events["type"])
+    before = (times < start_ms) & _among(events["type"], sequence_events(domain))
     chosen = kept & (times >= start_ms) & (times <= end_ms) & available[rows]
     pairs = np.unique(np.stack([owners[chosen], rows[chosen]], axis=1), axis=0)
     asked, truth_owner = np.unique(pairs[:, 0], return_inverse=True)
     by_user = np.argsort(owners[before], kind="stable")
     fold = Fold(
-        items=tuple(ids),
-        users=tuple(users),
+        items=ids,
+        users=users,
         history=Ragged.grouped(owners[before], rows[before], len(users)),
         is_target=target[before][by_user],
         age_ms=start_ms - times[before][by_user],
@@ -131,7 +134,8 @@ def time_cut(domain: Domain, columns: Columns, objective: str, start_ms: int, en
     )
     return Cut(
         fold=fold,
-        actions=kinds[before][by_user],
+        actions=actions[before][by_user],
+        action_names=action_names,
         time_ms=np.full(len(asked), start_ms - 1, dtype=np.int64),
         arrival=np.full(len(asked), columns.state.next_arrival, dtype=np.int64),
         items_time_ms=start_ms - 1,
@@ -171,7 +175,7 @@ def sequence_events(domain: Domain) -> list[str]:
 
 def _catalogue_at(
     columns: Columns, entity: str, cut_ms: int
-) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
+) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
     """Ids ever in the catalogue, ascending, and whether each was in it just before ``cut_ms``."""
     changes = read_columns(
         columns, changes_table(entity), ["id", "time_ms", "arrival", "withdrawn"]
@@ -179,7 +183,7 @@ def _catalogue_at(
     if changes.num_rows == 0:
         raise FailedPrecondition(f"the log holds no {entity}")
     changes = changes.sort_by([("time_ms", "ascending"), ("arrival", "ascending")])
-    ids, rows = np.unique(array_of(changes["id"]), return_inverse=True)
+    ids, rows = coded(changes["id"])
     available = np.zeros(len(ids), dtype=np.bool_)
     stated = array_of(pc.is_valid(changes["withdrawn"]))
     before = (array_of(changes["time_ms"]) < cut_ms) & stated
@@ -208,12 +212,11 @@ def _given_back(columns: Columns, events: pa.Table) -> NDArray[np.bool_]:
     refunds = refunds.filter(pc.equal(refunds["type"], REFUND)).sort_by("arrival")
     if refunds.num_rows == 0:
         return np.zeros(events.num_rows, dtype=np.bool_)
-    purchases, first, place = np.unique(
-        array_of(refunds["purchase_event_id"]), return_index=True, return_inverse=True
-    )
+    purchases, place = coded(refunds["purchase_event_id"])
+    _, first = np.unique(place, return_index=True)
     returned = np.bincount(place, weights=array_of(refunds["given_back_minor"]))
     full = returned >= array_of(refunds["purchase_amount_minor"])[first]
-    return np.isin(array_of(events["event_id"]), purchases[full])
+    return _among(events["event_id"], [purchases[row] for row in np.flatnonzero(full)])
 
 
 def read_columns(columns: Columns, table: str, names: list[str]) -> pa.Table:
@@ -228,13 +231,27 @@ def read_columns(columns: Columns, table: str, names: list[str]) -> pa.Table:
     return schema.empty_table().select(names)
 
 
-def _rows_of(values: NDArray[np.str_], ids: NDArray[np.str_]) -> tuple[Rows, NDArray[np.bool_]]:
-    """Place of each value in the ascending ``ids``, and whether it is there at all."""
-    place = np.minimum(np.searchsorted(ids, values), len(ids) - 1)
-    return place.astype(np.int64), np.asarray(ids[place] == values)
+def coded(column: pa.ChunkedArray) -> tuple[tuple[str, ...], Rows]:
+    """Distinct values of a string column without nulls, ascending, and the place of each value."""
+    encoded = column.combine_chunks().dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary)
+    place = np.empty(len(order), dtype=np.int64)
+    place[order.to_numpy()] = np.arange(len(order))
+    codes = place[encoded.indices.to_numpy(zero_copy_only=False)]
+    return tuple(encoded.dictionary.take(order).to_pylist()), codes
+
+
+def rows_of(column: pa.ChunkedArray, ids: Sequence[str]) -> Rows:
+    """Place of each value in ``ids``, -1 where it is not there, int64 [n]."""
+    place = pc.fill_null(pc.index_in(column, value_set=pa.array(ids, pa.string())), -1)
+    return np.asarray(place.to_numpy(), dtype=np.int64)
 
 
 def array_of(column: pa.ChunkedArray) -> NDArray[Any]:
-    """Column without nulls as NumPy; strings as fixed-width unicode, which NumPy sorts."""
-    values = np.asarray(column.to_numpy())
-    return values.astype(str) if values.dtype == object else values
+    """A numeric or boolean column without nulls."""
+    return np.asarray(column.to_numpy())
+
+
+def _among(column: pa.ChunkedArray, values: Sequence[str]) -> NDArray[np.bool_]:
+    found = pc.is_in(column, value_set=pa.array(values, pa.string()))
+    return np.asarray(found.to_numpy(), dtype=np.bool_)

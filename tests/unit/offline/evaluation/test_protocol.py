@@ -103,7 +103,10 @@ def test_histories_truth_and_catalogue_are_those_of_the_log(
     assert given_back
     for row, user in enumerate(fold.users):
         positions = fold.history.positions(np.array([row]))
-        found = [(fold.items[fold.history.values[at]], str(cut.actions[at])) for at in positions]
+        found = [
+            (fold.items[fold.history.values[at]], cut.action_names[cut.actions[at]])
+            for at in positions
+        ]
         assert found == histories[user]
         assert fold.is_target[positions].tolist() == [a == "purchase" for _, a in histories[user]]
     asked = {
