@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from itertools import accumulate
 
 import xxhash
@@ -59,6 +60,12 @@ class Experiment:
     def variant(self, key: str) -> Variant | None:
         """The variant of that key."""
         return next((v for v in self.variants if v.key == key), None)
+
+    @cached_property
+    def arms(self) -> list[tuple[str, float, float]]:
+        """(variant key, start, end) of each bucket range."""
+        ranges = bucket_ranges([v.weight for v in self.variants], self.coverage)
+        return [(v.key, *bounds) for v, bounds in zip(self.variants, ranges, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -164,8 +171,7 @@ def _decide(experiment: Experiment, units: Mapping[str, str], forced: str | None
     if not unit_id:
         return outcome("", Reason.MISSING_UNIT)
     bucket = bucket_of(experiment.salt, unit_id)
-    ranges = bucket_ranges([v.weight for v in experiment.variants], experiment.coverage)
-    for variant, (start, end) in zip(experiment.variants, ranges, strict=True):
+    for variant_key, start, end in experiment.arms:
         if start <= bucket < end:
-            return outcome(variant.key, Reason.SPLIT, bucket)
+            return outcome(variant_key, Reason.SPLIT, bucket)
     return outcome("", Reason.NOT_COVERED, bucket)

@@ -1,11 +1,8 @@
-"""The spool: numbering, shipping, resuming, gaps, and what survives a kill."""
+"""The spool: numbering, shipping, resuming and gaps."""
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -241,45 +238,3 @@ def test_a_failed_write_is_unavailable_and_the_next_one_works(tmp_path: Path) ->
     spool.close()
     records = [event_pb2.LoggedEvent.FromString(record) for _, record in read_log(tmp_path)]
     assert [(r.sequence, r.event.event_id) for r in records] == [(0, "e0"), (1, "e2")]
-
-
-_CHILD = """
-import sys
-from pathlib import Path
-from podium.event.v1 import event_pb2
-from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
-from services.common.spool import Spool
-
-spool = Spool(Path(sys.argv[1]), "ranker", Pseudonymiser.from_text(DEVELOPMENT_KEYS))
-number = spool.next_sequence
-while True:
-    spool.append([event_pb2.Event(event_id=f"e{number}")])
-    number += 1
-    print(number, flush=True)
-"""
-
-
-def test_what_was_appended_survives_kill_9(tmp_path: Path, sink: _Sink) -> None:
-    promised = 0
-    for _ in range(2):
-        child = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True
-        )
-        assert child.stdout is not None
-        for line in child.stdout:
-            promised = int(line)
-            if promised % 50 == 0:
-                child.send_signal(signal.SIGKILL)
-                break
-        promised = max([promised, *(int(line) for line in child.stdout if line.endswith("\n"))])
-        child.stdout.close()
-        assert child.wait() == -signal.SIGKILL
-    spool = _open(tmp_path)
-    shipping = _Shipping(spool, sink)
-    shipping.shipper.close()
-    assert spool.next_sequence >= promised
-    spool.close()
-    assert [event.event_id for event in sink.taken.values()] == [
-        f"e{number}" for number in range(len(sink.taken))
-    ]
-    assert len(sink.taken) >= promised
