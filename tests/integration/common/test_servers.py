@@ -17,6 +17,7 @@ from prometheus_client import generate_latest
 
 from podium.experiment.v1 import experiment_pb2_grpc
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
+from services.common.call import CallPolicy
 from services.common.channels import open_channel
 from services.common.errors import (
     BundleError,
@@ -273,7 +274,7 @@ def test_capacity_is_bounded() -> None:
         entered.release()
         release.wait(20)
 
-    policies = {ASSIGN: POLICIES[ASSIGN].__class__(30_000, 30_000)}
+    policies = {ASSIGN: CallPolicy(30_000, 30_000)}
     options = ServerOptions(policies=policies, max_concurrent_calls=2)
     with sync_server(Script(hold), options) as running:
         running.ready()
@@ -340,3 +341,33 @@ def test_a_drain_ends_health_watches(start: Start) -> None:
     # A watch that ends in time need not have told why.
     assert seen in ([statuses.NOT_SERVING], [])
     assert watch.code() is grpc.StatusCode.OK
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline_s, "the condition never held"
+        threading.Event().wait(0.005)
+
+
+def test_an_abandoned_aio_call_gives_its_place_back() -> None:
+    policies = {ASSIGN: CallPolicy(30_000, 30_000)}
+    options = ServerOptions(policies=policies, max_concurrent_calls=2)
+    with aio_server(Script(), options) as running:
+        running.ready()
+
+        def in_flight() -> float | None:
+            return running.registry.get_sample_value("podium_rpc_in_flight")
+
+        with open_channel(running.target, retries=False) as channel:
+            stub = experiment_pb2_grpc.ExperimentServiceStub(channel)
+            held = [stub.Assign.future(request("u", "slow")) for _ in range(2)]
+            _until(lambda: in_flight() == 2)
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.Assign(request())
+            assert _info(refused.value).reason == "OVERLOADED"
+            for call in held:
+                call.cancel()
+            _until(lambda: in_flight() == 0)
+            assert stub.Assign(request()).definitions_hash
+        _until(lambda: _count(running, "CANCELLED") == 2)
