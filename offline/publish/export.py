@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,7 +12,7 @@ from offline.training.layout import Layout
 from offline.training.ranker import ServingRanker
 from offline.training.towers import ItemTower, ServingUserTower
 
-OPSET = 18
+OPSET = 17
 
 
 def export_user_tower(tower: ServingUserTower, layout: Layout, path: Path) -> None:
@@ -63,9 +60,13 @@ def export_ranker(ranker: ServingRanker, layout: Layout, path: Path) -> None:
 
 
 def _export(model: nn.Module, inputs: dict[str, Tensor], axes: dict[str, str], path: Path) -> None:
-    """Exports with the first axis of every input dynamic."""
-    dimensions = {name: torch.export.Dim(name, min=1, max=1 << 24) for name in set(axes.values())}
-    with _quiet(), torch.inference_mode():
+    """Exports with the first axis of every input dynamic.
+
+    By tracing: the models have no branch that depends on data, and the other exporter takes fifteen
+    times as long. Its deprecation warnings are hidden; the parity gate checks what it wrote.
+    """
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
         torch.onnx.export(
             model.eval(),
             tuple(inputs.values()),
@@ -73,24 +74,6 @@ def _export(model: nn.Module, inputs: dict[str, Tensor], axes: dict[str, str], p
             input_names=list(inputs),
             output_names=["output"],
             opset_version=OPSET,
-            dynamo=True,
-            external_data=False,
-            dynamic_shapes=tuple({0: dimensions[axes[name]]} for name in inputs),
-            verbose=False,
+            dynamo=False,
+            dynamic_axes={name: {0: axes[name]} for name in inputs},
         )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides the exporter's own deprecation warnings and progress lines: nothing we can act on."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -196,8 +196,8 @@ def read_examples(
         surface=_index_in(table["surface"], layout.surfaces),
         entity_type=items.entity_type,
         catalogue_row=catalogue_row,
-        recent_items=_right_aligned(table["recent_items"], own_vocabulary, layout.sequence_length),
-        recent_actions=_right_aligned(
+        recent_items=right_aligned(table["recent_items"], own_vocabulary, layout.sequence_length),
+        recent_actions=right_aligned(
             table["recent_actions"],
             pa.array(layout.action_names, pa.string()),
             layout.sequence_length,
@@ -211,7 +211,7 @@ def read_examples(
     )
 
 
-def _right_aligned(column: pa.ChunkedArray, values: pa.Array, length: int) -> IntArray:
+def right_aligned(column: pa.ChunkedArray, values: pa.Array, length: int) -> IntArray:
     """Lists of strings to indices ``[n, length]``: the last ``length``, the latest in the end."""
     lists = column.combine_chunks()
     if isinstance(lists, pa.ChunkedArray):

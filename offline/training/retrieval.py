@@ -45,7 +45,7 @@ VALIDATION_EVENTS = 5_000
 POSITIVES_BATCH = 512
 # Positions a batch holds per sequence of the configured batch size: histories are mostly short.
 TOKENS_PER_SEQUENCE = 16
-WARM_UP_STEPS = 100
+WARM_UP_SHARE = 0.03
 FINAL_RATE = 0.02
 # How often a field is hidden in training, so that an item is placed by its other fields too.
 FIELD_DROPOUT = 0.1
@@ -133,7 +133,6 @@ class _Fit:
         self.softmax_row[self.available] = torch.arange(len(self.available))
         self.log_share = _log_share(data, self.available.numpy())
         self.positive_log_share = _positive_log_share(data.positives)
-        self.step = 0
 
     def run(self) -> Towers:
         losses: list[float] = []
@@ -174,7 +173,7 @@ class _Fit:
         for done, kind in enumerate(kinds):
             share = (epoch + done / len(kinds)) / self.options.epochs
             rate = self.options.learning_rate * max(FINAL_RATE, 1.0 - share)
-            rate *= min(1.0, (self.step + 1) / WARM_UP_STEPS)
+            rate *= min(1.0, (share + 0.002) / WARM_UP_SHARE)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
             if kind:
@@ -190,7 +189,6 @@ class _Fit:
                 [p for g in self.optimiser.param_groups for p in g["params"]], 5.0
             )
             self.optimiser.step()
-            self.step += 1
             self.advance(share)
         return total / max(count, 1)
 

@@ -1,0 +1,81 @@
+"""``podium bundle`` on bundles with random weights."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from cli import bundle
+from services.common.bundle.store import BundleStore
+from services.common.domain import load_domain
+from services.common.errors import BundleError, NotFound
+from tests.support.tiny_bundle import make_tiny_bundle
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> list[str]:
+    domain = load_domain(Path("config/mooccubex.yaml"))
+    return [
+        make_tiny_bundle(
+            tmp_path,
+            domain,
+            {"course": {"a": {}, "b": {}}},
+            seed=seed,
+            promote=False,
+            created_at=datetime(2026, 1, 1 + seed, tzinfo=UTC),
+        )
+        for seed in range(2)
+    ]
+
+
+def run(*arguments: str) -> str:
+    app = typer.Typer()
+    bundle.register(app)
+    result = RUNNER.invoke(app, ["bundle", *arguments], env={"COLUMNS": "200"})
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+def test_promote_list_show_and_roll_back(tmp_path: Path, versions: list[str]) -> None:
+    where = ("--bundles", str(tmp_path))
+    for version in versions:
+        run("promote", version, *where)
+    lines = run("list", *where).splitlines()
+    marked = [line for line in lines if "*" in line]
+    assert len(marked) == 1
+    assert versions[1] in marked[0]
+    assert any(versions[0] in line for line in lines)
+    assert json.loads(run("show", versions[0], *where))["version"] == versions[0]
+    assert versions[0] in run("rollback", *where)
+    assert BundleStore(tmp_path).current() == versions[0]
+
+
+def test_show_verifies(tmp_path: Path, versions: list[str]) -> None:
+    with (tmp_path / versions[0] / "vocabulary.json").open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(BundleError, match=r"vocabulary\.json"):
+        run("show", versions[0], "--bundles", str(tmp_path))
+
+
+def test_an_unknown_version_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no bundle 'v9'"):
+        run("promote", "v9", "--bundles", str(tmp_path))
+
+
+def test_loading_a_bundle_needs_neither_torch_nor_pandas() -> None:
+    code = (
+        "import sys, services.common.bundle.loaded, services.common.bundle.store; "
+        "print([m for m in ('torch', 'pandas', 'pyarrow', 'onnx') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

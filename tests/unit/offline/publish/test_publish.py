@@ -1,0 +1,194 @@
+"""Publishing: the gate refuses what differs, and what is published answers as torch does."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from offline.publish.parity import Parity, difference, require_parity
+from offline.publish.publish import Published, measure_parity, publish, revision
+from offline.publish.summary import summary
+from offline.training.ranker import ServingRanker
+from offline.training.train import TrainedModels, train
+from services.common.bundle.loaded import LoadedBundle
+from services.common.bundle.store import BundleStore
+from services.common.domain import Domain, load_domain
+from services.common.errors import BundleError
+from tests.support.tiny_dataset import make_tiny_dataset
+
+GRAPHS = ("user_tower.onnx", "item_tower.onnx", "ranker.onnx")
+
+
+@pytest.fixture(scope="module")
+def domain() -> Domain:
+    domain = load_domain(Path("config/live_courses.yaml"))
+    retrieval = domain.model.retrieval.model_copy(update={"epochs": 1, "dim": 8})
+    return domain.model_copy(
+        update={"model": domain.model.model_copy(update={"retrieval": retrieval})}
+    )
+
+
+@pytest.fixture(scope="module")
+def models(domain: Domain) -> TrainedModels:
+    return train(domain, make_tiny_dataset(domain), seed=0, threads=1)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> BundleStore:
+    return BundleStore(tmp_path_factory.mktemp("bundles"))
+
+
+@pytest.fixture(scope="module")
+def published(domain: Domain, models: TrainedModels, store: BundleStore) -> Published:
+    return publish(
+        domain,
+        models,
+        make_tiny_dataset(domain).meta,
+        store,
+        seed=0,
+        created_at=datetime(2026, 1, 2, tzinfo=UTC),
+        git_revision="unknown",
+    )
+
+
+@pytest.fixture(scope="module")
+def bundle(store: BundleStore, published: Published) -> LoadedBundle:
+    return LoadedBundle.load(store.path(published.manifest.version), device="cpu")
+
+
+def test_the_bundle_says_what_it_holds(
+    published: Published, models: TrainedModels, store: BundleStore, domain: Domain
+) -> None:
+    manifest = published.manifest
+    assert store.current() is None
+    assert manifest.version.startswith("20260102T000000")
+    assert manifest.domain_hash == domain.config_hash
+    assert manifest.indexes["course"].rows == 39  # one of forty is withdrawn
+    assert {n: manifest.metrics[n] for n in models.metrics} == models.metrics
+    assert [o.name for o in manifest.objectives] == list(domain.objectives)
+    assert summary(models, published, {"publish": 1.0}).renderables
+
+
+def test_one_user_or_many_items_give_the_same_answers(
+    bundle: LoadedBundle, models: TrainedModels
+) -> None:
+    examples = models.check.examples
+    users = bundle.encode_users(
+        examples.recent_items, examples.recent_actions, examples.user_features, examples.surface
+    )
+    np.testing.assert_allclose(users, models.check.user_vector, atol=1e-4)
+    alone = bundle.encode_users(
+        examples.recent_items[7:8],
+        examples.recent_actions[7:8],
+        examples.user_features[7:8],
+        examples.surface[7:8],
+    )
+    np.testing.assert_allclose(alone[0], users[7], atol=1e-5)
+    items = models.catalogues["course"].items.take(~models.catalogues["course"].withdrawn)
+    encoded = bundle.encode_items(items.entity_type, items.fields, items.numeric)
+    np.testing.assert_allclose(encoded, bundle.item_vectors["course"], atol=1e-5)
+
+
+def test_score_at_position_zero_ignores_where_items_were_logged(
+    bundle: LoadedBundle, models: TrainedModels
+) -> None:
+    examples = models.check.examples
+    rows = 20
+
+    def score(position: np.ndarray) -> np.ndarray:
+        return bundle.score(
+            user_vector=models.check.user_vector[:rows],
+            user_features=examples.user_features[:rows],
+            owner=np.arange(rows),
+            item_vector=models.check.item_vector[:rows],
+            item_features=examples.item_features[:rows],
+            position=position,
+            surface=examples.surface[:rows],
+        )
+
+    neutral = score(np.zeros(rows, np.int64))
+    assert neutral.shape == (rows, len(bundle.manifest.objectives))
+    assert ((neutral > 0) & (neutral < 1)).all()
+    logged = score(examples.position[:rows])
+    assert not np.allclose(neutral, logged)
+    # Positions beyond the last learned one share its bias and are no error.
+    assert np.array_equal(score(np.full(rows, 200)), score(np.full(rows, 5_000)))
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_the_gate_refuses_a_tampered_graph(
+    name: str, models: TrainedModels, published: Published, store: BundleStore, tmp_path: Path
+) -> None:
+    source = store.path(published.manifest.version)
+    for graph in GRAPHS:
+        (tmp_path / graph).write_bytes((source / graph).read_bytes())
+    ranker = ServingRanker(models.ranker.ranker).eval()
+    require_parity(measure_parity(models, ranker, tmp_path, {}))
+    model = onnx.load(tmp_path / name)
+    weights = max(
+        (i for i in model.graph.initializer if i.data_type == onnx.TensorProto.FLOAT),
+        key=lambda found: len(found.raw_data),
+    )
+    noise = np.random.default_rng(0).normal(size=tuple(weights.dims))
+    changed = numpy_helper.to_array(weights) + 0.1 * noise
+    weights.CopyFrom(numpy_helper.from_array(changed.astype(np.float32), weights.name))
+    onnx.save(model, tmp_path / name)
+    with pytest.raises(BundleError, match=name):
+        require_parity(measure_parity(models, ranker, tmp_path, {}))
+
+
+def test_the_gate_refuses_an_index_that_misses_items() -> None:
+    require_parity(Parity(0.0, 0.0, 0.0, {"course": 0.99}))
+    with pytest.raises(BundleError, match="index_course"):
+        require_parity(Parity(0.0, 0.0, 0.0, {"course": 0.5}))
+
+
+def test_nan_and_other_shapes_differ_infinitely() -> None:
+    assert difference(np.zeros(2, np.float32), np.zeros(2, np.float32)) == 0.0
+    assert difference(np.zeros(2, np.float32), np.array([0, np.nan], np.float32)) == np.inf
+    assert difference(np.zeros(2, np.float32), np.zeros(3, np.float32)) == np.inf
+    with pytest.raises(BundleError, match="ranker"):
+        require_parity(Parity(0.0, 0.0, float("nan"), {}))
+
+
+def test_a_refused_bundle_leaves_nothing(
+    domain: Domain, models: TrainedModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("offline.publish.parity.TOLERANCE", -1.0)
+    with pytest.raises(BundleError, match="not published"):
+        publish(
+            domain,
+            models,
+            make_tiny_dataset(domain).meta,
+            BundleStore(tmp_path),
+            seed=0,
+            created_at=datetime(2026, 1, 2, tzinfo=UTC),
+            git_revision="unknown",
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_flipped_byte_in_any_published_file_is_caught(
+    store: BundleStore, published: Published, tmp_path: Path
+) -> None:
+    source = store.path(published.manifest.version)
+    copy = tmp_path / "bundle"
+    copy.mkdir()
+    for path in source.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    for path in sorted(copy.iterdir()):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 4
+        path.write_bytes(bytes(content))
+        with pytest.raises(BundleError, match=path.name):
+            LoadedBundle.load(copy, device="cpu")
+        path.write_bytes((source / path.name).read_bytes())
+
+
+def test_revision_outside_a_checkout_is_unknown(tmp_path: Path) -> None:
+    assert revision(tmp_path) == "unknown"

@@ -1,0 +1,94 @@
+"""The user tower sees the past only, and prefixes as serving sees histories."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from offline.training.towers import ItemTower, ServingUserTower, TowerShape, UserTower
+from offline.training.transforms import FeatureTransform
+
+SHAPE = TowerShape(
+    dim=16,
+    layers=2,
+    heads=2,
+    dropout=0.3,
+    length=10,
+    entity_types=1,
+    vocabularies=(20,),
+    sequence_items=20,
+    actions=3,
+    surfaces=2,
+)
+
+
+@pytest.fixture
+def tower() -> UserTower:
+    torch.manual_seed(0)
+    tower = UserTower(SHAPE, FeatureTransform([True, False])).eval()
+    for parameter in tower.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    with torch.no_grad():
+        tower.actions.weight[0] = 0.0
+        tower.memory.weight[0] = 0.0
+    return tower
+
+
+@pytest.fixture
+def table() -> Tensor:
+    table = torch.randn(21, SHAPE.dim, generator=torch.Generator().manual_seed(1))
+    table[0] = 0.0
+    return table
+
+
+def states(tower: UserTower, table: Tensor, items: list[int]) -> Tensor:
+    row = torch.tensor([items])
+    with torch.inference_mode():
+        return tower.states(table[row], row, (row > 0).long(), last=False)[0]
+
+
+def test_a_later_item_changes_no_earlier_position(tower: UserTower, table: Tensor) -> None:
+    items = [3, 5, 7, 2, 9]
+    before = states(tower, table, items)
+    for changed in range(len(items)):
+        other = [*items[:changed], 11, *items[changed + 1 :]]
+        after = states(tower, table, other)
+        torch.testing.assert_close(after[:changed], before[:changed], rtol=0, atol=0)
+        assert not torch.allclose(after[changed:], before[changed:])
+
+
+def test_every_prefix_in_training_is_what_serving_computes(tower: UserTower, table: Tensor) -> None:
+    items = [3, 5, 7, 2, 9]
+    serving = ServingUserTower(tower, table).eval()
+    # In training a user's first input is the empty state, then the items one by one.
+    trained = states(tower, table, [0, *items])
+    for count in range(len(items) + 1):
+        padded = torch.tensor([[0] * (SHAPE.length - count) + items[:count]])
+        with torch.inference_mode():
+            served = serving(padded, (padded > 0).long(), torch.zeros(1, 2), torch.zeros(1).long())
+            expected = trained[count] + tower.context(torch.zeros(1, 2), torch.zeros(1).long())[0]
+        torch.testing.assert_close(served[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_empty_history_gives_a_finite_vector_that_features_move(
+    tower: UserTower, table: Tensor
+) -> None:
+    tower.features.fit(torch.rand(50, 2).numpy())
+    serving = ServingUserTower(tower, table).eval()
+    empty = torch.zeros(2, SHAPE.length, dtype=torch.long)
+    with torch.inference_mode():
+        features = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+        vectors = serving(empty, empty, features, torch.ones(2).long())
+    assert torch.isfinite(vectors).all()
+    assert not torch.allclose(vectors[0], vectors[1])
+
+
+def test_the_item_tower_adds_up_its_fields() -> None:
+    torch.manual_seed(0)
+    tower = ItemTower(SHAPE, FeatureTransform([]))
+    kind = torch.tensor([1, 1])
+    vectors = tower(kind, torch.tensor([[4], [0]]), torch.zeros(2, 0))
+    expected = tower.entity_type.weight[1] + tower.fields[0].weight[4]
+    torch.testing.assert_close(vectors[0], expected)
+    torch.testing.assert_close(vectors[1], tower.entity_type.weight[1])
