@@ -4,6 +4,7 @@ come out in the order of their times and only what is pending is in memory."""
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -28,6 +29,10 @@ class Agenda(Generic[Step]):
             return None
         time_ms, _, step = heapq.heappop(self._heap)
         return time_ms, step
+
+    def pending(self) -> Iterator[Step]:
+        """Every step still to come, in no particular order."""
+        return (step for _, _, step in self._heap)
 
     def __len__(self) -> int:
         return len(self._heap)

@@ -90,9 +90,11 @@ class Behaviour:
         offset = 300
         for index in range(seen):
             item, course, fit = slate.items[index], slate.selling[index], fits[index]
+            offset += pauses[index]
+            if kind == "room" and self.rooms.live[item].ends_ms - now_ms < offset + 2_000:
+                continue
             entities = self.entities(kind, item, course)
             sight = Sight(visitor, surface, rank_id, places[index], entities)
-            offset += pauses[index]
             scene.planned.append((offset, sight.happen("impression")))
             if not opened[index]:
                 if examined[index]:

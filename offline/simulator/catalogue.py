@@ -82,7 +82,9 @@ class Catalogue:
         key = (now_ms // HOUR_MS, self.courses)
         if key != self._novelty_key:
             self._novelty_key = key
-            age_days = (now_ms - self.launched_ms[: self.courses]) / DAY_MS
+            # As of the full hour: who asks first in an hour must not matter.
+            hour_ms = now_ms // HOUR_MS * HOUR_MS
+            age_days = np.maximum(hour_ms - self.launched_ms[: self.courses], 0) / DAY_MS
             self._novelty = (NOVELTY * np.exp(-age_days / NOVELTY_DAYS)).astype(np.float32)
         return self._novelty
 

@@ -3,8 +3,9 @@
 Per week boundary w (and at the end), in files ``cut_WWW_*.npy``: ``appeal`` float32 [users,
 courses] (logits without the intent of a visit), ``buy_probability`` float32 (that a person who
 opens the course page buys there and then, budget aside), ``eligible`` bool (not bought, on offer),
-``interest`` float32 [users, categories]. ``parameters.json`` and ``cuts.json`` name the rest:
-users and courses in order of rows and columns, categories, times in epoch milliseconds.
+``interest`` float32 [users, categories], ``intended`` int32 [n, 2] (user and course row of late
+purchases already decided on). ``parameters.json`` and ``cuts.json`` name the rest: users and
+courses in order of rows and columns, categories, budgets, times in epoch milliseconds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from offline.simulator import naming
 from offline.simulator.appeal import course_appeal
 from offline.simulator.scene import BUY_AFTER_CLICK
+from offline.simulator.steps import BuyAttempt
 from offline.simulator.world import World
 
 
@@ -46,6 +48,15 @@ class TruthWriter:
             eligible[person] = sellable & ~world.people.bought[person][:courses]
         interests = self._create(week, "interest", np.float32, (users, world.people.categories))
         interests[:] = world.people.interests()[:users]
+        decided = sorted(
+            (step.person, step.course)
+            for step in world.agenda.pending()
+            if isinstance(step, BuyAttempt) and not step.rank_id
+        )
+        np.save(
+            self._directory / f"cut_{week:03d}_intended.npy",
+            np.array(decided, dtype=np.int32).reshape(-1, 2),
+        )
         self._cuts.append({"week": week, "time_ms": now_ms, "courses": courses})
 
     def finish(self, world: World) -> None:

@@ -273,9 +273,9 @@ class World:
             "video": 0.02 * active,
             "host": 0.06,
             "price": 0.012 * active,
-            "withdraw_course": 0.0015 * active,
+            "withdraw_course": 0.003 * active,
             "withdraw_video": 0.015 * active,
-            "withdraw_host": 0.03 if catalogue.hosts > 10 else 0.0,
+            "withdraw_host": 0.05 if catalogue.hosts > 10 else 0.0,
         }
         rows = {
             "price": catalogue.courses,
