@@ -101,10 +101,14 @@ class RowReader:
         if definition.kind == "last_n":
             keys = [(entry.events, entry.of) for entry in self._plan.aggregates.last_entries]
             index = keys.index(last_entries_key(definition))
-            field = 3 if definition.emit == "id" else 2
             limit = definition.limit
+            if definition.emit == "id":
+                return lambda moment: (
+                    tuple([entry[3] for entry in moment.state.last_entries[index][-limit:]]),
+                    PRESENT,
+                )
             return lambda moment: (
-                tuple(str(entry[field]) for entry in moment.state.last_entries[index][-limit:]),
+                tuple([entry[2] for entry in moment.state.last_entries[index][-limit:]]),
                 PRESENT,
             )
         return self._window_reader(definition)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from podium.event.v1.event_pb2 import LoggedEvent
@@ -77,7 +77,13 @@ def assert_agrees(
                 assert found[name].value == value.value, (entity, identity, name)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Each example writes to disk: shrinking a failure would take minutes.
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
 @given(domain=domains(), log=streams(), data=st.data())
 def test_store_agrees_with_the_oracle(
     domain: Domain, log: list[LoggedEvent], data: st.DataObject
