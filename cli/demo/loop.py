@@ -17,7 +17,7 @@ from rich.progress import Progress
 
 from cli.demo.client import Client, Targets
 from cli.demo.processes import Services, demo_environment, run
-from cli.demo.view import print_parts
+from cli.demo.view import SLATE_WIDTH, print_parts
 from cli.options import DEFAULT_DOMAIN
 from offline.simulator.live import LiveWorld
 from offline.simulator.parameters import WorldParameters
@@ -44,7 +44,9 @@ class Loop:
     """One run of the loop. As a context manager it stops what it started."""
 
     def __init__(self, directory: Path, world: World, ports: Mapping[str, int]) -> None:
-        self.console = Console()
+        terminal = Console()
+        # Slates need the room; what is not a terminal has no width of its own.
+        self.console = terminal if terminal.is_terminal else Console(width=SLATE_WIDTH)
         self.directory = directory
         self.parts: dict[str, float] = {}
         self.domain = load_domain(DEFAULT_DOMAIN)

@@ -14,6 +14,8 @@ from podium.ranker.v1 import ranker_pb2
 
 Rows = Mapping[str, Mapping[str, Any]]
 MICROSECONDS_PER_MS = 1_000
+SLATE_WIDTH = 132
+SHOWN_OBJECTIVES = ("click", "purchase")
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,10 @@ class Catalogue:
         host = self.rows.get(entity, {}).get(item, {}).get("host_id")
         return self.name("host", str(host)) if host else ""
 
-    def live(self, entity: str, item: str) -> str:
-        """Says that a room is on air, and how many watch."""
+    def viewers(self, entity: str, item: str) -> int | None:
+        """How many watch a room on air; None for anything else."""
         row = self.rows.get(entity, {}).get(item, {})
-        return f"live, {row.get('viewers', 0)} watch" if row.get("live") else ""
+        return int(row.get("viewers", 0)) if row.get("live") else None
 
 
 def print_slate(
@@ -52,18 +54,19 @@ def print_slate(
 ) -> None:
     """One slate; with ``before``, the ids of an earlier one, also how each item moved."""
     slate = response.slate
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("#", justify="right")
+    table = Table(title=title, title_justify="left", title_style="bold", width=SLATE_WIDTH)
+    table.add_column("#", justify="right", min_width=2)
     if before is not None:
-        table.add_column("was", justify="right")
-    table.add_column("item", overflow="ellipsis", no_wrap=True, max_width=44)
-    table.add_column("host", no_wrap=True, max_width=20)
-    table.add_column("sells / price", no_wrap=True, max_width=34)
-    for name in ("click", "purchase"):
+        table.add_column("was", justify="right", min_width=3)
+    table.add_column("item", no_wrap=True, ratio=3)
+    table.add_column("host", no_wrap=True, ratio=2)
+    table.add_column("sells", no_wrap=True, ratio=3)
+    table.add_column("price", justify="right", min_width=7)
+    for name in SHOWN_OBJECTIVES:
         if name in slate.objectives:
-            table.add_column(f"P({name})", justify="right")
-    table.add_column("value", justify="right")
-    table.add_column("why", no_wrap=True)
+            table.add_column(f"P({name})", justify="right", min_width=len(name) + 3)
+    table.add_column("value", justify="right", min_width=6)
+    table.add_column("why", no_wrap=True, min_width=22)
     predictions = np.array(slate.predictions).reshape(len(slate.ids), len(slate.objectives))
     for index, item in enumerate(slate.ids):
         cells = [str(index + 1)]
@@ -71,10 +74,10 @@ def print_slate(
             cells.append(_moved(item, index, before))
         cells.append(catalogue.name(slate.entity_type, item))
         cells.append(catalogue.host(slate.entity_type, item))
-        cells.append(_sells(slate, index, catalogue))
+        cells += _sells(slate, index, catalogue)
         cells += [
             f"{predictions[index, list(slate.objectives).index(name)]:.3f}"
-            for name in ("click", "purchase")
+            for name in SHOWN_OBJECTIVES
             if name in slate.objectives
         ]
         cells.append(f"{slate.values[index]:.3f}")
@@ -129,20 +132,21 @@ def _moved(item: str, index: int, before: Sequence[str]) -> str:
     return "" if was == index else str(was + 1)
 
 
-def _sells(slate: ranker_pb2.Slate, index: int, catalogue: Catalogue) -> str:
+def _sells(slate: ranker_pb2.Slate, index: int, catalogue: Catalogue) -> tuple[str, str]:
+    """What an item sells, and for how much; for a room on air also how many watch."""
     course = slate.selling_course_ids[index] if slate.selling_course_ids else ""
     if not course:
-        return ""
-    if slate.entity_type == "course":
-        return catalogue.price(course)
-    return f"{catalogue.price(course)} {catalogue.name('course', course)}"
+        return "", ""
+    name = "itself" if slate.entity_type == "course" else catalogue.name("course", course)
+    viewers = catalogue.viewers(slate.entity_type, slate.ids[index])
+    return (f"{viewers} watch: {name}" if viewers is not None else name), catalogue.price(course)
 
 
 def _why(
     slate: ranker_pb2.Slate, index: int, predictions: np.ndarray, weights: Mapping[str, float]
 ) -> str:
     """Source, what is live, and the objective that adds most to the value."""
-    shares = [weights.get(name, 0.0) for name in slate.objectives] * predictions
+    shares = np.array([weights.get(name, 0.0) for name in slate.objectives]) * predictions
     return f"{slate.sources[index]}, for {slate.objectives[int(np.argmax(shares))]}"
 
 

@@ -1,4 +1,4 @@
-"""Every command of the README runs. ``make demo`` and ``make test`` themselves are run by the gate."""
+"""Every command of the README runs. The gate itself runs ``make demo`` and ``make test``."""
 
 from __future__ import annotations
 
