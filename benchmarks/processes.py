@@ -1,0 +1,78 @@
+"""Child processes of a benchmark, each on the cores it is given."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+ROOT = Path(__file__).parents[1]
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def cores() -> tuple[set[int], set[int]]:
+    """Cores of the server under test and of everything else; the same where there is only one."""
+    available = sorted(os.sched_getaffinity(0))
+    return {available[0]}, set(available[1:2]) or {available[0]}
+
+
+@contextmanager
+def child(
+    arguments: Sequence[str], on: set[int], environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[str]]:
+    """A Python process on some cores, ended with SIGTERM; its standard output is a pipe."""
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | dict(environment),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    os.sched_setaffinity(process.pid, on)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def await_serving(process: subprocess.Popen[str], port: int, seconds: float) -> None:
+    """Waits until a service says SERVING. Raises ``RuntimeError`` when it ends or takes longer."""
+    deadline_s = time.monotonic() + seconds
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        while process.poll() is None and time.monotonic() < deadline_s:
+            try:
+                answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+            except grpc.RpcError:
+                pass
+            time.sleep(0.1)
+    raise RuntimeError(f"the service on port {port} did not begin to serve")
+
+
+def cpu_seconds(process: subprocess.Popen[str]) -> float:
+    """Time a process has had on a core so far (user and system), from /proc; Linux only."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

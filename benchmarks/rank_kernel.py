@@ -1,0 +1,74 @@
+"""The models of a Rank call without a service: search, row gather, ONNX, on one thread.
+
+``python -m benchmarks.rank_kernel BUNDLE QUERIES SECONDS`` prints one JSON line with the rate for
+each batch size from 1 to 32 and the index's recall. The graphs, the index and the vectors are the
+bundle's; runs of the ranker are chunked as the service chunks them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.rank_workload import CANDIDATES, FloatArray
+from services.common.bundle.index import ItemIndex, recall_at_k
+from services.common.bundle.loaded import LoadedBundle
+from services.common.bundle.manifest import index_file
+from services.ranker.pipeline import SCORED_ROWS
+
+ENTITY = "course"
+BATCHES = (1, 2, 4, 8, 16, 32)
+_RECALL_QUERIES = 500
+
+
+def run_batch(bundle: LoadedBundle, queries: FloatArray) -> None:
+    """Search, gather and score for a batch of users."""
+    _, rows = bundle.search(ENTITY, queries, CANDIDATES)
+    at_once = max(1, SCORED_ROWS // CANDIDATES)
+    vectors = bundle.item_vectors[ENTITY]
+    for first in range(0, len(queries), at_once):
+        some = rows[first : first + at_once]
+        found = some.ravel()
+        users = len(some)
+        bundle.score(
+            user_vector=queries[first : first + at_once],
+            user_features=np.zeros((users, len(bundle.manifest.user_features)), np.float32),
+            owner=np.repeat(np.arange(users), some.shape[1]),
+            item_vector=vectors[found],
+            item_features=np.zeros((len(found), len(bundle.manifest.item_features)), np.float32),
+            position=np.zeros(len(found), np.int64),
+            surface=np.ones(users, np.int64),
+        )
+
+
+def rate(bundle: LoadedBundle, queries: FloatArray, batch: int, seconds: float) -> float:
+    """Users a second at one batch size."""
+    done, place = 0, 0
+    started_s = time.perf_counter()
+    while (elapsed_s := time.perf_counter() - started_s) < seconds:
+        if place + batch > len(queries):
+            place = 0
+        run_batch(bundle, queries[place : place + batch])
+        place += batch
+        done += batch
+    return done / elapsed_s
+
+
+def main() -> None:
+    """Measures and prints."""
+    directory, queries_file, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
+    bundle = LoadedBundle.load(directory, threads=1, device="cpu")
+    queries = np.load(queries_file, allow_pickle=False)
+    index = ItemIndex.read(directory / index_file(ENTITY))
+    recall = recall_at_k(index, bundle.item_vectors[ENTITY], queries[:_RECALL_QUERIES], CANDIDATES)
+    run_batch(bundle, queries[:32])
+    rates = {batch: rate(bundle, queries, batch, seconds) for batch in BATCHES}
+    print(json.dumps({"rates": rates, "recall": recall}))
+
+
+if __name__ == "__main__":
+    main()
