@@ -36,11 +36,12 @@ def register(app: typer.Typer) -> None:
         from offline.importers.mooccubex import import_mooccubex
         from services.common.domain import load_domain
         from services.common.pseudonym import Pseudonymiser
-        from services.common.settings import CommonSettings
+        from services.common.settings import CommonSettings, load_settings
 
         console = Console()
         loaded = load_domain(domain)
-        pseudonymiser = Pseudonymiser.from_text(CommonSettings().pseudonym_keys)
+        keys = load_settings(CommonSettings).pseudonym_keys.get_secret_value()
+        pseudonymiser = Pseudonymiser.from_text(keys)
         with stage_progress(console) as progress:
             report = import_mooccubex(path, log, loaded, pseudonymiser.encrypt, progress=progress)
         _show(console, report, log)

@@ -24,7 +24,8 @@ from offline.simulator.parameters import WorldParameters
 from offline.simulator.simulate import simulate
 from services.common.domain import load_domain
 from services.common.errors import FailedPrecondition, Unavailable
-from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
+from services.common.pseudonym import Pseudonymiser
+from services.common.settings import CommonSettings, load_settings
 
 MARKER = ".podium"
 READY_TIMEOUT_SECONDS = 180.0
@@ -155,7 +156,8 @@ class Loop:
             seed=self._world.seed,
             currency=self.domain.currency,
         )
-        names = Pseudonymiser.from_text(DEVELOPMENT_KEYS)
+        keys = load_settings(CommonSettings).pseudonym_keys.get_secret_value()
+        names = Pseudonymiser.from_text(keys)
         with _bar(self.console, parameters) as advance:
             summary = simulate(
                 parameters,
