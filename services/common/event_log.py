@@ -131,7 +131,9 @@ class LogWriter:
         durable: bool = True,
         at_least: int = 0,
     ) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+        if not directory.exists():
+            directory.mkdir(parents=True)
+            sync_directory(directory.parent)
         self._directory = directory
         self._durable = durable
         self._segment_bytes = segment_bytes

@@ -95,7 +95,12 @@ class SyncServer:
         _logger.info("ready")
 
     def drain(self) -> None:
-        """Stops: returns when every accepted call is answered or the drain time is over."""
+        """Stops: returns when every accepted call is answered or the drain time is over.
+
+        A second call does nothing.
+        """
+        if self._gate.state is State.DRAINING:
+            return
         _logger.info("draining")
         self._gate.state = State.DRAINING
         self._health.enter_graceful_shutdown()
@@ -148,7 +153,12 @@ class AioServer:
         _logger.info("ready")
 
     async def drain(self) -> None:
-        """Stops: returns when every accepted call is answered or the drain time is over."""
+        """Stops: returns when every accepted call is answered or the drain time is over.
+
+        A second call does nothing.
+        """
+        if self._gate.state is State.DRAINING:
+            return
         _logger.info("draining")
         self._gate.state = State.DRAINING
         await self._health.enter_graceful_shutdown()

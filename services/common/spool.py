@@ -203,11 +203,15 @@ class SpoolShipper:
         self._thread.start()
 
     def close(self, flush_seconds: float = 5.0) -> None:
-        """Ships what is left for at most ``flush_seconds``, then stops. The rest stays on disk."""
+        """Ships what is left for at most ``flush_seconds``, then stops. The rest stays on disk.
+
+        A call under way is waited for; without ``start`` nothing is shipped.
+        """
         self._give_up_at_s = time.monotonic() + flush_seconds
         self._stop.set()
         self._spool.written.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         reader = LogReader(self._spool.directory, self._spool.acknowledged())

@@ -371,3 +371,24 @@ def test_an_abandoned_aio_call_gives_its_place_back() -> None:
             _until(lambda: in_flight() == 0)
             assert stub.Assign(request()).definitions_hash
         _until(lambda: _count(running, "CANCELLED") == 2)
+
+
+def test_a_lame_duck_still_takes_calls(start: Start) -> None:
+    statuses = health_pb2.HealthCheckResponse
+    options = ServerOptions(lame_duck_seconds=2)
+    with (
+        start(Script(), options) as running,
+        open_channel(running.target, retries=False) as channel,
+    ):
+        running.ready()
+        health = health_pb2_grpc.HealthStub(channel)
+        stub = experiment_pb2_grpc.ExperimentServiceStub(channel)
+        drain = threading.Thread(target=running.drain)
+        drain.start()
+        asked = health_pb2.HealthCheckRequest()
+        _until(lambda: health.Check(asked).status == statuses.NOT_SERVING)
+        assert stub.Assign(request()).definitions_hash
+        drain.join()
+        with pytest.raises(grpc.RpcError) as gone:
+            stub.Assign(request())
+        assert gone.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -63,7 +65,8 @@ def stop(number, frame):
         file.write(name + "\\\\n")
     sys.exit(code)
 signal.signal(signal.SIGTERM, stop)
-print(name, flush=True)
+sys.stdout.write(name + "\\\\n")
+sys.stdout.flush()
 if name == sys.argv[4]:
     sys.exit(code)
 while True:
@@ -78,18 +81,22 @@ sys.exit(processes.run_until_signalled())
 """
 
 
-def _parent(directory: Path, code: int, ends: str) -> subprocess.Popen[str]:
-    parent = subprocess.Popen(
+@contextmanager
+def _parent(directory: Path, code: int, ends: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(_PARENT), str(directory), str(code), ends],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert parent.stdout is not None
-    started = {parent.stdout.readline().strip() for _ in serve.SERVICES}
-    assert started == set(serve.SERVICES)
-    return parent
+    ) as parent:
+        try:
+            assert parent.stdout is not None
+            started = {parent.stdout.readline().strip() for _ in serve.SERVICES}
+            assert started == set(serve.SERVICES)
+            yield parent
+        finally:
+            parent.terminate()
 
 
 @pytest.mark.parametrize(("code", "expected"), [(0, 0), (3, 1)])
@@ -97,16 +104,16 @@ def _parent(directory: Path, code: int, ends: str) -> subprocess.Popen[str]:
 def test_a_signal_stops_all_in_order(
     tmp_path: Path, code: int, expected: int, number: signal.Signals
 ) -> None:
-    parent = _parent(tmp_path, code, "none")
-    parent.send_signal(number)
-    _, errors = parent.communicate(timeout=60)
+    with _parent(tmp_path, code, "none") as parent:
+        parent.send_signal(number)
+        _, errors = parent.communicate(timeout=60)
     assert parent.returncode == expected, errors
     assert (tmp_path / "stopped").read_text().split() == list(serve.SERVICES)
 
 
 def test_when_one_ends_the_others_are_stopped_and_it_shows(tmp_path: Path) -> None:
-    parent = _parent(tmp_path, 0, "experiment")
-    _, errors = parent.communicate(timeout=60)
+    with _parent(tmp_path, 0, "experiment") as parent:
+        _, errors = parent.communicate(timeout=60)
     assert parent.returncode == 1
     assert "the experiment service ended by itself" in errors
     assert (tmp_path / "stopped").read_text().split() == ["ranker", "feature"]
