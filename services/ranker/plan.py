@@ -6,7 +6,7 @@ Preparing runs on the threads that bring new bundles and catalogue changes; a re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.filters.apply import apply_filters
 from services.ranker.filters.rules import BoundFilter, Filter
-from services.ranker.sources.personal import Nearby
+from services.ranker.sources.personal import MAX_OVERFETCH, Nearby
 from services.ranker.sources.trending import trending_slots
 from services.ranker.types import (
     BoolArray,
@@ -144,29 +144,35 @@ def item_matrix(
     Only items that changed since then, and whose tower inputs differ from before, are encoded.
     """
     tower = spec.towers[table.entity]
-    size = len(table)
-    known = 0 if before is None else len(before.vectors)
-    touched = np.arange(size) if before is None else np.flatnonzero(table.changed_at > since)
-    fields = _grown(None if before is None else before.fields, (size, len(tower.fields)), np.int64)
-    numeric = _grown(
-        None if before is None else before.numeric, (size, len(tower.numeric)), np.float32
-    )
-    vectors = _grown(None if before is None else before.vectors, (size, spec.dim), np.float32)
-    index_row = np.full(size, -1, np.int64)
-    if before is not None:
-        index_row[:known] = before.index_row
+    size, known = len(table), 0
+    if before is None:
+        before = _no_items(spec, tower)
+        touched = np.arange(size)
+    else:
+        known = len(before.vectors)
+        touched = np.flatnonzero(table.changed_at > since)
     new_fields, new_numeric = _tower_inputs(model, tower, table, touched)
-    differs = (new_fields != fields[touched]).any(axis=1)
-    differs |= (new_numeric != numeric[touched]).any(axis=1)
-    differs |= touched >= known
+    differs = touched >= known
+    # Slots only grow, so those known before come first.
+    old = touched[~differs]
+    differs[: len(old)] = (new_fields[: len(old)] != before.fields[old]).any(axis=1)
+    differs[: len(old)] |= (new_numeric[: len(old)] != before.numeric[old]).any(axis=1)
+    features = _grown(before.features, size)
+    features[touched] = _features(spec, table, touched)
+    if not differs.any():
+        return replace(before, features=features)
     stale = touched[differs]
-    fields[touched], numeric[touched] = new_fields, new_numeric
+    fields, numeric = _grown(before.fields, size), _grown(before.numeric, size)
+    fields[stale], numeric[stale] = new_fields[differs], new_numeric[differs]
+    vectors = _grown(before.vectors, size)
     for start in range(0, len(stale), _ENCODE_ROWS):
         some = stale[start : start + _ENCODE_ROWS]
         kinds = np.full(len(some), tower.entity_index, np.int64)
         vectors[some] = np.nan_to_num(model.encode_items(kinds, fields[some], numeric[some]))
+    index_row = np.full(size, -1, np.int64)
+    index_row[:known] = before.index_row
     index_row[stale] = _rows_in_index(spec, table, stale, vectors)
-    return ItemMatrix(fields, numeric, vectors, _features(spec, table), index_row)
+    return ItemMatrix(fields, numeric, vectors, features, index_row)
 
 
 def surface_plan(
@@ -219,22 +225,32 @@ def _nearby(
     indexed = eligible & (items.index_row >= 0)
     if int(eligible.sum()) <= exact_rows or not rows:
         indexed[:] = False
-    index_slots = np.zeros(0, np.int64)
-    if indexed.any():
+    index_slots, overfetch = np.zeros(0, np.int64), 1.0
+    shown = int(np.count_nonzero(indexed))
+    if shown:
+        overfetch = min(MAX_OVERFETCH, rows / shown)
         index_slots = np.full(rows, -1, np.int64)
         slots = np.flatnonzero(indexed)
         index_slots[items.index_row[slots]] = slots
     exact = np.flatnonzero(eligible & ~indexed)
-    return Nearby(table.entity, index_slots, exact, np.ascontiguousarray(items.vectors[exact]))
+    vectors = np.ascontiguousarray(items.vectors[exact])
+    return Nearby(table.entity, index_slots, overfetch, exact, vectors)
 
 
-def _grown(
-    before: npt.NDArray[Scalar] | None, shape: tuple[int, int], dtype: type[Scalar]
-) -> npt.NDArray[Scalar]:
-    """Zeros of a shape, with ``before`` in the first rows."""
-    grown: npt.NDArray[Scalar] = np.zeros(shape, dtype)
-    if before is not None:
-        grown[: len(before)] = before
+def _no_items(spec: BundleSpec, tower: TowerSpec) -> ItemMatrix:
+    return ItemMatrix(
+        fields=np.zeros((0, len(tower.fields)), np.int64),
+        numeric=np.zeros((0, len(tower.numeric)), np.float32),
+        vectors=np.zeros((0, spec.dim), np.float32),
+        features=np.zeros((0, len(spec.item_features)), np.float32),
+        index_row=np.zeros(0, np.int64),
+    )
+
+
+def _grown(before: npt.NDArray[Scalar], size: int) -> npt.NDArray[Scalar]:
+    """A copy with room for ``size`` rows, the new ones zero."""
+    grown: npt.NDArray[Scalar] = np.zeros((size, before.shape[1]), before.dtype)
+    grown[: len(before)] = before
     return grown
 
 
@@ -269,11 +285,11 @@ def _rows_in_index(
     return rows
 
 
-def _features(spec: BundleSpec, table: EntityTable) -> Float32Array:
-    features = np.empty((len(table), len(spec.item_features)), np.float32)
+def _features(spec: BundleSpec, table: EntityTable, slots: Int64Array) -> Float32Array:
+    features = np.empty((len(slots), len(spec.item_features)), np.float32)
     for at, name in enumerate(spec.item_features):
         values = table.numeric(name)
-        features[:, at] = spec.item_defaults[at] if values is None else values
+        features[:, at] = spec.item_defaults[at] if values is None else values[slots]
     return features
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,15 +47,12 @@ def await_rows(pending: PendingRows, ids: Sequence[str]) -> tuple[FeatureRows, R
 def user_inputs(model: Model, spec: BundleSpec, rows: FeatureRows) -> UserInputs:
     """Inputs of all rows. A feature that is missing or not finite takes its default."""
     count, length = len(rows.ids), spec.sequence_length
-    items = np.zeros((count, length), np.int64)
-    actions = np.zeros((count, length), np.int64)
-    for row in range(count):
-        history = rows.strings_of(row, spec.sequence_items)[-length:]
-        if history:
-            items[row, length - len(history) :] = model.lookup(spec.sequence_vocabulary, history)
-            done = rows.strings_of(row, spec.sequence_actions)[-len(history) :]
-            if done:
-                actions[row, length - len(done) :] = model.lookup_actions(done)
+    histories = [rows.strings_of(row, spec.sequence_items)[-length:] for row in range(count)]
+    done = [rows.strings_of(row, spec.sequence_actions)[-length:] for row in range(count)]
+    items = _right_aligned(
+        histories, length, lambda ids: model.lookup(spec.sequence_vocabulary, ids)
+    )
+    actions = _right_aligned(done, length, model.lookup_actions)
     features = np.empty((count, len(spec.user_features)), np.float32)
     for at, name in enumerate(spec.user_features):
         column = rows.column(name)
@@ -64,6 +61,17 @@ def user_inputs(model: Model, spec: BundleSpec, rows: FeatureRows) -> UserInputs
     if not finite.all():
         features = np.where(finite, features, spec.user_defaults)
     return UserInputs(items, actions, features, _any_in_row(~finite))
+
+
+def _right_aligned(
+    lists: Sequence[Sequence[str]], length: int, lookup: Callable[[Sequence[str]], Int64Array]
+) -> Int64Array:
+    """Codes of lists of at most ``length`` values, int64 [lists, length], zeros before them."""
+    sizes = np.array([len(values) for values in lists])
+    aligned = np.zeros((len(lists), length), np.int64)
+    flat = lookup([value for values in lists for value in values])
+    aligned[np.arange(length)[None, :] >= length - sizes[:, None]] = flat
+    return aligned
 
 
 def _any_in_row(mask: BoolArray) -> BoolArray:

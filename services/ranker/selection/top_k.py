@@ -34,24 +34,29 @@ def top_k(
     ranked = order(values, tie)
     if not caps:
         return ranked[:k]
-    columns: list[tuple[list[int], int, dict[int, int]]] = [
-        (codes[ranked].tolist(), limit, {}) for codes, limit in caps
-    ]
+    counts: list[dict[int, int]] = [{} for _ in caps]
     taken: list[int] = []
-    for place in range(len(ranked)):
-        if len(taken) == k:
-            break
-        if _admit(columns, place):
-            taken.append(place)
-    return ranked[np.array(taken, np.int64)]
+    # The slate is nearly always full long before the end: only a window becomes Python numbers.
+    window = 4 * k
+    for start in range(0, len(ranked), window):
+        some = ranked[start : start + window]
+        columns = [(codes[some].tolist(), limit) for codes, limit in caps]
+        for place, index in enumerate(some.tolist()):
+            if _admit(columns, counts, place):
+                taken.append(index)
+                if len(taken) == k:
+                    return np.array(taken, np.int64)
+    return np.array(taken, np.int64)
 
 
-def _admit(columns: Sequence[tuple[list[int], int, dict[int, int]]], place: int) -> bool:
-    for codes, limit, counts in columns:
+def _admit(
+    columns: Sequence[tuple[list[int], int]], counts: Sequence[dict[int, int]], place: int
+) -> bool:
+    for (codes, limit), taken in zip(columns, counts, strict=True):
         code = codes[place]
-        if code and counts.get(code, 0) >= limit:
+        if code and taken.get(code, 0) >= limit:
             return False
-    for codes, _, counts in columns:
+    for (codes, _), taken in zip(columns, counts, strict=True):
         code = codes[place]
-        counts[code] = counts.get(code, 0) + 1
+        taken[code] = taken.get(code, 0) + 1
     return True

@@ -9,7 +9,7 @@ import numpy as np
 
 from services.ranker.types import Float32Array, Int64Array, Model
 
-_MAX_OVERFETCH = 4
+MAX_OVERFETCH = 4.0
 
 
 @dataclass(frozen=True)
@@ -18,18 +18,15 @@ class Nearby:
 
     ``index_slots`` int64 [index rows] is the slot of every row of the index, -1 where the item must
     not be shown or its vector is no longer the indexed one; empty where the index is not used.
+    ``overfetch`` is how many times the rows wanted are asked of it, as some must not be shown.
     ``slots`` int64 [C] and ``vectors`` float32 [C, D] hold the remaining items, searched exactly.
     """
 
     entity: str
     index_slots: Int64Array
+    overfetch: float
     slots: Int64Array
     vectors: Float32Array
-
-    def overfetch(self) -> float:
-        """How many more rows to ask of the index, as part of it must not be shown."""
-        shown = int(np.count_nonzero(self.index_slots >= 0))
-        return min(_MAX_OVERFETCH, len(self.index_slots) / max(shown, 1))
 
 
 def nearest(
@@ -60,7 +57,7 @@ def _from_index(
     rows = len(nearby.index_slots)
     if not rows:
         return []
-    wanted = min(rows, math.ceil(quota * nearby.overfetch()))
+    wanted = min(rows, math.ceil(quota * nearby.overfetch))
     scores, positions = model.search(nearby.entity, queries, wanted)
     slots = np.where(positions >= 0, nearby.index_slots[positions], -1)
     shown = slots >= 0
