@@ -26,6 +26,8 @@ _KINDS = {
     "float": ("double_value", "int_value"),
     "bool": ("bool_value",),
 }
+_NO_SUBJECT = ("", "")
+_NO_REFUND = (None, None, None, None)
 _CONVERT = {"string": str, "int": int, "float": float, "bool": bool}
 
 
@@ -47,7 +49,7 @@ class EventCodec:
 
         Raises ``FailedPrecondition`` for a record that is no LoggedEvent.
         """
-        rows: list[tuple[Any, ...]] = []
+        columns: list[list[Any]] = [[] for _ in self._schema.event_schema]
         changes: dict[str, list[dict[str, Any]]] = {name: [] for name in self._schema.catalogue}
         for arrival, payload in records:
             try:
@@ -56,61 +58,68 @@ class EventCodec:
                 raise FailedPrecondition(f"log record {arrival} is not an event") from error
             event = logged.event
             if (
-                logged.duplicate
-                or logged.too_late
+                event.type not in self._types
                 or event.traffic_class not in _LIVE
-                or event.type not in self._types
+                or logged.duplicate
+                or logged.too_late
             ):
                 continue
-            rows.append(self._row(arrival, event))
-            subject = event.entities[0].type if event.entities else ""
-            if subject in changes:
+            time_ms = milliseconds(event.event_time)
+            references = [(reference.type, reference.id) for reference in event.entities]
+            self._append(columns, arrival, time_ms, event, references)
+            if references and references[0][0] in changes:
+                subject, identity = references[0]
                 change = self._change(event, self._schema.catalogue[subject])
                 if change is not None:
-                    time_ms = milliseconds(event.event_time)
-                    change |= {"arrival": arrival, "time_ms": time_ms, "id": event.entities[0].id}
+                    change |= {"arrival": arrival, "time_ms": time_ms, "id": identity}
                     changes[subject].append(change)
-        tables = {"events": _from_rows(rows, self._schema.event_schema)}
+        tables = {"events": _from_columns(columns, self._schema.event_schema)}
         for entity, found in changes.items():
             schema = self._schema.change_schema(entity)
             tables[changes_table(entity)] = pa.Table.from_pylist(found, schema=schema)
         return tables
 
-    def _row(self, arrival: int, event: event_pb2.Event) -> tuple[Any, ...]:
-        named: list[str | None] = [None] * len(self._entity_index)
-        subject_type = subject_id = ""
-        for number, reference in enumerate(event.entities):
-            kind, identity = reference.type, reference.id
-            if number == 0:
-                subject_type, subject_id = kind, identity
-            index = self._entity_index.get(kind)
-            if index is not None and named[index] is None:
-                named[index] = identity
+    def _append(
+        self,
+        columns: list[list[Any]],
+        arrival: int,
+        time_ms: int,
+        event: event_pb2.Event,
+        references: list[tuple[str, str]],
+    ) -> None:
+        """Adds one row, in the order of ``ColumnSchema.event_schema``."""
+        payload = event.WhichOneof("payload")
         actor = event.actor
-        refund: tuple[int | None, str | None, int | None, int | None] = (None, None, None, None)
-        if event.HasField("refund"):
-            given = event.refund
-            refund = (
-                given.amount.amount_minor,
-                given.purchase_event_id,
-                milliseconds(given.purchase_time),
-                given.purchase_amount.amount_minor,
-            )
-        return (
+        named: list[str | None] = [None] * len(self._entity_index)
+        for kind, identity in reversed(references):
+            index = self._entity_index.get(kind)
+            if index is not None:
+                named[index] = identity
+        row: list[Any] = [
             arrival,
             event.event_id,
             event.type,
-            milliseconds(event.event_time),
+            time_ms,
             actor_key(actor.user_id, actor.device_id),
             event.rank_id,
             event.position if event.HasField("position") else None,
             event.surface,
-            subject_type,
-            subject_id,
-            *refund,
+            *(references[0] if references else _NO_SUBJECT),
+            *(_refund(event.refund) if payload == "refund" else _NO_REFUND),
             *named,
-            *(_value(event, name) for name in self._schema.values),
-        )
+        ]
+        attributes = event.attributes
+        for name in self._schema.values:
+            value: int | None = None
+            if name == AMOUNT and payload == "purchase":
+                value = event.purchase.amount.amount_minor
+            elif name == AMOUNT and payload == "refund":
+                value = event.refund.amount.amount_minor
+            elif name in attributes:
+                value = attributes[name].int_value
+            row.append(value)
+        for column, cell in zip(columns, row, strict=True):
+            column.append(cell)
 
     @staticmethod
     def _change(event: event_pb2.Event, declared: dict[str, str]) -> dict[str, Any] | None:
@@ -131,15 +140,13 @@ class EventCodec:
         return changed
 
 
-def _value(event: event_pb2.Event, name: str) -> int | None:
-    if name == AMOUNT:
-        if event.HasField("purchase"):
-            return event.purchase.amount.amount_minor
-        if event.HasField("refund"):
-            return event.refund.amount.amount_minor
-    if name in event.attributes:
-        return event.attributes[name].int_value
-    return None
+def _refund(refund: event_pb2.Refund) -> tuple[int, str, int, int]:
+    return (
+        refund.amount.amount_minor,
+        refund.purchase_event_id,
+        milliseconds(refund.purchase_time),
+        refund.purchase_amount.amount_minor,
+    )
 
 
 def _upsert_values(
@@ -177,9 +184,6 @@ def _room_values(room: event_pb2.RoomState) -> Iterator[tuple[str, str | int | b
         yield "live", False
 
 
-def _from_rows(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
-    if not rows:
-        return schema.empty_table()
-    columns = zip(*rows, strict=True)
+def _from_columns(columns: list[list[Any]], schema: pa.Schema) -> pa.Table:
     arrays = [pa.array(c, type=f.type) for c, f in zip(columns, schema, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema)

@@ -29,15 +29,15 @@ from services.feature.definitions import (
 
 
 class EventFeatures:
-    """Features of one entity type that come from events, at a set of points."""
+    """Features that come from ``about``, events by the id of what they concern, at points."""
 
     def __init__(
-        self, tables: LogTables, entity: str, points: ir.Table, columns: Sequence[ViewFeature]
+        self, tables: LogTables, about: ir.Table, points: ir.Table, columns: Sequence[ViewFeature]
     ) -> None:
         self._columns = [column for column in columns if column.kind != "attribute"]
         self._points = points
         self._tables = tables
-        self._about = tables.about(entity).semi_join(points, "id")
+        self._about = about.semi_join(points, "id")
         self._windows = tuple(
             dict.fromkeys(a for c in self._columns for a in window_aggregates(c.definition))
         )
@@ -67,7 +67,7 @@ class EventFeatures:
         events = self._tables.stored(self._events())
         window_sizes = sorted({a.window_ms for a in self._windows})
         starts = [
-            self._points.select("id", time_ms=window_start(self._points.time_ms, size)).distinct()
+            self._points.select("id", time_ms=window_start(self._points.time_ms, size))
             for size in window_sizes
         ]
         totals = (*self._totals.values(), *self._lists.values())
@@ -116,8 +116,10 @@ class EventFeatures:
             "id", "time_ms", "arrival", "type", **emitted, **contributions
         )
 
-    def _affected(self, late: ir.Table) -> ir.Table:
+    def _affected(self, late: ir.Table | None) -> ir.Table | None:
         """Points with a late event that changes a recency or a list, to be computed anew."""
+        if late is None:
+            return None
         changes: list[ir.BooleanValue] = [late[n].notnull() for n in self._times.values()]
         changes += [late[n] > 0 for n in self._lists.values()]
         anyway = reduce(lambda a, b: a | b, changes, ibis.literal(False))
@@ -137,9 +139,9 @@ class EventFeatures:
             )
             here = [table.id == before.start_id, table[f"start_{size}"] == before.start_time_ms]
             table = table.left_join(before, here).drop("start_id", "start_time_ms")
-        corrections = [self._late_totals(running.late)]
+        corrections = [] if running.late is None else [self._late_totals(running.late)]
         if any(a.reversed_by_refunds for a in self._windows):
-            corrections.append(self._refunded())
+            corrections += self._refunded()
         for number, correction in enumerate(corrections):
             suffixed = correction.rename(
                 {f"{c}_{number}": c for c in correction.columns if c != "point"}
@@ -163,8 +165,9 @@ class EventFeatures:
             sums[f"window_{index}"] = ibis.ifelse(counted, amount, 0).sum().cast("int64")
         return late.group_by("point").aggregate(**sums)
 
-    def _refunded(self) -> ir.Table:
-        """What known refunds take back from each window: point, ``window_<number>``."""
+    def _refunded(self) -> list[ir.Table]:
+        """What known refunds take back from each window: point, ``window_<number>``; none when
+        there is no refund."""
         refunds = self._about.filter(self._about.type == REFUND).select(
             "id",
             "time_ms",
@@ -179,6 +182,8 @@ class EventFeatures:
         refunds = self._tables.stored(
             refunds.mutate(latest_ms=refunds.purchase_time_ms.max().over(latest))
         )
+        if not self._tables.has_rows(refunds):
+            return []
         longest = max(a.window_ms for a in self._windows)
         points = renamed_points(self._points)
         points = points.mutate(horizon_ms=window_start(points.point_time_ms, longest))
@@ -226,17 +231,19 @@ class EventFeatures:
             for index, aggregate in enumerate(self._windows)
             if not aggregate.reversed_by_refunds
         }
-        return table.mutate(**zeros)
+        return [self._tables.stored(table.mutate(**zeros))]
 
-    def _last_times(self, base: ir.Table, again: ir.Table, events: ir.Table) -> ir.Table:
+    def _last_times(self, base: ir.Table, again: ir.Table | None, events: ir.Table) -> ir.Table:
         """point, and the last time of each kind of event that a recency reads."""
         names = tuple(self._times.values())
+        if again is None:
+            return base.select("point", *names)
         known = again.join(events, knows(again, events))
         anew = known.group_by("point").aggregate(**{n: known[n].max() for n in names})
         return replaced(base.select("point", *names), again, anew, names)
 
     def _last_entries(
-        self, column: ViewFeature, base: ir.Table, again: ir.Table, events: ir.Table
+        self, column: ViewFeature, base: ir.Table, again: ir.Table | None, events: ir.Table
     ) -> ir.Table:
         """point, and the list of a last_n feature."""
         feature = column.definition
@@ -255,6 +262,8 @@ class EventFeatures:
         )
         at = [base.id == histories.entry_id, base[number] == histories.entry_number]
         found = base.left_join(histories, at).select("point", **{column.name: histories.listed})
+        if again is None:
+            return found
         known = again.join(entries, knows(again, entries))
         newest = [known.time_ms.desc(), known.arrival.desc()]
         rank = ibis.row_number().over(group_by=known.point, order_by=newest)

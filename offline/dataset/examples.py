@@ -9,7 +9,7 @@ import ibis.expr.types as ir
 
 from offline.dataset.attribution import Attribution, Candidates, qualifying_events
 from offline.dataset.log_tables import LogTables
-from offline.dataset.point_in_time import POINT_KEYS, known_features, selected_features
+from offline.dataset.point_in_time import POINT_KEYS, known_at, known_features, selected_features
 from offline.dataset.schema import attribute_column, entity_column
 from offline.dataset.tables import TEST, TRAIN, VALIDATION, numeric_names, vocabulary_names
 from services.common.domain import Domain, LastNFeature
@@ -194,39 +194,79 @@ class ExampleTables:
         )
 
     def _item_part(self, base: ir.Table) -> ir.Table:
-        """example_id, ``i.<feature>``, ``f.<vocabulary>`` and ``n.<numeric>``."""
-        parts = [self._items_of(base, entity) for entity in self._entities]
+        """example_id, ``i.<feature>``, ``f.<vocabulary>`` and ``n.<numeric>``.
+
+        All entity types go through one pass, under ids that tell them apart.
+        """
+        columns = {
+            column.name: column
+            for entity in self._entities
+            for column in selected_features(self._domain, entity, self._domain.model.item_features)
+            if column.attribute is None
+        }
+        rows = base.mutate(id=_joint_id(base.entity_type, base.entity_id))
+        changes = [self._item_changes(entity) for entity in self._entities]
+        known = known_at(
+            self._tables,
+            rows.select(*POINT_KEYS),
+            self._about_items(),
+            tuple(columns.values()),
+            ibis.union(*changes) if len(changes) > 1 else changes[0],
+        )
+        table = _with_known(rows, known)
+        values: dict[str, ir.Value] = {}
+        for name in self._domain.model.item_features:
+            feature = self._domain.features[name]
+            default = ibis.literal(_default(self._domain, name), "float32")
+            value = table[name if name in columns else f"i.{name}"].cast("float32")
+            having = [e for e in self._entities if e in feature.entities]
+            has = table.entity_type.isin(having)
+            values[f"i.{name}"] = ibis.ifelse(has, value.fill_null(default), default)
+        for name in vocabulary_names(self._domain):
+            value = table[f"f.{name}"].fill_null("")
+            own = [e for e in self._entities if self._tower_fields(e).get(name) == OWN_ID]
+            values[f"f.{name}"] = ibis.ifelse(table.entity_type.isin(own), table.entity_id, value)
+        for name in numeric_names(self._domain):
+            zero = ibis.literal(0.0, "float32")
+            values[f"n.{name}"] = table[f"n.{name}"].fill_null(zero)
+        return table.select("example_id", **values)
+
+    def _about_items(self) -> ir.Table:
+        """Events by every ranked entity that they name."""
+        parts = []
+        for entity in self._entities:
+            about = self._tables.about(entity)
+            parts.append(about.mutate(id=_joint_id(ibis.literal(entity), about.id)))
         return ibis.union(*parts) if len(parts) > 1 else parts[0]
 
-    def _items_of(self, base: ir.Table, entity: str) -> ir.Table:
-        rows = base.filter(base.entity_type == entity)
-        rows = rows.mutate(id=rows.entity_id)
-        columns = selected_features(self._domain, entity, self._domain.model.item_features)
-        tower = self._domain.entities[entity].tower
-        fields = dict(tower.fields) if tower else {}
-        numeric = list(tower.numeric) if tower else []
-        read = [a for a in dict.fromkeys((*fields.values(), *numeric)) if a != OWN_ID]
-        table = rows
-        if columns or read:
-            known = known_features(self._tables, entity, rows.select(*POINT_KEYS), columns, read)
-            table = _with_known(rows, known)
-        values: dict[str, ir.Value] = {}
-        own = {column.name for column in columns}
+    def _item_changes(self, entity: str) -> ir.Table:
+        """Catalogue changes as the columns of examples that they set."""
+        changes = self._tables.changes[entity]
+        declared = self._domain.entities[entity].attributes
+        features = self._domain.features
+        columns: dict[str, ir.Value] = {}
         for name in self._domain.model.item_features:
-            value = table[name] if name in own else ibis.literal(_default(self._domain, name))
-            values[f"i.{name}"] = value.cast("float32")
+            feature = features[name]
+            if feature.kind == "attribute":
+                attribute = feature.attribute or name
+                has = entity in feature.entities and attribute in declared
+                columns[f"i.{name}"] = _change(changes, attribute if has else None, "float32")
         for name in vocabulary_names(self._domain):
-            attribute = fields.get(name)
-            value = ibis.literal("")
-            if attribute == OWN_ID:
-                value = table.entity_id
-            elif attribute is not None:
-                value = table[attribute_column(attribute)].cast("string").fill_null("")
-            values[f"f.{name}"] = value
+            field = self._tower_fields(entity).get(name, OWN_ID)
+            has = field in declared
+            columns[f"f.{name}"] = _change(changes, field if has else None, "string")
+        tower = self._domain.entities[entity].tower
         for name in numeric_names(self._domain):
-            value = table[attribute_column(name)] if name in numeric else ibis.literal(0.0)
-            values[f"n.{name}"] = value.cast("float32").fill_null(0.0).cast("float32")
-        return table.select("example_id", **values)
+            has = tower is not None and name in tower.numeric
+            columns[f"n.{name}"] = _change(changes, name if has else None, "float32")
+        identity = _joint_id(ibis.literal(entity), changes.id)
+        return changes.select("time_ms", "arrival", id=identity, **columns).select(
+            *POINT_KEYS, *columns
+        )
+
+    def _tower_fields(self, entity: str) -> dict[str, str]:
+        tower = self._domain.entities[entity].tower
+        return tower.fields if tower else {}
 
     def _labels(self, base: ir.Table, candidates: Candidates) -> ir.Table:
         """example_id, ``y.<objective>`` and ``m.<objective>``."""
@@ -252,6 +292,17 @@ def ranked_entities(domain: Domain) -> list[str]:
     """Entity types that some surface ranks, in order of declaration."""
     ranked = {surface.entity for surface in domain.surfaces.values()}
     return [name for name in domain.entities if name in ranked]
+
+
+def _joint_id(entity: ir.StringValue, identity: ir.StringValue) -> ir.StringValue:
+    """One id space for all entity types. A type's name has no colon."""
+    return entity + ":" + identity
+
+
+def _change(changes: ir.Table, attribute: str | None, dtype: str) -> ir.Value:
+    if attribute is None:
+        return ibis.null(dtype)
+    return changes[attribute_column(attribute)].cast(dtype)
 
 
 def _with_known(rows: ir.Table, known: ir.Table) -> ir.Table:

@@ -192,7 +192,8 @@ def _feature(known: Sequence[Row], column: ViewFeature, t_ms: int) -> Any:
     totals = [_total(known, aggregate, t_ms) for aggregate in window_aggregates(definition)]
     if definition.kind == "ratio":
         prior = definition.prior
-        return smoothed_ratio(*totals, prior.numerator, prior.denominator)
+        numerator, denominator = totals
+        return smoothed_ratio(numerator, denominator, prior.numerator, prior.denominator)
     return floor_at_zero(totals[0])
 
 

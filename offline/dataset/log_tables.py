@@ -38,6 +38,11 @@ class LogTables:
         """Computes ``expression`` once, into a table that lives as long as the connection."""
         return self.connection.create_table(f"stored_{next(self._numbers)}", expression, temp=True)
 
+    def has_rows(self, expression: ir.Table) -> bool:
+        """Whether ``expression`` has any row."""
+        found: pa.Table = self.connection.to_pyarrow(expression.limit(1))
+        return bool(found.num_rows)
+
     def about(self, entity: str) -> ir.Table:
         """Events that concern an entity of this type, its id in ``id``: a user is the actor, any
         other entity is one that the event names."""

@@ -73,30 +73,37 @@ def selected_features(
 
 
 def known_features(
-    tables: LogTables,
-    entity: str,
-    probes: ir.Table,
-    columns: Sequence[ViewFeature],
-    attributes: Sequence[str] = (),
+    tables: LogTables, entity: str, probes: ir.Table, columns: Sequence[ViewFeature]
 ) -> ir.Table:
-    """One row a distinct probe: id, time_ms, arrival, the features, and raw catalogue attributes.
+    """One row a distinct probe: id, time_ms, arrival and the features."""
+    read = dict.fromkeys(attribute_column(c.attribute) for c in columns if c.attribute is not None)
+    changes = tables.changes[entity].select("id", "time_ms", "arrival", *read) if read else None
+    table = known_at(tables, probes, tables.about(entity), columns, changes)
+    values = {c.name: _attribute_value(table, c) for c in columns if c.attribute is not None}
+    return table.mutate(**values).select(*POINT_KEYS, *(c.name for c in columns))
 
-    ``attributes`` come as ``a_<name>``, null where never set.
+
+def known_at(
+    tables: LogTables,
+    probes: ir.Table,
+    about: ir.Table,
+    columns: Sequence[ViewFeature],
+    changes: ir.Table | None,
+) -> ir.Table:
+    """One row a distinct probe: id, time_ms, arrival, features of events, latest of changes.
+
+    ``about``: events by the ``id`` of what they concern. Only ``columns`` that come from events
+    are read. ``changes``: id, time_ms, arrival, and columns whose latest value is wanted (null:
+    left as it was); they keep their names, null where never set.
     """
     points = tables.stored(_points(probes))
-    parts = [points.select("point", *POINT_KEYS)]
+    parts = [points]
     if any(column.kind != "attribute" for column in columns):
-        parts.append(EventFeatures(tables, entity, points, columns).table())
-    read = [column.attribute for column in columns if column.attribute is not None]
-    wanted = tuple(dict.fromkeys((*read, *attributes)))
-    if wanted:
-        parts.append(_known_attributes(tables, entity, points, wanted))
+        parts.append(EventFeatures(tables, about, points, columns).table())
+    if changes is not None:
+        parts.append(_known_changes(tables, changes, points))
     table = reduce(lambda left, right: left.left_join(right, "point").drop("point_right"), parts)
-    table = tables.stored(table)
-    values = {c.name: _attribute_value(table, c) for c in columns if c.attribute is not None}
-    table = table.mutate(**values)
-    kept = [*POINT_KEYS, *(c.name for c in columns), *(attribute_column(a) for a in attributes)]
-    return table.select(*kept)
+    return tables.stored(table)
 
 
 def _attribute_value(table: ir.Table, column: ViewFeature) -> ir.Value:
@@ -112,35 +119,27 @@ def _points(probes: ir.Table) -> ir.Table:
     return distinct.mutate(point=number.cast("int64"))
 
 
-def _known_attributes(
-    tables: LogTables, entity: str, points: ir.Table, attributes: Sequence[str]
-) -> ir.Table:
-    """point, and ``a_<name>``: the latest value by event time, then arrival; null if never set."""
-    names = [attribute_column(attribute) for attribute in attributes]
-    numbered = tables.changes[entity].semi_join(points, "id")
-    order = [numbered.time_ms, numbered.arrival]
-    numbered = tables.stored(
-        numbered.mutate(number=ibis.row_number().over(order_by=order).cast("int64"))
-    )
-    events = tables.stored(
-        numbered.select(
-            "id",
-            "time_ms",
-            "arrival",
-            **{
-                n: ibis.ifelse(numbered[n].notnull(), numbered.number, ibis.null("int64"))
-                for n in names
-            },
-        )
-    )
+def _known_changes(tables: LogTables, changes: ir.Table, points: ir.Table) -> ir.Table:
+    """point, and the latest value by event time, then arrival, of every column of changes."""
+    names = [name for name in changes.columns if name not in POINT_KEYS]
+    told = reduce(lambda left, right: left | right, [changes[name].notnull() for name in names])
+    changes = changes.filter(told).semi_join(points, "id")
+    order = [changes.time_ms, changes.arrival, changes.id]
+    number = ibis.row_number().over(order_by=order).cast("int64")
+    numbered = tables.stored(changes.mutate(number=number))
+    numbers = {
+        n: ibis.ifelse(numbered[n].notnull(), numbered.number, ibis.null("int64")) for n in names
+    }
+    events = numbered.select(*POINT_KEYS, **numbers)
     running = running_values(tables, events, points, (), (), names)
-    again = renamed_points(points.semi_join(running.late.select("point").distinct(), "point"))
-    known = again.join(events, knows(again, events))
-    anew = known.group_by("point").aggregate(**{n: known[n].max() for n in names})
-    latest = replaced(running.ends, again, anew, names)
-    table = latest
+    table = running.ends
+    if running.late is not None:
+        late = running.late.select("point").distinct()
+        again = tables.stored(renamed_points(points.semi_join(late, "point")))
+        known = again.join(events, knows(again, events))
+        anew = known.group_by("point").aggregate(**{n: known[n].max() for n in names})
+        table = replaced(table, again, anew, names)
     for name in names:
-        values = numbered.select(value_number=numbered.number, value=numbered[name])
-        joined = table.left_join(values, table[name] == values.value_number)
-        table = joined.mutate(**{name: joined.value}).drop("value_number", "value")
-    return table
+        value = numbered.select(**{f"number_{name}": "number", f"value_{name}": name})
+        table = table.left_join(value, table[name] == value[f"number_{name}"])
+    return table.select("point", **{name: table[f"value_{name}"] for name in names})

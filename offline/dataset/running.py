@@ -21,7 +21,7 @@ class Running:
 
     ends: ir.Table
     starts: ir.Table
-    late: ir.Table
+    late: ir.Table | None
 
 
 def running_values(
@@ -36,7 +36,8 @@ def running_values(
 
     ``starts``: tables id, time_ms; totals there cover events before time_ms. ``ends`` has point
     and all columns; ``starts`` id, time_ms and totals; ``late`` pairs each late event's columns
-    with the ``point`` that did not know it, and that point's time as ``point_time_ms``.
+    with the ``point`` that did not know it, and that point's time as ``point_time_ms``; None when
+    no event was late.
     """
     columns = (*totals, *maxima)
     empty = {name: ibis.literal(None, "int64") for name in columns}
@@ -52,16 +53,18 @@ def running_values(
             kind=ibis.literal(_POINT, "int64"), point_arrival=points.arrival, **empty
         ).select(*place),
     ]
-    rows += [
-        start.mutate(
-            arrival=ibis.literal(_BEFORE_ALL, "int64"),
-            kind=ibis.literal(_START, "int64"),
-            point=ibis.literal(None, "int64"),
-            point_arrival=ibis.literal(None, "int64"),
-            **empty,
-        ).select(*place)
-        for start in starts
-    ]
+    if starts:
+        # Windows of different lengths may start together.
+        start = ibis.union(*starts, distinct=True) if len(starts) > 1 else starts[0].distinct()
+        rows.append(
+            start.mutate(
+                arrival=ibis.literal(_BEFORE_ALL, "int64"),
+                kind=ibis.literal(_START, "int64"),
+                point=ibis.literal(None, "int64"),
+                point_arrival=ibis.literal(None, "int64"),
+                **empty,
+            ).select(*place)
+        )
     marks = ibis.union(*rows)
     order = [marks.time_ms, marks.arrival, marks.kind]
     before = ibis.window(group_by=marks.id, order_by=order, rows=(None, 0))
@@ -80,7 +83,11 @@ def running_values(
             **{name: value.cast("int64") for name, value in running.items()},
         )
     )
+    ends = read.filter(read.kind == _POINT).select("point", *columns)
+    begun = read.filter(read.kind == _START).select("id", "time_ms", *totals)
     late_keys = read.filter((read.kind == _EVENT) & (read.earliest_after <= read.arrival))
+    if not tables.has_rows(late_keys):
+        return Running(ends, begun, None)
     late_events = events.semi_join(late_keys, ["id", "arrival"])
     known_by = points.select(
         "id", "point", point_time_ms=points.time_ms, point_arrival=points.arrival
@@ -93,11 +100,7 @@ def running_values(
             known_by.point_arrival <= late_events.arrival,
         ],
     )
-    return Running(
-        read.filter(read.kind == _POINT).select("point", *columns),
-        read.filter(read.kind == _START).select("id", "time_ms", *totals).distinct(),
-        tables.stored(late.drop("id_right")),
-    )
+    return Running(ends, begun, tables.stored(late.drop("id_right")))
 
 
 def knows(points: ir.Table, events: ir.Table) -> list[ir.BooleanValue]:
