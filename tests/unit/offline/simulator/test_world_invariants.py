@@ -162,7 +162,7 @@ def run(parameters: WorldParameters) -> Reader:
 
 # A failing world is told by its parameters; making it smaller would take minutes.
 @settings(
-    max_examples=6,
+    max_examples=5,
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],
@@ -179,14 +179,14 @@ def run(parameters: WorldParameters) -> Reader:
     hosts=st.integers(2, 20),
 )
 def test_every_world_is_consistent(**knobs: float) -> None:
-    reader = run(WorldParameters(END_MS, weeks=2, users=40, activity=4.0, **knobs))  # type: ignore[arg-type]
+    reader = run(WorldParameters(END_MS, weeks=2, users=30, activity=4.0, rooms_live=3, **knobs))  # type: ignore[arg-type]
     assert reader.counts["purchase"] > 20
     assert reader.counts["slate_served"] > 100
 
 
 def test_a_crowded_world_sells_out_and_refunds_without_overselling() -> None:
     knobs = WorldParameters(
-        END_MS, weeks=2, users=150, courses=15, hosts=8, activity=6.0, refund_rate=0.4, seed=5
+        END_MS, weeks=2, users=150, courses=15, hosts=8, activity=6.0, refund_rate=0.4
     )
     reader = run(knobs)
     assert reader.sold_out > 0
@@ -208,7 +208,7 @@ def test_rooms_are_on_air_at_the_end_and_hosts_have_one_each() -> None:
 
 
 def test_purchases_are_frequent_and_some_carry_no_rank_id() -> None:
-    parameters = WorldParameters(END_MS, weeks=2, users=100)
+    parameters = WorldParameters(END_MS, weeks=2, users=100, rooms_live=2)
     direct = late = 0
     active = set()
     for records in World(parameters).run_until(END_MS):
