@@ -250,19 +250,32 @@ def logged(arrival: int, event: Event, arrival_ms: int) -> LoggedEvent:
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[LoggedEvent]:
-    """Up to 40 records: out of order, ahead of the clock, duplicate, too late, of every traffic
+    """8 to 40 records: out of order, ahead of the clock, duplicate, too late, of every traffic
     class, refunded in part, in whole, too often, and before their purchase."""
     clock_ms = START_MS
     records: list[LoggedEvent] = []
     purchases: list[Event] = []
     spans = st.sampled_from((0, 1, 700, 5_000, 61_000, 3_600_000, 40_000_000))
-    for index in range(draw(st.integers(1, 40))):
+    for index in range(draw(st.integers(8, 40))):
         clock_ms += draw(spans)
         ahead = draw(st.sampled_from((0, 0, 0, 1, 2_000, 300_000)))
         time_ms = clock_ms + ahead if ahead else clock_ms - draw(spans)
-        kind = draw(st.sampled_from((*INTERACTIONS, *INTERACTIONS, "upsert", "withdrawal", "room")))
+        kind = draw(
+            st.sampled_from(
+                (
+                    *INTERACTIONS,
+                    "purchase",
+                    "refund",
+                    "upsert",
+                    "upsert",
+                    "withdrawal",
+                    "room",
+                    "room",
+                )
+            )
+        )
         user = draw(st.sampled_from(("ann", "bob")))
-        course = draw(st.sampled_from(("c1", "c2")))
+        course = draw(st.sampled_from(("c1", "c1", "c2")))
         refs = [f"course:{course}"]
         if draw(st.booleans()):
             refs.insert(0, f"room:{draw(st.sampled_from(('r1', 'r2')))}")
@@ -313,6 +326,8 @@ def streams(draw: st.DrawFn) -> list[LoggedEvent]:
                 (
                     TrafficClass.TRAFFIC_CLASS_UNSPECIFIED,
                     TrafficClass.TRAFFIC_CLASS_UNSPECIFIED,
+                    TrafficClass.TRAFFIC_CLASS_UNSPECIFIED,
+                    TrafficClass.TRAFFIC_CLASS_LIVE,
                     TrafficClass.TRAFFIC_CLASS_LIVE,
                     TrafficClass.TRAFFIC_CLASS_LIVE,
                     TrafficClass.TRAFFIC_CLASS_TEST,
@@ -320,9 +335,9 @@ def streams(draw: st.DrawFn) -> list[LoggedEvent]:
                 )
             )
         )
-        record.duplicate = draw(st.integers(0, 9)) == 0
-        record.too_late = draw(st.integers(0, 14)) == 0
-        if draw(st.integers(0, 14)) == 0:
+        record.duplicate = draw(st.integers(0, 19)) == 0
+        record.too_late = draw(st.integers(0, 19)) == 0
+        if draw(st.integers(0, 19)) == 0:
             record.event.type = "unheard_of"
         records.append(record)
     return records

@@ -29,6 +29,7 @@ from tests.support.feature_streams import (
     purchase_event,
     refund_event,
     streams,
+    upsert_event,
 )
 
 STATUS = {PRESENT: "PRESENT", NULL: "NULL", NOT_FOUND: "NOT_FOUND"}
@@ -79,7 +80,7 @@ def assert_agrees(
 
 # Each example writes to disk: shrinking a failure would take minutes.
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
@@ -160,6 +161,38 @@ def test_refund_before_its_purchase_reads_as_zero(store: EmbeddedStore, tmp_path
     found = named(SPEND, "user", row(SPEND, store, "user", "ann", START_MS + 20))
 
     assert (found["bought"].value, found["spent"].value) == (0, 0)
+
+
+def test_the_last_event_time_decides_an_attribute_not_the_last_arrival(
+    store: EmbeddedStore, tmp_path: Path
+) -> None:
+    events = [
+        upsert_event("new", START_MS + 2, "course:c1", title="New"),
+        upsert_event("old", START_MS, "course:c1", title="Old", price_minor=5),
+        upsert_event("tie", START_MS + 2, "course:c1", title="Tie"),
+    ]
+    log = [logged(i, event, START_MS + 10) for i, event in enumerate(events)]
+    applier = applied(SPEND, store, log[:2], tmp_path)
+    found = named(SPEND, "course", row(SPEND, store, "course", "c1", START_MS + 20))
+    assert (found["title"].value, found["price_minor"].value) == ("New", 5)
+
+    applier.apply([(2, log[2].SerializeToString())])
+    found = named(SPEND, "course", row(SPEND, store, "course", "c1", START_MS + 20))
+    assert found["title"].value == "Tie"
+
+
+def test_a_refund_of_a_purchase_still_ahead_waits_for_the_purchase_time(
+    store: EmbeddedStore, tmp_path: Path
+) -> None:
+    bought = purchase_event("p", START_MS + 5_000, 100, "ann", "course:c1")
+    spent_before = purchase_event("q", START_MS, 300, "ann", "course:c1")
+    back = refund_event("r", START_MS, 100, bought)
+    log = [logged(i, event, START_MS) for i, event in enumerate([spent_before, bought, back])]
+    applied(SPEND, store, log, tmp_path)
+
+    for t_ms, bought_by_then, spent in ((START_MS + 4_999, 1, 300), (START_MS + 5_000, 1, 300)):
+        found = named(SPEND, "user", row(SPEND, store, "user", "ann", t_ms))
+        assert (found["bought"].value, found["spent"].value) == (bought_by_then, spent)
 
 
 def test_other_definitions_refill_the_store(store: EmbeddedStore, tmp_path: Path) -> None:
