@@ -14,6 +14,7 @@ from podium.common.v1 import common_pb2
 from podium.event.v1 import event_pb2
 from podium.feature.v1 import feature_pb2
 from podium.ranker.v1 import ranker_pb2
+from services.common.actor import DEVICE_PREFIX
 from services.common.assign.assign import Assignment
 from services.common.assign.assign import Reason as AssignmentReason
 from services.common.convert_limits import (
@@ -88,6 +89,8 @@ def rank_command(request: ranker_pb2.RankRequest, surfaces: Collection[str]) -> 
     if surface not in surfaces:
         raise NotFound(f"surface: {surface!r} is not declared", reason="UNKNOWN_SURFACE")
     user_id, device_id = require_actor("actor", request.actor)
+    if user_id.startswith(DEVICE_PREFIX):
+        raise InvalidArgument.field("actor.user_id", f"must not begin with {DEVICE_PREFIX!r}")
     k = require_range("k", request.k, 1, MAX_K) if request.HasField("k") else None
     if request.traffic_class not in _TRAFFIC:
         raise InvalidArgument.field(

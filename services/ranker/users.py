@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.common.errors import DeadlinePassed, PodiumError, UnknownFeatureView
+from services.common.errors import (
+    DeadlinePassed,
+    Overloaded,
+    PodiumError,
+    Unavailable,
+    UnknownFeatureView,
+)
 from services.ranker.plan import BundleSpec
 from services.ranker.types import (
     BoolArray,
@@ -40,8 +46,10 @@ def await_rows(pending: PendingRows, ids: Sequence[str]) -> tuple[FeatureRows, R
         return empty_rows(ids), Reason.UNKNOWN_VIEW
     except DeadlinePassed:
         return empty_rows(ids), Reason.TIMEOUT
-    except PodiumError:
+    except (Unavailable, Overloaded):
         return empty_rows(ids), Reason.UNAVAILABLE
+    except PodiumError:
+        return empty_rows(ids), Reason.FAILED
 
 
 def user_inputs(model: Model, spec: BundleSpec, rows: FeatureRows) -> UserInputs:

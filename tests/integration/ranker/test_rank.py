@@ -119,6 +119,7 @@ def test_a_dry_run_writes_nothing(calm_ranker: Ranker) -> None:
         ({"actor": common_pb2.Actor()}, "actor"),
         ({"actor": common_pb2.Actor(user_id="u" * 129)}, "actor.user_id"),
         ({"actor": common_pb2.Actor(device_id="é" * 65)}, "actor.device_id"),
+        ({"actor": common_pb2.Actor(user_id="device:")}, "actor.user_id"),
         ({"surface": ""}, "surface"),
         ({"surface": "s" * 65}, "surface"),
         ({"traffic_class": 99}, "traffic_class"),

@@ -60,7 +60,7 @@ def feature_target(tmp_path: Path) -> Iterator[str]:
 
 
 def _event(kind: str, number: int, **fields: object) -> event_pb2.Event:
-    event = event_pb2.Event(event_id=f"{kind}-{number}", type=kind, **fields)  # type: ignore[arg-type]
+    event = event_pb2.Event(event_id=f"{kind}-{number}", type=kind, **fields)
     event.event_time.FromMilliseconds(time.time_ns() // 1_000_000 - 1_000)
     return event
 

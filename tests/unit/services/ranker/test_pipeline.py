@@ -13,7 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.common.assign.assign import Definitions, Experiment, Variant
-from services.common.errors import DeadlinePassed, Unavailable, UnknownFeatureView
+from services.common.errors import (
+    DeadlinePassed,
+    FailedPrecondition,
+    Overloaded,
+    Unavailable,
+    UnknownFeatureView,
+)
 from services.ranker.filters.rules import NotInList, OpenWindow, Positive, Require
 from services.ranker.pipeline import Pipeline
 from services.ranker.plan import SourceSpec, SurfaceSpec
@@ -217,6 +223,8 @@ def test_one_call_fetches_the_rows_of_a_whole_micro_batch() -> None:
         (Unavailable("down"), Reason.UNAVAILABLE),
         (DeadlinePassed("late"), Reason.TIMEOUT),
         (UnknownFeatureView("which?"), Reason.UNKNOWN_VIEW),
+        (Overloaded("busy"), Reason.UNAVAILABLE),
+        (FailedPrecondition("a block that does not fit"), Reason.FAILED),
     ],
 )
 def test_without_user_rows_the_history_is_empty(failure: Exception, reason: Reason) -> None:

@@ -1,0 +1,77 @@
+"""Decoding feature blocks: what does not fit together is refused, not read askew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from podium.feature.v1 import feature_pb2
+from services.common.errors import FailedPrecondition
+from services.ranker.convert import feature_rows
+
+
+def block() -> feature_pb2.FeatureBlock:
+    """Two rows of one feature of each kind."""
+    return feature_pb2.FeatureBlock(
+        rows=2,
+        float_features=["f"],
+        float_values=bytes.fromhex("0000803f00000040"),
+        int_features=["i"],
+        int_values=bytes.fromhex("0700000000000000ffffffffffffffff"),
+        string_features=["s"],
+        string_values=["a", "b"],
+        list_features=["l"],
+        list_offsets=bytes.fromhex("000000000200000003000000"),
+        list_values=["x", "y", "z"],
+        statuses=bytes([1, 1, 1, 1, 1, 2, 1, 3]),
+    )
+
+
+def test_a_block_is_read_as_it_was_written() -> None:
+    rows = feature_rows(["one", "two"], block(), 9)
+    assert rows.floats.tolist() == [[1.0], [2.0]]
+    assert rows.ints.tolist() == [[7], [-1]]
+    assert list(rows.strings) == ["a", "b"]
+    assert [list(rows.strings_of(n, "l")) for n in (0, 1)] == [["x", "y"], ["z"]]
+    assert list(rows.strings_of(0, "unknown")) == []
+    assert rows.statuses.tolist() == [[1, 1, 1, 1], [1, 2, 1, 3]]
+    assert rows.log_position == 9
+
+
+def _set(name: str, value: object) -> Callable[[feature_pb2.FeatureBlock], None]:
+    def change(found: feature_pb2.FeatureBlock) -> None:
+        if isinstance(value, list):
+            found.ClearField(name)
+            getattr(found, name).extend(value)
+        else:
+            setattr(found, name, value)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _set("rows", 3),
+        _set("float_values", b"\x00" * 4),
+        _set("float_values", b"\x00" * 7),
+        _set("int_values", b"\x00" * 24),
+        _set("string_values", ["a"]),
+        _set("list_offsets", b"\x00" * 8),
+        _set("list_values", ["x"]),
+        _set("statuses", b"\x01" * 7),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(
+    change: Callable[[feature_pb2.FeatureBlock], None],
+) -> None:
+    wrong = block()
+    change(wrong)
+    with pytest.raises(FailedPrecondition):
+        feature_rows(["one", "two"], wrong)
+
+
+def test_an_empty_block_has_no_rows() -> None:
+    rows = feature_rows([], feature_pb2.FeatureBlock(float_features=["f"], string_features=["s"]))
+    assert rows.floats.shape == (0, 1)
