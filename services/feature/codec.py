@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from podium.common.v1.common_pb2 import TrafficClass
 from podium.event.v1.event_pb2 import EntityUpsert, Event, LoggedEvent, RoomState
 from services.common.actor import actor_key
+from services.common.convert_limits import MAX_ID_BYTES
 from services.common.domain import Domain
 from services.feature.definitions import (
     AMOUNT,
@@ -102,7 +103,7 @@ class RecordDecoder:
         refund: RefundFacts | None = None
         if kind == PURCHASE and event.HasField("purchase"):
             attributes[AMOUNT] = event.purchase.amount.amount_minor
-        elif kind == REFUND and event.HasField("refund"):
+        elif kind == REFUND and _is_id(event.refund.purchase_event_id):
             back = event.refund
             attributes[AMOUNT] = back.amount.amount_minor
             refund = RefundFacts(
@@ -126,12 +127,17 @@ class RecordDecoder:
             time_ms,
             kind,
             actor_key(actor.user_id, actor.device_id),
-            [(ref.type, ref.id) for ref in event.entities],
+            [(ref.type, ref.id) for ref in event.entities if _is_id(ref.id)],
             attributes,
             refund,
             upserted,
             withdrawn,
         )
+
+
+def _is_id(text: str) -> bool:
+    """Whether an id keeps the limit. Ingest refuses others; a bulk log may hold anything."""
+    return 0 < len(text) <= MAX_ID_BYTES // 4 or (bool(text) and len(text.encode()) <= MAX_ID_BYTES)
 
 
 def _upserted(upsert: EntityUpsert) -> Iterator[tuple[str, AttributeScalar]]:

@@ -28,6 +28,9 @@ PRESENT: Final = 1
 NULL: Final = 2
 NOT_FOUND: Final = 3
 
+MAX_TOTAL: Final = 2**63 - 1
+"""Largest total that an int64 column holds."""
+
 DTYPE_ORDER: Final[tuple[FeatureDType, ...]] = ("float32", "int64", "string", "list")
 """Order of the blocks of a row."""
 
@@ -82,7 +85,8 @@ class RowReader:
         totals = []
         for window_ms, tiles in zip(self._windows, state.windows, strict=True):
             first = tile_index(t_ms - window_ms, window_ms)
-            totals.append(floor_at_zero(sum(n for tile, n in tiles.items() if tile >= first)))
+            total = floor_at_zero(sum(n for tile, n in tiles.items() if tile >= first))
+            totals.append(min(total, MAX_TOTAL))
         moment = _Moment(state, t_ms, totals)
         cells = [read(moment) for read in self._readers]
         return Row(tuple(value for value, _ in cells), bytes([status for _, status in cells]))

@@ -241,3 +241,27 @@ def test_bytes_that_are_no_event_are_counted_and_passed(
     assert applier.skipped == {"undecodable": 1}
     with store.read() as view:
         assert view.position() == 1
+
+
+def test_what_a_bulk_log_may_hold_stops_nothing(store: EmbeddedStore, tmp_path: Path) -> None:
+    most = 2**63 - 1
+    endless = interaction("long", "click", START_MS, "ann", "course:" + "x" * 2_000)
+    orphan = refund_event("r", START_MS, 1, purchase_event("p", START_MS, 1, "ann", "course:c1"))
+    orphan.refund.purchase_event_id = "y" * 2_000
+    events = [
+        endless,
+        orphan,
+        upsert_event("nan", START_MS, "course:c1", score=float("nan"), price_minor=1),
+        upsert_event("kind", START_MS, "course:c1", title=3),
+        purchase_event("rich1", START_MS, most, "ann", "course:c1"),
+        purchase_event("rich2", START_MS, most, "ann", "course:c1"),
+    ]
+    log = [logged(i, event, START_MS) for i, event in enumerate(events)]
+    applied(SPEND, store, log, tmp_path)
+
+    ann = named(SPEND, "user", row(SPEND, store, "user", "ann", START_MS))
+    course = named(SPEND, "course", row(SPEND, store, "course", "c1", START_MS))
+
+    assert (ann["bought"].value, ann["spent"].value) == (2, most)
+    assert (course["score"].status, course["title"].status) == ("NULL", "NULL")
+    assert course["price_minor"].value == 1
