@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from offline.dataset.tables import TRAIN, VALIDATION
-from offline.training.data import Histories, IntArray
+from offline.training.data import BoolArray, Histories, IntArray
 
 
 @dataclass(frozen=True)
 class Batch:
     """Right-aligned windows ``[B, T]``; ``targets`` -1 and 0 elsewhere where there is nothing.
 
-    Position t predicts ``targets[:, t]`` on ``surfaces[:, t]`` from ``items[:, :t + 1]``; the first
-    input of a user is 0, the state before anything happened.
+    Position t predicts ``targets[:, t]`` on ``surfaces[:, t]`` from ``items[:, :t + 1]``: one of
+    the user's next training events. A user's first input is 0, the state before anything happened.
     """
 
     items: IntArray
@@ -28,11 +28,13 @@ class Batch:
 @dataclass(frozen=True)
 class Windows:
     """Stretches of histories whose every event is predicted: ``start``, ``stop`` into the flat
-    arrays, and whether the event before ``start`` belongs to the same user."""
+    arrays, ``end`` of the user's training events, and whether the event before ``start`` is the
+    user's too."""
 
     start: IntArray
     stop: IntArray
-    continued: np.ndarray
+    end: IntArray
+    continued: BoolArray
 
 
 def training_windows(histories: Histories, length: int) -> Windows:
@@ -40,24 +42,38 @@ def training_windows(histories: Histories, length: int) -> Windows:
 
     Cut from the end: the latest events, which say most about what comes next, get full context.
     """
-    starts, stops, continued = [], [], []
+    starts, stops, ends, continued = [], [], [], []
     in_training = histories.split == TRAIN
     before = np.r_[0, np.cumsum(in_training)]
     for first, end in zip(histories.offsets[:-1], histories.offsets[1:], strict=True):
-        stop = first + before[end] - before[first]
+        last = stop = first + before[end] - before[first]
         while stop > first:
             start = max(first, stop - length)
             starts.append(start)
             stops.append(stop)
+            ends.append(last)
             continued.append(start > first)
             stop = start
-    return Windows(np.array(starts, np.int64), np.array(stops, np.int64), np.array(continued, bool))
+    return Windows(
+        np.array(starts, np.int64),
+        np.array(stops, np.int64),
+        np.array(ends, np.int64),
+        np.array(continued, bool),
+    )
 
 
 def window_batches(
-    histories: Histories, windows: Windows, tokens: int, random: np.random.Generator
+    histories: Histories,
+    windows: Windows,
+    *,
+    tokens: int,
+    ahead: int,
+    random: np.random.Generator,
 ) -> Iterator[Batch]:
-    """Batches of similar lengths, about ``tokens`` positions each, in random order."""
+    """Batches of similar lengths, about ``tokens`` positions each, in random order.
+
+    Each position's target is drawn anew from the user's next ``ahead`` training events.
+    """
     lengths = windows.stop - windows.start
     # Jitter below one item mixes windows of equal and neighbouring length anew each epoch.
     order = np.argsort(lengths + random.uniform(0, 2, len(lengths)), kind="stable")
@@ -73,15 +89,23 @@ def window_batches(
     if len(order):
         groups.append(order[first:])
     for group in random.permutation(len(groups)):
-        yield _window_batch(histories, windows, groups[group])
+        yield _window_batch(histories, windows, groups[group], ahead, random)
 
 
-def _window_batch(histories: Histories, windows: Windows, rows: IntArray) -> Batch:
+def _window_batch(
+    histories: Histories,
+    windows: Windows,
+    rows: IntArray,
+    ahead: int,
+    random: np.random.Generator,
+) -> Batch:
     start, stop = windows.start[rows], windows.stop[rows]
     width = int((stop - start).max())
     place = stop[:, None] - np.arange(width, 0, -1)[None, :]
     inside = place >= start[:, None]
-    predicted = np.where(inside, place, 0)
+    choices = np.minimum(ahead, windows.end[rows][:, None] - place)
+    drawn = place + np.floor(random.random(place.shape) * choices).astype(np.int64)
+    predicted = np.where(inside, drawn, 0)
     # The input of a position is the event before its target; a user's first has none.
     has_input = inside & ((place > start[:, None]) | windows.continued[rows][:, None])
     source = np.where(has_input, place - 1, 0)
@@ -108,20 +132,25 @@ class HeldOut:
 
 
 def held_out_events(
-    histories: Histories, length: int, limit: int, random: np.random.Generator
+    histories: Histories, *, length: int, limit: int, ahead: int, random: np.random.Generator
 ) -> HeldOut:
-    """At most ``limit`` validation events with a catalogue item, each with its own past."""
+    """At most ``limit`` validation events with a catalogue item, each with its own past.
+
+    As in training, up to ``ahead - 1`` events just before the one asked for are hidden.
+    """
     places = np.flatnonzero((histories.split == VALIDATION) & (histories.targets >= 0))
     if len(places) > limit:
         places = np.sort(random.choice(places, limit, replace=False))
     owner = np.searchsorted(histories.offsets, places, side="right") - 1
     first = histories.offsets[owner]
-    source = places[:, None] - np.arange(length, 0, -1)[None, :]
+    hidden = random.integers(ahead, size=len(places))
+    now = np.maximum(places - hidden, first)
+    source = now[:, None] - np.arange(length, 0, -1)[None, :]
     inside = source >= first[:, None]
     source = np.where(inside, source, 0)
-    rows = np.repeat(np.arange(len(places)), places - first)
+    rows = np.repeat(np.arange(len(places)), now - first)
     past = np.concatenate(
-        [np.arange(a, b) for a, b in zip(first, places, strict=True)] or [np.zeros(0, np.int64)]
+        [np.arange(a, b) for a, b in zip(first, now, strict=True)] or [np.zeros(0, np.int64)]
     )
     known = histories.targets[past] >= 0
     return HeldOut(

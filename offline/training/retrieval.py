@@ -43,6 +43,9 @@ FULL_SOFTMAX_ITEMS = 20_000
 SAMPLED_ITEMS = 4_096
 VALIDATION_EVENTS = 5_000
 POSITIVES_BATCH = 512
+# Positives of an epoch read at most this many times the events that the histories hold: each
+# brings a history of its own for a single prediction.
+POSITIVES_SHARE = 2.0
 # Positions a batch holds per sequence of the configured batch size: histories are mostly short.
 TOKENS_PER_SEQUENCE = 16
 WARM_UP_SHARE = 0.03
@@ -125,7 +128,11 @@ class _Fit:
         self.windows = training_windows(data.histories, layout.sequence_length)
         self.excludes = never_repeats(data.histories)
         self.held_out = held_out_events(
-            data.histories, layout.sequence_length, VALIDATION_EVENTS, self.random
+            data.histories,
+            length=layout.sequence_length,
+            limit=VALIDATION_EVENTS,
+            ahead=self.options.ahead,
+            random=self.random,
         )
         self.input_rows = vocabulary_items(data)
         self.available = torch.from_numpy(np.flatnonzero(data.available))
@@ -165,7 +172,15 @@ class _Fit:
     def _epoch(self, epoch: int) -> float:
         """One pass over all histories and all positives; the mean loss of a position."""
         tokens = self.options.batch_size * TOKENS_PER_SEQUENCE
-        batches = list(window_batches(self.data.histories, self.windows, tokens, self.random))
+        batches = list(
+            window_batches(
+                self.data.histories,
+                self.windows,
+                tokens=tokens,
+                ahead=self.options.ahead,
+                random=self.random,
+            )
+        )
         positives = list(self._positive_batches())
         kinds = np.r_[np.zeros(len(batches), int), np.ones(len(positives), int)]
         self.random.shuffle(kinds)
@@ -253,10 +268,13 @@ class _Fit:
         )
 
     def _positive_batches(self) -> Iterator[IntArray]:
-        """Rows of the positives, one entity type a batch."""
+        """Rows of an epoch's positives, one entity type a batch."""
         positives = self.data.positives
+        events = int((self.windows.stop - self.windows.start).sum())
+        limit = max(POSITIVES_BATCH, int(POSITIVES_SHARE * events / self.shape.length))
+        chosen = self.random.permutation(len(positives))[:limit]
         for entity in np.unique(positives.entity_type):
-            rows = self.random.permutation(np.flatnonzero(positives.entity_type == entity))
+            rows = chosen[positives.entity_type[chosen] == entity]
             for first in range(0, len(rows), POSITIVES_BATCH):
                 if len(rows) - first > 1:
                     yield rows[first : first + POSITIVES_BATCH]

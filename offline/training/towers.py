@@ -37,6 +37,12 @@ class TowerShape:
     surfaces: int
 
 
+def initial_memory(length: int) -> Tensor:
+    """Log weights by age ``[length]``: mostly the latest items, and a little of all of them."""
+    ages = torch.arange(length, dtype=torch.float32)
+    return torch.log(torch.exp(-0.5 * ages) + 0.05)
+
+
 class ItemTower(nn.Module):
     """Item vectors: embeddings of all fields and of the entity type, plus a small numeric net."""
 
@@ -123,7 +129,7 @@ class UserTower(nn.Module):
         self.norm = nn.LayerNorm(shape.dim)
         self.surfaces = nn.Embedding(shape.surfaces + 1, shape.dim)
         self.memory = nn.Embedding(shape.sequence_items + 1, shape.dim, padding_idx=0)
-        self.memory_decay = nn.Parameter(-0.5 * torch.arange(shape.length, dtype=torch.float32))
+        self.memory_decay = nn.Parameter(initial_memory(shape.length))
         columns = len(features.mean)
         self.feature_map = nn.Linear(columns, shape.dim, bias=False) if columns else None
         nn.init.normal_(self.actions.weight, std=0.02)

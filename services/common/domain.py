@@ -268,13 +268,19 @@ class Sequence(_Strict):
 
 
 class Retrieval(_Strict):
-    """Shape and training of the sequence retrieval model."""
+    """Shape and training of the sequence retrieval model.
+
+    ``ahead``: what a position of a history learns to predict is one of the user's next ``ahead``
+    events, drawn anew each epoch. 1, the very next, suits a log of one-off choices; more suits
+    one where several events follow one another on the same item.
+    """
 
     dim: int = Field(default=64, ge=4, le=512)
     layers: int = Field(default=2, ge=1, le=8)
     heads: int = Field(default=2, ge=1, le=16)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     epochs: int = Field(default=10, ge=1)
+    ahead: int = Field(default=1, ge=1)
     batch_size: int = Field(default=128, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
 

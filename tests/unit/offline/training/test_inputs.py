@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -10,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offline.training.batches import (
+    Batch,
+    Windows,
     held_out_events,
     never_repeats,
     training_windows,
@@ -32,6 +36,25 @@ def histories(sizes: list[int]) -> Histories:
     return Histories(items, items - 1, np.ones(total, int), np.ones(total, int), split, offsets)
 
 
+def drawn_batches(data: Histories, windows: Windows, ahead: int) -> Iterator[Batch]:
+    return window_batches(data, windows, tokens=64, ahead=ahead, random=np.random.default_rng(0))
+
+
+def test_targets_are_drawn_from_the_next_training_events() -> None:
+    data = histories([40, 3])
+    windows = training_windows(data, 50)
+    drawn = set()
+    for batch in drawn_batches(data, windows, 4):
+        row, place = np.nonzero(batch.targets >= 0)
+        targets, inputs = batch.targets[row, place], batch.items[row, place]
+        # An input item n is row n - 1, so the next event is row n; 0 starts the user anew.
+        after = np.where(inputs > 0, targets - inputs, 0)
+        assert ((after >= 0) & (after < 4)).all()
+        assert set(data.split[targets]) == {"train"}
+        drawn |= set(after.tolist())
+    assert drawn == {0, 1, 2, 3}
+
+
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=20), st.integers(1, 9))
 def test_every_training_event_is_predicted_once_from_the_one_before(
@@ -40,7 +63,7 @@ def test_every_training_event_is_predicted_once_from_the_one_before(
     data = histories(sizes)
     windows = training_windows(data, length)
     predicted = []
-    for batch in window_batches(data, windows, 64, np.random.default_rng(0)):
+    for batch in drawn_batches(data, windows, 1):
         assert batch.items.shape[1] <= length
         kept = batch.targets >= 0
         targets, inputs = batch.targets[kept], batch.items[kept]
@@ -54,7 +77,9 @@ def test_every_training_event_is_predicted_once_from_the_one_before(
 
 
 def test_held_out_events_see_exactly_their_own_past() -> None:
-    held_out = held_out_events(histories([5, 3]), 4, 10, np.random.default_rng(0))
+    held_out = held_out_events(
+        histories([5, 3]), length=4, limit=10, ahead=1, random=np.random.default_rng(0)
+    )
     assert held_out.targets.tolist() == [3, 6]
     assert held_out.items.tolist() == [[0, 1, 2, 3], [0, 0, 0, 6]]
     assert held_out.taken.tolist() == [[0, 0, 0, 1], [0, 1, 2, 5]]
