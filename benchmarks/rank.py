@@ -86,10 +86,11 @@ def main() -> None:
     try:
         workload = draw(size.items, size.users)
         domain = write_domain(workspace / "domain.yaml", ROOT / "config" / "live_courses.yaml")
-        with console.status("writing bundle and log"):
-            write_bundle(workspace / "bundles", domain, workload)
-            events = write_log(workspace / "log", workload, domain, _now_ms())
-        console.print(f"{size.items:,} items, {size.users:,} users, {events:,} events")
+        if not (workspace / "bundles" / "current").exists():
+            with console.status("writing bundle and log"):
+                write_log(workspace / "log", workload, domain, _now_ms())
+                write_bundle(workspace / "bundles", domain, workload)
+        console.print(f"{size.items:,} items, {size.users:,} users")
         report = measure(workspace, domain, workload, seconds, console)
     finally:
         if arguments.workspace is None:
@@ -273,7 +274,11 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="a small smoke test")
     parser.add_argument("--seconds", type=float, help="length of each measurement")
-    parser.add_argument("--workspace", type=Path, help="an empty directory that is kept")
+    parser.add_argument(
+        "--workspace",
+        type=Path,
+        help="a directory that is kept, and used again by a run of the same size",
+    )
     return parser.parse_args()
 
 

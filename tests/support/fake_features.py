@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 import numpy as np
@@ -21,6 +21,7 @@ from services.common.status import status_of
 from services.feature.definitions import FeatureView, compile_views
 
 Row = Mapping[str, Any]
+_Messages = queue.Queue[feature_pb2.WatchEntitiesResponse | None]
 
 
 def feature_block(view: FeatureView, rows: Sequence[Row]) -> feature_pb2.FeatureBlock:
@@ -56,21 +57,22 @@ def feature_block(view: FeatureView, rows: Sequence[Row]) -> feature_pb2.Feature
 
 
 class FakeFeatureService(feature_pb2_grpc.FeatureServiceServicer):
-    """Serves ``users`` and ``catalogue`` (by entity type and id) under the domain's views."""
+    """Serves ``users`` and ``catalogue`` (by entity type and id) under the domain's views, and
+    under those of ``also``."""
 
     def __init__(
         self, domain: Domain, catalogue: Mapping[str, Mapping[str, Row]], users: Mapping[str, Row]
     ) -> None:
         self.views = compile_views(domain)
+        self.also: dict[str, FeatureView] = {}
         self.users = dict(users)
         self.catalogue = {entity: dict(items) for entity, items in catalogue.items()}
         self.failure: PodiumError | None = None
         self.release = threading.Event()
         self.release.set()
-        self.waiting = threading.Semaphore(0)
         self.requests: list[list[str]] = []
         self.ingested: list[event_pb2.Event] = []
-        self._watchers: list[queue.Queue[feature_pb2.WatchEntitiesResponse | None]] = []
+        self._watchers: list[tuple[_Messages, dict[str, FeatureView]]] = []
         self._lock = threading.Lock()
 
     def get_features(
@@ -79,7 +81,6 @@ class FakeFeatureService(feature_pb2_grpc.FeatureServiceServicer):
         view = self._view(request.entity_type, request.view_hash, context)
         if request.entity_type == "user":
             self.requests.append(list(request.ids))
-            self.waiting.release()
             self.release.wait(10)
             if self.failure is not None:
                 _abort(context, self.failure)
@@ -99,19 +100,18 @@ class FakeFeatureService(feature_pb2_grpc.FeatureServiceServicer):
     def watch_entities(
         self, request: feature_pb2.WatchEntitiesRequest, context: grpc.ServicerContext
     ) -> Iterator[feature_pb2.WatchEntitiesResponse]:
-        for wanted in request.views:
-            self._view(wanted.entity_type, wanted.view_hash, context)
-        messages: queue.Queue[feature_pb2.WatchEntitiesResponse | None] = queue.Queue()
+        views = {
+            wanted.entity_type: self._view(wanted.entity_type, wanted.view_hash, context)
+            for wanted in request.views
+        }
+        messages: _Messages = queue.Queue()
         with self._lock:
-            snapshot = {
-                wanted.entity_type: dict(self.catalogue.get(wanted.entity_type, {}))
-                for wanted in request.views
-            }
-            self._watchers.append(messages)
+            snapshot = {entity: dict(self.catalogue.get(entity, {})) for entity in views}
+            self._watchers.append((messages, views))
         context.add_callback(lambda: messages.put(None))
         yield _message(reset=feature_pb2.WatchReset())
         for entity, items in snapshot.items():
-            yield _message(snapshot_chunk=self._rows(entity, items))
+            yield _message(snapshot_chunk=_rows(views, entity, items))
         total = sum(map(len, snapshot.values()))
         yield _message(snapshot_end=feature_pb2.WatchSnapshotEnd(rows=total))
         while context.is_active():
@@ -131,30 +131,23 @@ class FakeFeatureService(feature_pb2_grpc.FeatureServiceServicer):
         """Changes a catalogue row and tells the watchers."""
         with self._lock:
             self.catalogue.setdefault(entity, {})[id_] = row
-            delta = feature_pb2.EntityDelta(upserts=[self._rows(entity, {id_: row})])
-            self._tell(delta)
+            for messages, views in self._watchers:
+                rows = _rows(views, entity, {id_: row})
+                messages.put(_message(delta=feature_pb2.EntityDelta(upserts=[rows])))
 
     def withdraw(self, entity: str, id_: str) -> None:
         """Removes a catalogue row and tells the watchers."""
         with self._lock:
             del self.catalogue[entity][id_]
             gone = common_pb2.EntityRef(type=entity, id=id_)
-            self._tell(feature_pb2.EntityDelta(tombstones=[gone]))
-
-    def _tell(self, delta: feature_pb2.EntityDelta) -> None:
-        for messages in self._watchers:
-            messages.put(_message(delta=delta))
-
-    def _rows(self, entity: str, items: Mapping[str, Row]) -> feature_pb2.EntityRows:
-        block = feature_block(self.views[entity], list(items.values()))
-        return feature_pb2.EntityRows(entity_type=entity, ids=list(items), block=block)
+            for messages, _ in self._watchers:
+                messages.put(_message(delta=feature_pb2.EntityDelta(tombstones=[gone])))
 
     def _view(self, entity: str, hash_: str, context: grpc.ServicerContext) -> FeatureView:
-        view = self.views.get(entity)
-        if view is None or view.hash != hash_:
-            _abort(context, UnknownFeatureView(f"no view of {entity} with hash {hash_}"))
-        assert view is not None
-        return view
+        for views in (self.views, self.also):
+            if entity in views and views[entity].hash == hash_:
+                return views[entity]
+        return _abort(context, UnknownFeatureView(f"no view of {entity} with hash {hash_}"))
 
 
 class FakeFeatureServer:
@@ -180,7 +173,15 @@ def _message(**step: Any) -> feature_pb2.WatchEntitiesResponse:
     return message
 
 
-def _abort(context: grpc.ServicerContext, error: PodiumError) -> None:
+def _rows(
+    views: Mapping[str, FeatureView], entity: str, items: Mapping[str, Row]
+) -> feature_pb2.EntityRows:
+    block = feature_block(views[entity], list(items.values()))
+    return feature_pb2.EntityRows(entity_type=entity, ids=list(items), block=block)
+
+
+def _abort(context: grpc.ServicerContext, error: PodiumError) -> NoReturn:
     status = status_of(error)
     context.set_trailing_metadata(status.trailing_metadata)
     context.abort(status.code, status.message)
+    raise AssertionError("abort returned")
