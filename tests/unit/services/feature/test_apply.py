@@ -80,7 +80,7 @@ def assert_agrees(
 
 # Each example writes to disk: shrinking a failure would take minutes.
 @settings(
-    max_examples=40,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
