@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from services.common.errors import FailedPrecondition
 Floats = NDArray[np.float32]
 # Users whose candidates are gathered at once: bounds memory at users x candidates x dim floats.
 _USERS_AT_ONCE = 64
+_USERS_ENCODED_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,22 @@ class BundleScorer:
 
     def user_vectors(self, users: Rows) -> Floats:
         """User vectors float32 [B, dim]."""
-        rows = np.searchsorted(self._fold.asked, users)
-        return self._bundle.encode_users(
-            self._inputs.sequence_items[rows],
-            self._inputs.sequence_actions[rows],
-            self._inputs.user_features[rows],
-            np.full(len(users), self._surface_index, dtype=np.int64),
-        )
+        return self._user_vectors[np.searchsorted(self._fold.asked, users)]
+
+    @cached_property
+    def _user_vectors(self) -> Floats:
+        """Vectors of all users asked, float32 [n, dim]: two systems read them."""
+        inputs, count = self._inputs, len(self._fold.asked)
+        found = np.zeros((count, self._bundle.dim), dtype=np.float32)
+        for start in range(0, count, _USERS_ENCODED_AT_ONCE):
+            part = slice(start, min(start + _USERS_ENCODED_AT_ONCE, count))
+            found[part] = self._bundle.encode_users(
+                inputs.sequence_items[part],
+                inputs.sequence_actions[part],
+                inputs.user_features[part],
+                np.full(part.stop - start, self._surface_index, dtype=np.int64),
+            )
+        return found
 
     def _score(self, users: Rows, found: Floats) -> None:
         vectors = self.user_vectors(users)
