@@ -41,6 +41,8 @@ class Attribution:
         self._tables = tables
         self._candidates = candidates
         self._entities = [name for name in domain.entities if name != USER_ENTITY]
+        if candidates.are_impressions:
+            self._first_shown = tables.stored(_first_shown(candidates.table))
 
     def positives(self, name: str) -> ir.Table:
         """Distinct ``key`` of the candidates that meet the objective."""
@@ -137,19 +139,7 @@ class Attribution:
         return ibis.union(self._direct(objective, events), self._by_touch(objective, events))
 
     def _direct(self, objective: Objective, events: ir.Table) -> ir.Table:
-        shown = self._candidates.table
-        first = ibis.window(
-            group_by=[shown.rank_id, shown.subject_type, shown.subject_id],
-            order_by=[shown.shown_ms, shown.key],
-        )
-        shown = shown.mutate(repetition=ibis.row_number().over(first))
-        shown = shown.filter((shown.rank_id != "") & (shown.repetition == 0)).select(
-            "key",
-            "shown_ms",
-            shown_rank_id=shown.rank_id,
-            shown_type=shown.subject_type,
-            shown_id=shown.subject_id,
-        )
+        shown = self._first_shown
         named = [
             events.filter(events[entity_column(entity)].notnull() & (events.rank_id != "")).select(
                 "event",
@@ -225,6 +215,22 @@ def qualifying_events(tables: LogTables, objective: Objective) -> ir.Table:
         *entities,
         event=log.arrival,
         event_ms=log.time_ms,
+    )
+
+
+def _first_shown(shown: ir.Table) -> ir.Table:
+    """The first impression of each item of each slate."""
+    first = ibis.window(
+        group_by=[shown.rank_id, shown.subject_type, shown.subject_id],
+        order_by=[shown.shown_ms, shown.key],
+    )
+    shown = shown.mutate(repetition=ibis.row_number().over(first))
+    return shown.filter((shown.rank_id != "") & (shown.repetition == 0)).select(
+        "key",
+        "shown_ms",
+        shown_rank_id=shown.rank_id,
+        shown_type=shown.subject_type,
+        shown_id=shown.subject_id,
     )
 
 

@@ -75,13 +75,19 @@ class ExampleTables:
         """One row an example, by example_id."""
         candidates = self._candidates()
         base = self._tables.stored(self._base(candidates))
-        parts = [self._user_part(base), self._item_part(base), self._labels(base, candidates)]
+        # Lists are heavy: the user part is not stored a second time.
+        parts = [
+            self._tables.stored(self._item_part(base)),
+            self._tables.stored(self._labels(base, candidates)),
+            self._user_part(base),
+        ]
         table = reduce(
             lambda left, right: left.left_join(right, "example_id").drop("example_id_right"),
-            [self._tables.stored(part) for part in parts],
+            parts,
             base,
         )
-        described = [name for part in parts for name in part.columns if name != "example_id"]
+        user, item, labels = parts[2], parts[0], parts[1]
+        described = [n for p in (user, item, labels) for n in p.columns if n != "example_id"]
         return table.order_by("example_id").select(*_IDENTITY, *described, "split")
 
     def catalogue(self, entity: str) -> ir.Table:

@@ -127,6 +127,9 @@ def _known_changes(tables: LogTables, changes: ir.Table, points: ir.Table) -> ir
     order = [changes.time_ms, changes.arrival, changes.id]
     number = ibis.row_number().over(order_by=order).cast("int64")
     numbered = tables.stored(changes.mutate(number=number))
+    if not tables.has_rows(numbered):
+        nothing = {n: ibis.null(changes[n].type()) for n in names}
+        return points.select("point", **nothing)
     numbers = {
         n: ibis.ifelse(numbered[n].notnull(), numbered.number, ibis.null("int64")) for n in names
     }

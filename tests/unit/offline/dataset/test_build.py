@@ -24,7 +24,7 @@ from tests.support.event_streams import SPAN_MS, START_MS, random_log, small_dom
 from tests.support.feature_oracle import Oracle
 
 
-@settings(max_examples=4, deadline=None, derandomize=True)
+@settings(max_examples=3, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32))
 def test_equals_the_oracle_row_by_row(seed: int) -> None:
     random = Random(seed)
@@ -93,7 +93,16 @@ def with_slates(random: Random, log: list[LoggedEvent]) -> list[LoggedEvent]:
 @pytest.fixture(scope="module")
 def small() -> tuple[Domain, list[LoggedEvent]]:
     random = Random(11)
-    return small_domain(random), random_log(random, 80)
+    domain = small_domain(random)
+    # Few features: what is checked here does not hang on their number.
+    features = {n: f for n, f in domain.features.items() if not n.endswith(("_1", "_2"))}
+    inputs = {
+        field: [name for name in getattr(domain.model, field) if name in features]
+        for field in ("user_features", "item_features")
+    }
+    model = domain.model.model_copy(update=inputs)
+    domain = domain.model_copy(update={"features": features, "model": model})
+    return domain, random_log(random, 80)
 
 
 def digests(directory: Path) -> dict[str, str]:

@@ -1,0 +1,110 @@
+"""Compaction of the log: incremental, bounded, and only what counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pyarrow.parquet as pq
+import pytest
+
+from offline.dataset import columns as columns_module
+from offline.dataset.columns import Columns, compact
+from offline.dataset.schema import ColumnSchema
+from services.common.domain import Domain
+from services.common.errors import FailedPrecondition
+from services.common.event_log import LogWriter, read_log
+from tests.support.event_streams import random_log, small_domain, write_log
+from tests.support.feature_oracle import known_events
+
+DAY_MS = 86_400_000
+
+
+@pytest.fixture
+def domain() -> Domain:
+    return small_domain(Random(3))
+
+
+def arrivals(columns: Columns) -> list[int]:
+    tables = [pq.read_table(path) for path in columns.files("events")]
+    return sorted(a for table in tables for a in table["arrival"].to_pylist())
+
+
+def test_keeps_exactly_the_events_that_count(domain: Domain, tmp_path: Path) -> None:
+    log = random_log(Random(5), 200)
+    found = compact(write_log(tmp_path / "log", log), tmp_path / "out", ColumnSchema.of(domain))
+    expected = [logged.arrival for logged in known_events(domain, log, 2**60, 2**60)]
+    assert arrivals(found) == expected
+    assert 0 < len(expected) < len(log)
+    assert found.state.counted == len(expected)
+    assert found.state.next_arrival == len(log)
+
+
+def test_a_second_run_reads_only_what_is_new(
+    domain: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = random_log(Random(5), 90)
+    log_dir = write_log(tmp_path / "log", log[:60])
+    schema = ColumnSchema.of(domain)
+    first = compact(log_dir, tmp_path / "out", schema, chunk_records=25)
+    kept = {path: path.stat().st_mtime_ns for path in first.files("events")}
+    write_log(log_dir, log[60:])
+    started: list[int] = []
+
+    def reading(directory: Path, start: int = 0, end: int | None = None) -> object:
+        started.append(start)
+        return read_log(directory, start, end)
+
+    monkeypatch.setattr(columns_module, "read_log", reading)
+    second = compact(log_dir, tmp_path / "out", schema, chunk_records=25)
+    assert started == [59]
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    fresh = compact(log_dir, tmp_path / "fresh", schema)
+    assert arrivals(second) == arrivals(fresh)
+
+
+def test_files_of_an_interrupted_run_are_removed(domain: Domain, tmp_path: Path) -> None:
+    log_dir = write_log(tmp_path / "log", random_log(Random(5), 30))
+    schema = ColumnSchema.of(domain)
+    found = compact(log_dir, tmp_path / "out", schema)
+    leftover = found.files("events")[0].with_name("leftover.parquet")
+    leftover.write_bytes(b"half a file")
+    compact(log_dir, tmp_path / "out", schema)
+    assert not leftover.exists()
+
+
+def test_another_schema_starts_anew(domain: Domain, tmp_path: Path) -> None:
+    log_dir = write_log(tmp_path / "log", random_log(Random(5), 30))
+    compact(log_dir, tmp_path / "out", ColumnSchema.of(domain))
+    smaller = ColumnSchema(("click",), ("course",), (), {})
+    found = compact(log_dir, tmp_path / "out", smaller)
+    table = pq.read_table(found.files("events")[0])
+    assert set(table["type"].to_pylist()) == {"click"}
+    assert table.schema.names == smaller.event_schema.names
+
+
+def test_events_lie_under_their_own_date(domain: Domain, tmp_path: Path) -> None:
+    log = random_log(Random(5), 40)
+    for number, logged in enumerate(log):
+        milliseconds = logged.event.event_time.ToMilliseconds() + number % 3 * DAY_MS
+        logged.event.event_time.FromMilliseconds(milliseconds)
+    found = compact(write_log(tmp_path / "log", log), tmp_path / "out", ColumnSchema.of(domain))
+    for path in found.files("events"):
+        dates = {t // DAY_MS for t in pq.read_table(path)["time_ms"].to_pylist()}
+        assert len(dates) == 1
+    assert len({path.parent.name for path in found.files("events")}) == 3
+
+
+def test_a_record_that_is_no_event_is_named(domain: Domain, tmp_path: Path) -> None:
+    with LogWriter(tmp_path / "log") as writer:
+        writer.append([b"\xff\xff\xff"])
+    with pytest.raises(FailedPrecondition, match="record 0"):
+        compact(tmp_path / "log", tmp_path / "out", ColumnSchema.of(domain))
+
+
+def test_a_shorter_log_is_refused(domain: Domain, tmp_path: Path) -> None:
+    log = random_log(Random(5), 30)
+    schema = ColumnSchema.of(domain)
+    compact(write_log(tmp_path / "log", log), tmp_path / "out", schema)
+    with pytest.raises(FailedPrecondition, match="another log"):
+        compact(write_log(tmp_path / "other", log[:10]), tmp_path / "out", schema)
