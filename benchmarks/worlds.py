@@ -2,6 +2,8 @@
 
     python -m benchmarks.worlds [--only SETTING]... [--seeds 101,102,...] [--workspace DIR]
 
+(Two at a time: give two processes different settings and one workspace, then run once for all.)
+
 One parameter at a time leaves the default (``SETTINGS``); each setting is run for five seeds that
 nothing was tuned on. Every run goes the whole way: simulate, dataset, train, publish, evaluate on
 the test week. A finished run is kept in the workspace and not repeated. Users of a world are
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -107,8 +110,18 @@ class TruthOracle:
         return scores
 
 
-def run_world(setting: str, seed: int, directory: Path, advance: Callable[[str], None]) -> Run:
-    """Simulates, trains and evaluates one world in ``directory``, or reads what was found there."""
+def run_world(
+    setting: str,
+    seed: int,
+    directory: Path,
+    advance: Callable[[str], None],
+    *,
+    keep: bool = False,
+) -> Run:
+    """Simulates, trains and evaluates one world in ``directory``, or reads what was found there.
+
+    Log, truth, dataset and bundle are removed afterwards unless ``keep``.
+    """
     kept = directory / "result.json"
     if not kept.is_file():
         from offline.simulator.parameters import WorldParameters
@@ -116,11 +129,20 @@ def run_world(setting: str, seed: int, directory: Path, advance: Callable[[str],
 
         parameters = WorldParameters(end_ms=END_MS, seed=seed, **_arguments(setting))
         directory.mkdir(parents=True, exist_ok=True)
+        # What an interrupted run left would not fit what is made now.
+        _remove_parts(directory)
         result = _evaluate(load_domain(DOMAIN_FILE), parameters, directory, advance)
         kept.write_text(json.dumps(result) + "\n", encoding="utf-8")
+        if not keep:
+            _remove_parts(directory)
     found = json.loads(kept.read_text(encoding="utf-8"))
     values = {name: np.array(list_) for name, list_ in found["values"].items()}
     return Run(values, found["families"], found["seconds"])
+
+
+def _remove_parts(directory: Path) -> None:
+    for part in ("log", "truth", "dataset", "bundles"):
+        shutil.rmtree(directory / part, ignore_errors=True)
 
 
 def _arguments(setting: str) -> dict[str, Any]:
@@ -144,15 +166,8 @@ def _evaluate(
 
     log, truth, tables = directory / "log", directory / "truth", directory / "dataset"
     clock = _Clock(advance)
-    if not truth.is_dir():
-        log.mkdir(exist_ok=True)
-        simulate(
-            parameters,
-            log,
-            name_ids=str,
-            config_hash=domain.config_hash,
-            truth_directory=truth,
-        )
+    log.mkdir()
+    simulate(parameters, log, name_ids=str, config_hash=domain.config_hash, truth_directory=truth)
     clock.done("simulate")
     build_dataset(domain, log, tables)
     dataset = load_dataset(tables)
@@ -282,6 +297,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=list(SETTINGS), help="settings to run")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="comma-separated")
     parser.add_argument("--workspace", type=Path, default=Path("data/worlds"))
+    parser.add_argument("--keep", action="store_true", help="keep logs, datasets and bundles")
     arguments = parser.parse_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     console = Console(width=160)
@@ -298,7 +314,8 @@ def main() -> None:
                 def advance(stage: str, name: str = name) -> None:
                     bar.update(task, description=f"{name}: {stage} done")
 
-                runs.append(run_world(setting, seed, arguments.workspace / name, advance))
+                place = arguments.workspace / name
+                runs.append(run_world(setting, seed, place, advance, keep=arguments.keep))
                 bar.advance(task)
             rows.append(summarise(setting, runs))
     show(console, rows)
