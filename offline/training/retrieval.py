@@ -45,7 +45,7 @@ VALIDATION_EVENTS = 5_000
 POSITIVES_BATCH = 512
 # Positives of an epoch read at most this many times the events that the histories hold: each
 # brings a history of its own for a single prediction.
-POSITIVES_SHARE = 2.0
+POSITIVES_SHARE = 0.5
 # Positions a batch holds per sequence of the configured batch size: histories are mostly short.
 TOKENS_PER_SEQUENCE = 16
 WARM_UP_SHARE = 0.03
