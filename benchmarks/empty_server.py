@@ -13,7 +13,9 @@ import grpc
 METHOD = "/benchmark.Empty/Call"
 
 
-class _Empty(grpc.GenericRpcHandler):
+class EmptyHandler(grpc.GenericRpcHandler):
+    """Answers every call of ``METHOD`` with no bytes."""
+
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
@@ -30,7 +32,7 @@ def _nothing(request: bytes, context: grpc.ServicerContext) -> bytes:
 def main() -> None:
     """Serves until the process is ended."""
     server = grpc.server(ThreadPoolExecutor(16))
-    server.add_generic_rpc_handlers([_Empty()])
+    server.add_generic_rpc_handlers([EmptyHandler()])
     server.add_insecure_port(f"127.0.0.1:{sys.argv[1]}")
     server.start()
     server.wait_for_termination()
