@@ -25,7 +25,10 @@ def made_up(gain: float, seed: int) -> Run:
         "shipped": knn + gain + noise,
         "item-kNN (cosine)": knn,
         "popularity (all events)": knn - 0.05,
-        "oracle": knn + 0.2,
+        "oracle 0": knn + 0.1,
+        "oracle 0.5": knn + 0.2,
+        "oracle 1": knn,
+        "oracle 2": knn - 0.1,
     }
     return Run(values, FAMILIES, {})
 
@@ -81,9 +84,15 @@ def test_the_oracle_reads_the_appeal_of_the_cut_by_name(tmp_path: Path) -> None:
     )
     np.save(tmp_path / "cut_001_appeal.npy", np.array([[1, 2], [3, 4]], dtype=np.float32))
     np.save(tmp_path / "cut_002_appeal.npy", np.full((2, 3), 9, dtype=np.float32))
-    oracle = TruthOracle(tmp_path, small_fold(3, [[], []]), cut_ms=1_100)
+    fold = small_fold(3, [[0, 0, 0], []], ages_days=[7, 7, 0])
+    asked = np.array([0, 1])
+    appeal = TruthOracle(tmp_path, fold, cut_ms=1_100, sales_weight=0.0)
     # Columns in the fold's order; item2 came after the cut.
-    assert oracle.score(np.array([0, 1])).tolist() == [[4, 3, -np.inf], [2, 1, -np.inf]]
+    assert appeal.score(asked).tolist() == [[4, 3, -np.inf], [2, 1, -np.inf]]
+    # Item 0 sold twice a week ago and once now: 0.5 + 0.5 + 1.
+    selling = TruthOracle(tmp_path, fold, cut_ms=1_100, sales_weight=2.0)
+    assert selling.score(asked)[:, 0] == pytest.approx(np.array([4, 2]) + 2 * np.log(3))
+    assert selling.score(asked)[:, 1].tolist() == [3, 1]
 
 
 def test_a_finished_world_is_not_repeated(tmp_path: Path) -> None:
