@@ -108,7 +108,7 @@ class RankerSettings(CommonSettings):
         default="localhost:50051", description="Where the feature service listens, HOST:PORT."
     )
     feature_timeout_ms: int = Field(
-        default=100,
+        default=200,
         ge=1,
         le=10_000,
         description="Longest wait for the users' features of a micro-batch.",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from services.common.bundle.loaded import LoadedBundle
 from services.common.bundle.store import BundleStore
-from services.common.errors import BundleError, PodiumError, UnknownFeatureView
+from services.common.errors import BundleError, PodiumError, Unavailable, UnknownFeatureView
 from services.ranker.catalogue.replica import Replica
 from services.ranker.metrics import RankerMetrics
 from services.ranker.plan import BundleSpec
@@ -116,10 +116,7 @@ class BundleWatcher:
         replica = self._replica_for(spec)
         try:
             self._check_views(spec, replica)
-            if not replica.wait_installed(_CATALOGUE_WAIT_S if self._replica else self._poll_s):
-                raise PodiumError(
-                    "the catalogue of its views is not there yet", reason="NO_CATALOGUE"
-                )
+            self._await_catalogue(replica)
             self._serving.replace(bundle, spec, replica.latest, self._warm)
         except BaseException:
             if replica is not self._replica:
@@ -130,6 +127,14 @@ class BundleWatcher:
             before.close()
         self._metrics.swapped()
         _logger.info("bundle %s is in force after %.2f s", version, time.monotonic() - started_s)
+
+    def _await_catalogue(self, replica: Replica) -> None:
+        deadline_s = time.monotonic() + _CATALOGUE_WAIT_S
+        while not replica.wait_installed(self._poll_s):
+            if self._closing.is_set() or time.monotonic() > deadline_s:
+                raise Unavailable(
+                    "the catalogue of its views is not there yet", reason="NO_CATALOGUE"
+                )
 
     def _replica_for(self, spec: BundleSpec) -> Replica:
         views = spec.catalogue_views()

@@ -11,16 +11,19 @@ from pathlib import Path
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from podium.common.v1 import common_pb2
 from podium.event.v1 import event_pb2
-from podium.ranker.v1 import ranker_pb2
+from podium.ranker.v1 import ranker_pb2, ranker_pb2_grpc
 from services.common.bundle.store import BundleStore
 from services.common.domain import Domain
 from services.common.errors import Unavailable
 from services.common.event_log import read_log
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
 from services.feature.definitions import compile_views
+from services.ranker.bootstrap import build
+from services.ranker.servicer import SERVICE
 from tests.integration.ranker.conftest import Ranker, eventually, make_settings, running_ranker
 from tests.support.fake_features import FakeFeatureServer, FakeFeatureService
 from tests.support.live_world import little_catalogue
@@ -215,6 +218,30 @@ def test_a_restart_without_the_feature_service_uses_the_copy_on_disk(
         # When the service is back, so is everything else.
         again = FakeFeatureServer(features, server.port)
         eventually(lambda: not ranker.rank("rooms").degraded)
+    again.close()
+
+
+def test_without_a_catalogue_the_ranker_is_not_ready_and_says_so(
+    tmp_path: Path, tiny_bundles: Path, features: FakeFeatureService
+) -> None:
+    server = FakeFeatureServer(features)
+    server.close()
+    app = build(make_settings(tmp_path, tiny_bundles, server.target))
+    app.start()
+    app.server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{app.server.port}") as channel:
+        asked = health_pb2.HealthCheckRequest(service=SERVICE)
+        health = health_pb2_grpc.HealthStub(channel).Check(asked, timeout=10)
+        assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        request = ranker_pb2.RankRequest(actor=common_pb2.Actor(user_id="ann"), surface="courses")
+        with pytest.raises(grpc.RpcError) as caught:
+            ranker_pb2_grpc.RankerServiceStub(channel).Rank(request, timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert not app.serving.wait_ready(0)
+        again = FakeFeatureServer(features, server.port)
+        eventually(lambda: app.serving.wait_ready(0.05))
+    app.server.drain()
+    app.close()
     again.close()
 
 
