@@ -20,7 +20,14 @@ from tests.support.tiny_dataset import make_tiny_dataset
 def load(name: str, *, epochs: int) -> Domain:
     domain = load_domain(Path(f"config/{name}.yaml"))
     retrieval = domain.model.retrieval.model_copy(
-        update={"epochs": epochs, "dim": 16, "layers": 1, "batch_size": 8, "learning_rate": 0.01}
+        update={
+            "learning_rate": 0.01,
+            "epochs": epochs,
+            "dim": 16,
+            "layers": 1,
+            "batch_size": 8,
+            "ahead": 3,
+        }
     )
     model = domain.model.model_copy(update={"retrieval": retrieval})
     return domain.model_copy(update={"model": model})
