@@ -275,9 +275,13 @@ class ExampleTables:
         return tower.fields if tower else {}
 
     def _labels(self, base: ir.Table, candidates: Candidates) -> ir.Table:
-        """example_id, ``y.<objective>`` and ``m.<objective>``."""
+        """example_id, ``y.<objective>`` and ``m.<objective>``.
+
+        What is learned from or selected by must not know the test period: a label of a training or
+        validation example counts as mature only if it was final before that period began.
+        """
         attribution = Attribution(self._domain, self._tables, candidates)
-        table = base.select("example_id", "key", "shown_ms")
+        table = base.select("example_id", "key", "shown_ms", "split")
         names = list(self._domain.objectives)
         for number, name in enumerate(names):
             met = self._tables.stored(attribution.positives(name))
@@ -287,8 +291,12 @@ class ExampleTables:
             f"y.{name}": table[f"met_{number}"].notnull().cast("int8")
             for number, name in enumerate(names)
         }
+        known_by_ms = ibis.literal(self._end_ms)
+        if self._split_starts is not None:
+            _, test_ms = self._split_starts
+            known_by_ms = (table.split == TEST).ifelse(known_by_ms, test_ms)
         mature = {
-            f"m.{name}": (table.shown_ms + attribution.settled_after_ms(name)) <= self._end_ms
+            f"m.{name}": (table.shown_ms + attribution.settled_after_ms(name)) <= known_by_ms
             for name in names
         }
         return table.select("example_id", **labels, **mature)

@@ -16,7 +16,8 @@ A dataset is a directory::
         entity_type string, entity_id string, position int32 (null without impressions),
         recent_items list<string>, recent_actions list<string> (oldest first),
         u.<feature> float32, i.<feature> float32, f.<vocabulary> string, n.<numeric> float32,
-        y.<objective> int8 (0 or 1), m.<objective> bool (mature: the label can't change any more),
+        y.<objective> int8 (0 or 1), m.<objective> bool (mature: the label can't change any more;
+        in training and validation rows, couldn't once the test period of a time split began),
         split string ("train", "validation" or "test")
 
 Where the log has impressions an example is one impression; otherwise it is one event that some

@@ -58,10 +58,15 @@ class ExampleOracle:
             for name in self.domain.objectives:
                 row[f"y.{name}"] = int(logged.arrival in positives[name])
             for name in self.domain.objectives:
-                row[f"m.{name}"] = time_ms(event) + self._settled_ms(name) <= self.end_ms
+                row[f"m.{name}"] = time_ms(event) + self._settled_ms(name)
             rows.append(row)
         for row, split in zip(rows, self._splits(rows), strict=True):
             row["split"] = split
+            known_by_ms = self.end_ms
+            if self.domain.split.kind == "time" and split != "test":
+                known_by_ms -= duration_ms(self.domain.split.test or "")
+            for name in self.domain.objectives:
+                row[f"m.{name}"] = row[f"m.{name}"] <= known_by_ms
         return rows
 
     def _candidates(self) -> list[LoggedEvent]:
