@@ -26,8 +26,6 @@ CANDIDATES = 500
 NORMALISER_ROWS = 2_000
 # Scale and bias start from one guess for all surfaces and have few values: they may move faster.
 FAST_RATE = 10.0
-# Of the residual: what features add must not drown what retrieval knows of a user.
-WEIGHT_DECAY = 0.01
 
 
 @dataclass(frozen=True)
