@@ -22,7 +22,9 @@ def train(
     bundles: Annotated[Path, typer.Option(help="Directory of bundles to publish into.")],
     promote: Annotated[bool, typer.Option(help="Make the new bundle the current one.")] = False,
     seed: Annotated[int, typer.Option(help="Equal seeds and data give equal metrics.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Threads of torch; more than 1 pays for large models only.")
+    ] = 1,
 ) -> None:
     """Train retrieval and ranker, pass the parity gate, publish a bundle."""
     import time

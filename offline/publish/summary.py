@@ -79,4 +79,4 @@ def _figures(metrics: dict[str, float]) -> Table:
 def _number(value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 2 else f"{value:.4f}"
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) != 1 else f"{value:.4f}"
