@@ -105,7 +105,10 @@ class Services:
 
 
 def demo_environment(directory: Path, ports: Mapping[str, int]) -> dict[str, str]:
-    """Settings of the three services for one directory and the given ports."""
+    """Settings of the three services for one directory and the given ports.
+
+    Metrics take any free port, which the service's log names: nothing here reads them.
+    """
     environment = {
         "PODIUM_LOG_DIR": str(directory / "log"),
         "PODIUM_STORE_DIR": str(directory / "store"),
@@ -116,6 +119,7 @@ def demo_environment(directory: Path, ports: Mapping[str, int]) -> dict[str, str
     }
     for name, port in ports.items():
         environment[f"PODIUM_{name.upper()}_PORT"] = str(port)
+        environment[f"PODIUM_{name.upper()}_METRICS_PORT"] = "0"
     return environment
 
 

@@ -5,23 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from cli.demo.processes import free_port
 from services.common.channels import open_channel
-
-ROOT = Path(__file__).parents[2]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from tests.e2e.conftest import ROOT
 
 
 def _health(port: int) -> int:
@@ -32,7 +24,7 @@ def _health(port: int) -> int:
 
 
 def test_three_services_start_and_stop_together(tmp_path: Path) -> None:
-    ports = {name: _free_port() for name in ("feature", "ranker", "experiment")}
+    ports = {name: free_port() for name in ("feature", "ranker", "experiment")}
     settings = {f"PODIUM_{name.upper()}_PORT": str(port) for name, port in ports.items()}
     settings |= {f"PODIUM_{name.upper()}_METRICS_PORT": "0" for name in ports}
     settings |= {

@@ -67,7 +67,11 @@ def stop(number, frame):
 signal.signal(signal.SIGTERM, stop)
 sys.stdout.write(name + "\\\\n")
 sys.stdout.flush()
+(directory / ("started-" + name)).touch()
 if name == sys.argv[4]:
+    # Not before the others can tell that they were stopped.
+    while len(list(directory.glob("started-*"))) < 3:
+        time.sleep(0.01)
     sys.exit(code)
 while True:
     signal.pause()
