@@ -7,6 +7,7 @@ code names a course or a room: a new catalogue needs a YAML file only.
 from __future__ import annotations
 
 import re
+import zoneinfo
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +18,7 @@ from services.common.yaml_config import canonical_hash, load_yaml
 
 _DURATION = re.compile(r"^(\d+)(s|m|h|d)$")
 _UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_LONGEST_MS = 3_650 * _UNIT_MS["d"]
 DTYPES = ("string", "int", "float", "bool")
 
 
@@ -29,11 +31,21 @@ def duration_ms(text: str) -> int:
 
 
 def _checked_duration(text: str) -> str:
-    duration_ms(text)
+    if duration_ms(text) > _LONGEST_MS:
+        raise ValueError(f"{text!r} is longer than 3650d")
     return text
 
 
+def _checked_zone(name: str) -> str:
+    known = zoneinfo.available_timezones()
+    if known and name not in known:
+        raise ValueError(f"{name!r} is not an IANA time zone")
+    return name
+
+
 Duration = Annotated[str, AfterValidator(_checked_duration)]
+TimeZone = Annotated[str, AfterValidator(_checked_zone)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 DType = Literal["string", "int", "float", "bool"]
 
@@ -101,8 +113,8 @@ class SumFeature(_FeatureBase):
 class Prior(_Strict):
     """Pseudo-counts of a smoothed ratio."""
 
-    numerator: float = Field(ge=0)
-    denominator: float = Field(gt=0)
+    numerator: float = Field(ge=0, allow_inf_nan=False)
+    denominator: float = Field(gt=0, allow_inf_nan=False)
 
 
 class RatioFeature(_FeatureBase):
@@ -120,7 +132,7 @@ class RecencyFeature(_FeatureBase):
 
     kind: Literal["recency"]
     events: list[Name] = Field(min_length=1)
-    default: float = 31_536_000.0
+    default: Number = 31_536_000.0
     transform: Literal["none", "log1p"] = "log1p"
 
 
@@ -168,7 +180,7 @@ class Objective(_Strict):
     mature once window, ``within`` and ``refund_delay`` have passed.
     """
 
-    weight: float
+    weight: Number
     attribution: Attribution | None = None
     events: list[Name] = []
     at_least: dict[Name, int] = {}
@@ -253,9 +265,9 @@ class Surface(_Strict):
     candidates: int = Field(default=500, ge=1, le=5_000)
     sources: list[Source] = Field(min_length=1)
     filters: list[Filter] = []
-    caps: dict[Name, int] = {}
+    caps: dict[Name, Annotated[int, Field(ge=1)]] = {}
     selling_attribute: str | None = None
-    objective_weights: dict[Name, float] = {}
+    objective_weights: dict[Name, Number] = {}
 
 
 class Sequence(_Strict):
@@ -282,16 +294,16 @@ class Retrieval(_Strict):
     epochs: int = Field(default=10, ge=1)
     ahead: int = Field(default=1, ge=1)
     batch_size: int = Field(default=128, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
 
 
 class Ranker(_Strict):
     """Shape and training of the multi-task ranker."""
 
-    hidden: list[int] = [64, 32]
+    hidden: list[Annotated[int, Field(ge=1, le=4096)]] = [64, 32]
     epochs: int = Field(default=3, ge=1)
     batch_size: int = Field(default=1024, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
 
 
 class ModelInputs(_Strict):
@@ -335,7 +347,7 @@ class Domain(_Strict):
     """A whole domain. See ``config/live_courses.yaml``."""
 
     name: Name
-    report_time_zone: str = "UTC"
+    report_time_zone: TimeZone = "UTC"
     currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$")
     log: LogProperties = LogProperties()
     entities: dict[Name, Entity] = Field(min_length=1)

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 from services.common.yaml_config import Location
 
 if TYPE_CHECKING:
-    from services.common.domain import Domain
+    from services.common.domain import Domain, Filter
+
+_NUMERIC = ("int", "float", "bool")
 
 
 def reference_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
     """(location, message) of every name that refers to nothing, or to the wrong kind of thing."""
+    yield from _event_errors(domain)
     yield from _entity_errors(domain)
     yield from _feature_errors(domain)
     yield from _objective_errors(domain)
@@ -31,8 +34,31 @@ def _tower_attributes(domain: Domain, entity: str) -> list[str]:
     return [name for name in (*tower.fields.values(), *tower.numeric) if name != "id"]
 
 
+def _dtypes(domain: Domain, entity: str) -> dict[str, str]:
+    """What each feature of an entity holds: string, int, float, bool or list."""
+    held = {"count": "int", "sum": "int", "ratio": "float", "recency": "float", "last_n": "list"}
+    attributes = domain.entities[entity].attributes
+    return {
+        name: held.get(feature.kind) or attributes[getattr(feature, "attribute", None) or name]
+        for name, feature in domain.features.items()
+        if entity in feature.entities
+    }
+
+
 def _one_of(names: Iterable[str]) -> str:
     return "one of " + ", ".join(sorted(names))
+
+
+def _event_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
+    """Types that the log is read for: without them nothing would be found, and nothing said."""
+    wanted = {"entity_upsert": "the catalogue comes by it"}
+    if domain.log.impressions:
+        wanted |= dict.fromkeys(("impression", "slate_served"), "log.impressions is true")
+    if any(o.reversed_by_refund or o.reversal_of for o in domain.objectives.values()):
+        wanted["refund"] = "an objective counts refunds"
+    for event, reason in wanted.items():
+        if event not in domain.events:
+            yield ("events", event), f"must be declared: {reason}"
 
 
 def _entity_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
@@ -46,6 +72,11 @@ def _entity_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
                 yield (
                     ("entities", name, "tower", "fields", vocabulary),
                     f"{attribute!r} is neither id nor an attribute of {name}",
+                )
+            elif attribute != "id" and entity.attributes[attribute] != "string":
+                yield (
+                    ("entities", name, "tower", "fields", vocabulary),
+                    f"{attribute!r} is not a string attribute of {name}",
                 )
         for index, attribute in enumerate(entity.tower.numeric):
             if entity.attributes.get(attribute) not in ("int", "float", "bool"):
@@ -110,7 +141,6 @@ def _surface_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
         if surface.entity not in domain.entities:
             yield (*at, "entity"), f"{surface.entity!r} is not {_one_of(domain.entities)}"
             return
-        attributes = domain.entities[surface.entity].attributes
         features = _features(domain, surface.entity)
         if domain.entities[surface.entity].tower is None:
             yield (*at, "entity"), f"{surface.entity!r} has no tower: it can't be retrieved"
@@ -120,44 +150,57 @@ def _surface_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
                     (*at, "entity"),
                     f"{surface.entity}'s tower reads {attribute!r}, which is not a feature of it",
                 )
+        held = _dtypes(domain, surface.entity)
         for index, source in enumerate(surface.sources):
-            if source.kind == "trending" and source.feature not in features:
+            if source.kind == "trending" and held.get(source.feature) not in _NUMERIC:
                 yield (
                     (*at, "sources", index, "feature"),
-                    f"{source.feature!r} is not a feature of {surface.entity}",
+                    f"{source.feature!r} is not a numeric feature of {surface.entity}",
                 )
         for index, rule in enumerate(surface.filters):
-            wanted: dict[str, str] = {}
-            if rule.kind == "open_window":
-                wanted = {"opens": rule.opens, "closes": rule.closes}
-            else:
-                wanted = {"attribute": rule.attribute}
-            for field, attribute in wanted.items():
-                if attribute != "id" and attribute not in features:
+            for field, attribute, dtypes in _filter_reads(rule):
+                if held.get(attribute) not in dtypes:
                     yield (
                         (*at, "filters", index, field),
-                        f"{attribute!r} is not a feature of {surface.entity}",
+                        f"{attribute!r} is not a feature of {surface.entity} that holds "
+                        + " or ".join(dtypes),
                     )
-            if rule.kind == "not_in_list" and rule.feature not in _features(domain, "user"):
+            if rule.kind == "not_in_list" and (
+                _dtypes(domain, "user").get(rule.feature) != "list"
+                or getattr(domain.features[rule.feature], "emit", "id") != "id"
+            ):
                 yield (
                     (*at, "filters", index, "feature"),
-                    f"{rule.feature!r} is not a feature of user",
+                    f"{rule.feature!r} is not a last_n feature of user that emits id",
                 )
         for attribute in surface.caps:
-            if attribute not in features:
+            if held.get(attribute) != "string":
                 yield (
                     (*at, "caps", attribute),
-                    f"{attribute!r} is not a feature of {surface.entity}",
+                    f"{attribute!r} is not a feature of {surface.entity} that holds string",
                 )
         selling = surface.selling_attribute
-        if selling is not None and selling != "id" and selling not in attributes:
-            yield (*at, "selling_attribute"), f"{selling!r} is not an attribute"
+        if selling is not None and selling != "id" and held.get(selling) != "string":
+            yield (
+                (*at, "selling_attribute"),
+                f"{selling!r} is neither id nor a feature of {surface.entity} that holds string",
+            )
         for objective in surface.objective_weights:
             if objective not in domain.objectives:
                 yield (
                     (*at, "objective_weights", objective),
                     f"{objective!r} is not {_one_of(domain.objectives)}",
                 )
+
+
+def _filter_reads(rule: Filter) -> list[tuple[str, str, tuple[str, ...]]]:
+    """(field, attribute, dtypes it may hold) of what a filter reads of an item."""
+    if rule.kind == "open_window":
+        return [("opens", rule.opens, ("int",)), ("closes", rule.closes, ("int",))]
+    if rule.kind == "not_in_list":
+        return [] if rule.attribute == "id" else [("attribute", rule.attribute, ("string",))]
+    dtypes = ("bool",) if rule.kind == "require" else ("int", "float")
+    return [("attribute", rule.attribute, dtypes)]
 
 
 def _model_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
@@ -172,14 +215,32 @@ def _model_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
             return
     if sequence.entity not in domain.entities or domain.entities[sequence.entity].tower is None:
         yield (*at, "entity"), f"{sequence.entity!r} is not an entity with a tower"
-    numeric = ("count", "sum", "ratio", "recency", "attribute")
+    items, actions = domain.features[sequence.items], domain.features[sequence.actions]
+    for field in ("events", "of"):
+        if getattr(items, field) != getattr(actions, field):
+            yield (
+                (*at, "actions"),
+                f"{sequence.actions!r} and {sequence.items!r} differ in {field}: they are read "
+                "side by side",
+            )
+    for field, name in (("items", sequence.items), ("actions", sequence.actions)):
+        if "user" not in domain.features[name].entities:
+            yield (*at, field), f"{name!r} is not a feature of user"
+        if getattr(domain.features[name], "limit", 0) < sequence.length:
+            yield (*at, "length"), f"{name!r} lists fewer"
+    if items.kind == "last_n" and items.of != sequence.entity:
+        yield (*at, "entity"), f"{sequence.items!r} lists {items.of}, not {sequence.entity}"
+    retrieval = domain.model.retrieval
+    if retrieval.dim % retrieval.heads:
+        yield ("model", "retrieval", "heads"), f"must divide dim, which is {retrieval.dim}"
+    user = _dtypes(domain, "user")
     for index, name in enumerate(domain.model.user_features):
-        if name not in _features(domain, "user") or domain.features[name].kind not in numeric:
+        if user.get(name) not in _NUMERIC:
             yield ("model", "user_features", index), f"{name!r} is not a numeric feature of user"
     ranked = {surface.entity for surface in domain.surfaces.values()}
     for index, name in enumerate(domain.model.item_features):
-        feature = domain.features.get(name)
-        if feature is None or feature.kind not in numeric or not ranked & set(feature.entities):
+        held = {_dtypes(domain, entity).get(name) for entity in ranked} - {None}
+        if not held or not held <= set(_NUMERIC):
             yield (
                 ("model", "item_features", index),
                 f"{name!r} is not a numeric feature of a ranked entity",

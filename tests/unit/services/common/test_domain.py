@@ -36,6 +36,54 @@ def test_the_four_surfaces_ship() -> None:
         ("dim: many", "dim: 32", "model.retrieval.dim", "valid integer"),
         ("repeat_of: purchas\n", "repeat_of: purchase\n", "objectives.repurchase.repeat_of", "pur"),
         ("match: curse}", "match: course}", "objectives.purchase.attribution.match", "'curse'"),
+        ("Asia/Shangai", "Asia/Shanghai", "report_time_zone", "not an IANA time zone"),
+        ("window: 99999d}", "window: 7d}", "features.user_clicks_7d.window", "longer than 3650d"),
+        ("weight: .nan", "weight: 1.0", "objectives.purchase.weight", "finite"),
+        ("heads: 3", "heads: 2", "model.retrieval.heads", "must divide dim"),
+        ("hidden: [0, 32]", "hidden: [64, 32]", "model.ranker.hidden.0", "greater than"),
+        ("caps: {host_id: 0}", "caps: {host_id: 4}", "surfaces.courses.caps.host_id", "greater"),
+        # The name exists, and holds what the place can't read.
+        ("caps: {level: 4}", "caps: {host_id: 4}", "surfaces.courses.caps.level", "string"),
+        (
+            "{kind: require, attribute: category}",
+            "{kind: require, attribute: live}",
+            "surfaces.rooms.filters.0.attribute",
+            "that holds bool",
+        ),
+        (
+            "{kind: positive, attribute: title}",
+            "{kind: positive, attribute: seats_left}",
+            "surfaces.courses.filters.0.attribute",
+            "that holds int or float",
+        ),
+        (
+            "feature: user_clicks_7d}",
+            "feature: purchased_courses}",
+            "surfaces.courses.filters.2.feature",
+            "not a last_n feature of user",
+        ),
+        (
+            "attribute: level}",
+            "attribute: host_id}",
+            "surfaces.courses.filters.3.attribute",
+            "that holds string",
+        ),
+        ("feature: title,", "feature: clicks_7d,", "surfaces.courses.sources.1.feature", "numeric"),
+        (
+            "purchase_rate_30d, category,",
+            "purchase_rate_30d, level,",
+            "model.item_features.7",
+            "numeric",
+        ),
+        ("category: level}", "category: category}", "entities.course.tower.fields.category", "str"),
+        (
+            "selling_attribute: live",
+            "selling_attribute: id",
+            "surfaces.courses.selling_attribute",
+            "'live'",
+        ),
+        # The sequence is read side by side with its actions.
+        ("length: 60}", "length: 50}", "model.sequence.length", "lists fewer"),
     ],
 )
 def test_a_typo_names_file_line_and_field(
@@ -54,6 +102,27 @@ def test_a_typo_names_file_line_and_field(
     assert caught.value.field == field
     assert caught.value.line == line
     assert message in caught.value.description
+
+
+@pytest.mark.parametrize("event", ["impression", "slate_served", "entity_upsert", "refund"])
+def test_events_that_the_log_is_read_for_must_be_declared(tmp_path: Path, event: str) -> None:
+    path = tmp_path / "domain.yaml"
+    lines = LIVE_COURSES.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith(f"  {event}: {{")))
+    with pytest.raises(ConfigError, match=f"events.{event}: must be declared"):
+        load_domain(path)
+
+
+def test_items_and_actions_of_the_sequence_come_from_the_same_events(tmp_path: Path) -> None:
+    path = tmp_path / "domain.yaml"
+    text = LIVE_COURSES.read_text()
+    wrong = text.replace(
+        "cart, purchase]\n    of: course\n    emit", "cart]\n    of: course\n    emit"
+    )
+    assert wrong != text
+    path.write_text(wrong)
+    with pytest.raises(ConfigError, match=r"model\.sequence\.actions: .* differ in events"):
+        load_domain(path)
 
 
 def test_broken_yaml_and_missing_file_are_config_errors(tmp_path: Path) -> None:
