@@ -14,6 +14,8 @@ from services.common.errors import InvalidArgument
 
 MAX_ID_BYTES = 128
 MAX_NAME_BYTES = 64
+MAX_VIEW_NAME_BYTES = 128
+MAX_VIEW_HASH_BYTES = 128
 MAX_REASON_BYTES = 64
 MAX_K = 200
 MAX_EVENTS = 1_000
@@ -34,6 +36,7 @@ MAX_APP_VERSION_BYTES = 32
 MAX_EXPERIMENT_KEYS = 100
 MAX_FORCED_VARIANTS = 16
 MAX_FUTURE_MS = 5 * 60 * 1_000
+MAX_SEQUENCE = (1 << 62) - 1
 
 Value = str | int | float | bool | list[str]
 

@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from podium.common.v1.common_pb2 import EntityRef
 from podium.event.v1.event_pb2 import EntityUpsert, Event, LoggedEvent, Refund, RoomState
 from podium.feature.v1 import feature_pb2
-from services.common.actor import actor_key, split_actor_key
+from services.common.actor import DEVICE_PREFIX, actor_key, split_actor_key
 from services.common.convert_limits import (
     MAX_ATTRIBUTES,
     MAX_ENTITY_ATTRIBUTES,
@@ -25,6 +25,9 @@ from services.common.convert_limits import (
     MAX_NAME_BYTES,
     MAX_REASON_BYTES,
     MAX_REGION_BYTES,
+    MAX_SEQUENCE,
+    MAX_VIEW_HASH_BYTES,
+    MAX_VIEW_NAME_BYTES,
     MAX_WATCH_VIEWS,
     Value,
     attribute_values,
@@ -36,6 +39,7 @@ from services.common.convert_limits import (
     require_entity,
     require_id,
     require_money,
+    require_range,
     require_text,
 )
 from services.common.domain import Domain
@@ -134,8 +138,11 @@ class EventConverter:
         require_count("events", len(request.events), 1, MAX_EVENTS)
         producer = optional_id("producer", request.producer)
         first_sequence = request.first_sequence if request.HasField("first_sequence") else None
-        if first_sequence is not None and (not producer or first_sequence < 0):
-            raise InvalidArgument.field("first_sequence", "must be 0 or more, with a producer")
+        if first_sequence is not None:
+            # The numbers that follow must fit the log's 64 bits, too.
+            require_range("first_sequence", first_sequence, 0, MAX_SEQUENCE)
+            if not producer:
+                raise InvalidArgument.field("first_sequence", "must come with a producer")
         accepted: list[StoredEvent] = []
         refused: list[RefusedEvent] = []
         for index, event in enumerate(request.events):
@@ -167,7 +174,12 @@ class EventConverter:
         if event.HasField("actor"):
             if catalogue:
                 raise InvalidArgument.field(f"{at}.actor", f"must be absent with type {kind}")
-            require_actor(f"{at}.actor", event.actor)
+            user_id, _ = require_actor(f"{at}.actor", event.actor)
+            if user_id.startswith(DEVICE_PREFIX):
+                # Who asks for the features of such a key means a device.
+                raise InvalidArgument.field(
+                    f"{at}.actor.user_id", f"must not begin with {DEVICE_PREFIX!r}"
+                )
         elif declared is not None and not catalogue and kind != "decision":
             raise InvalidArgument.field(f"{at}.actor", f"is required with type {kind}")
         optional_id(f"{at}.rank_id", event.rank_id)
@@ -304,6 +316,29 @@ def ingest_response(call: IngestCall, receipt: Receipt) -> feature_pb2.IngestRes
     )
 
 
+@dataclass(frozen=True)
+class ViewName:
+    """A view as a request names it."""
+
+    entity: str
+    name: str
+    hash: str
+
+
+def requested_view(
+    message: feature_pb2.GetFeaturesRequest | feature_pb2.EntityView, at: str = ""
+) -> ViewName:
+    """The view a message names; ``at`` is the message's path with its dot.
+
+    Names that are too long are refused here, since the errors about unknown ones repeat them.
+    """
+    return ViewName(
+        optional_text(f"{at}entity_type", message.entity_type, MAX_NAME_BYTES),
+        optional_text(f"{at}view_name", message.view_name, MAX_VIEW_NAME_BYTES),
+        optional_text(f"{at}view_hash", message.view_hash, MAX_VIEW_HASH_BYTES),
+    )
+
+
 def feature_keys(
     request: feature_pb2.GetFeaturesRequest, encrypt: Callable[[str], str]
 ) -> list[str]:
@@ -320,19 +355,10 @@ def feature_keys(
     return keys
 
 
-@dataclass(frozen=True)
-class ViewName:
-    """A view as a request names it."""
-
-    entity: str
-    name: str
-    hash: str
-
-
 def watched_views(request: feature_pb2.WatchEntitiesRequest) -> list[ViewName]:
     """Views to watch, one an entity type."""
     require_count("views", len(request.views), 1, MAX_WATCH_VIEWS)
-    views = [ViewName(v.entity_type, v.view_name, v.view_hash) for v in request.views]
+    views = [requested_view(view, f"views[{index}].") for index, view in enumerate(request.views)]
     if len({view.entity for view in views}) < len(views):
         raise InvalidArgument.field("views", "an entity type is named twice")
     return views

@@ -19,6 +19,7 @@ from services.feature.convert import (
     feature_block,
     feature_keys,
     ingest_response,
+    requested_view,
     row_bytes,
     watched_views,
 )
@@ -86,7 +87,8 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
         context: _Context,  # noqa: ARG002 - gRPC's signature
     ) -> feature_pb2.GetFeaturesResponse:
         """Reads rows as of now."""
-        view = self._lookup.view(request.entity_type, request.view_name, request.view_hash)
+        wanted = requested_view(request)
+        view = self._lookup.view(wanted.entity, wanted.name, wanted.hash)
         keys = feature_keys(request, self._encrypt)
         if len(keys) <= ROWS_ON_THE_LOOP:
             found = self._lookup.read(view.entity, keys)

@@ -124,6 +124,10 @@ def _no_actor(event: Event) -> None:
     event.ClearField("actor")
 
 
+def _user_called_device(event: Event) -> None:
+    event.actor.user_id = "device:phone"
+
+
 def _two_courses(event: Event) -> None:
     event.entities.add(type="course", id="another")
 
@@ -173,6 +177,7 @@ def _state_of_other_type(event: Event) -> None:
         (_no_time, "event_time", "INVALID_ARGUMENT"),
         (_in_future, "event_time", "EVENT_TIME_IN_FUTURE"),
         (_no_actor, "actor", "INVALID_ARGUMENT"),
+        (_user_called_device, "actor.user_id", "INVALID_ARGUMENT"),
         (_two_courses, "entities[1].type", "INVALID_ARGUMENT"),
         (_user_entity, "entities[1].type", "INVALID_ARGUMENT"),
         (_unknown_entity, "entities[1].type", "INVALID_ARGUMENT"),
@@ -237,6 +242,10 @@ def test_events_past_the_memory_of_ids_are_kept_but_not_applied(client: FeatureC
         (feature_pb2.IngestRequest(events=[Event()] * 1_001), "events"),
         (feature_pb2.IngestRequest(events=[Event()], producer="p" * 129), "producer"),
         (feature_pb2.IngestRequest(events=[Event()], first_sequence=0), "first_sequence"),
+        (
+            feature_pb2.IngestRequest(events=[Event()] * 2, producer="p", first_sequence=2**63 - 1),
+            "first_sequence: is 9223372036854775807, must be 0 to",
+        ),
     ],
 )
 def test_a_bad_request_is_refused(
@@ -244,6 +253,21 @@ def test_a_bad_request_is_refused(
 ) -> None:
     with pytest.raises(grpc.RpcError, match=field) as caught:
         client.stub.Ingest(request_message, timeout=10)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_view_name_without_end_is_refused_not_repeated(client: FeatureClient) -> None:
+    # A message of that size would not fit the trailers, and reach the caller as another error.
+    endless = "x" * 100_000
+    for field in ("entity_type", "view_name", "view_hash"):
+        request = client.request("user", "ann")
+        setattr(request, field, endless)
+        with pytest.raises(grpc.RpcError, match=f"{field}: has 100000 bytes") as caught:
+            client.stub.GetFeatures(request, timeout=10)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    watch = feature_pb2.WatchEntitiesRequest(views=[feature_pb2.EntityView(entity_type=endless)])
+    with pytest.raises(grpc.RpcError, match=r"views\[0\]\.entity_type") as caught:
+        next(iter(client.stub.WatchEntities(watch, timeout=10)))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
