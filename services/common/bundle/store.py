@@ -124,13 +124,16 @@ class BundleStore:
         return version
 
     def promote(self, version: str) -> None:
-        """Verifies a bundle and makes it the current one."""
+        """Verifies a bundle and makes it the current one.
+
+        The current one may be promoted again, which changes no history: rankers that refused it
+        look at it anew, for instance after its files were restored.
+        """
         self.verify(version)
         with self._locked():
             history = self.history()
-            if history and history[-1] == version and self._current_is(version):
-                return
-            self._write_current((*history, version))
+            again = history and history[-1] == version and self._current_is(version)
+            self._write_current(history if again else (*history, version))
 
     def rollback(self) -> str:
         """Promotes the version promoted before the current one again; returns it.

@@ -131,7 +131,11 @@ def test_promote_and_roll_back(store: BundleStore, domain: Domain) -> None:
     assert store.current() == first
     assert [m.version for m in store.list()] == [first, second]
     store.promote(second)
+    promoted = (store.directory / "current").stat()
     store.promote(second)
+    again = (store.directory / "current").stat()
+    assert (again.st_ino, again.st_mtime_ns) != (promoted.st_ino, promoted.st_mtime_ns)
+    assert store.history() == (first, second)
     assert store.current() == second
     assert store.rollback() == first
     assert store.current() == first
