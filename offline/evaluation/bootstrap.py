@@ -43,17 +43,6 @@ def interval(mean: float, means: Values, confidence: float = 0.95) -> Interval:
     return Interval(mean, float(low), float(high))
 
 
-def intervals(
-    values: Values, *, resamples: int = 1000, seed: int = 0, confidence: float = 0.95
-) -> list[Interval]:
-    """One interval a column of ``values`` [users, columns]."""
-    means = resampled_means(values, resamples=resamples, seed=seed)
-    return [
-        interval(float(values[:, column].mean()), means[:, column], confidence)
-        for column in range(values.shape[1])
-    ]
-
-
 def clustered_interval(
     groups: Sequence[Values], *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
 ) -> Interval:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from offline.simulator import naming
-from offline.simulator.parameters import DAY_MS, WorldParameters
+from offline.simulator.parameters import DAY_MS
 from offline.simulator.policy import Slate
 from offline.simulator.records import Record
 from offline.simulator.scene import Visitor
@@ -37,14 +37,6 @@ class LiveWorld:
         world.id_prefix = f"{run}-"
         self._now_ms = world.parameters.end_ms
 
-    @classmethod
-    def at_end(cls, parameters: WorldParameters, *, run: str, visits: bool = False) -> LiveWorld:
-        """Simulates up to the end without writing anything; the same world as in the log."""
-        world = World(parameters)
-        for _ in world.run_until(parameters.end_ms):
-            pass
-        return cls(world, run=run, visits=visits)
-
     @property
     def users(self) -> list[str]:
         """Raw ids of the accounts that exist at the end of the log."""
@@ -56,10 +48,6 @@ class LiveWorld:
     def live_rooms(self) -> list[str]:
         """Ids of the rooms on air, by start."""
         return [naming.room_id(number) for number in self._world.rooms.live]
-
-    def device_of(self, user: str) -> str:
-        """Raw device id of an account. Raises ``NotFound``."""
-        return naming.device_id(self._person(user))
 
     def interests_of(self, user: str) -> list[str]:
         """Categories the user likes now, the dearest first. Truth: for display only."""

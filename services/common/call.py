@@ -1,4 +1,4 @@
-"""The call being answered: its request id, trace and deadline."""
+"""The call being answered: its request id and deadline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from services.common.errors import DeadlinePassed
 from services.common.ids import new_request_id
 
 REQUEST_ID_KEY = "x-request-id"
-TRACE_KEY = "traceparent"
 
 _ACCEPTED = re.compile(r"^[!-~]{1,128}$")
 
@@ -43,7 +42,6 @@ class Call:
     """``deadline_s`` is on the clock of ``time.monotonic``; None means unlimited."""
 
     request_id: str
-    traceparent: str | None
     deadline_s: float | None
 
     def remaining_s(self) -> float | None:
@@ -83,22 +81,10 @@ def call_from_metadata(
 
     Accepted ids have 1 to 128 visible ASCII characters.
     """
-    request_id, traceparent = "", None
+    request_id = ""
     for key, value in metadata:
-        if isinstance(value, str) and _ACCEPTED.match(value):
-            if key == REQUEST_ID_KEY:
-                request_id = value
-            elif key == TRACE_KEY:
-                traceparent = value
+        if key == REQUEST_ID_KEY and isinstance(value, str) and _ACCEPTED.match(value):
+            request_id = value
     allowed_s = policy.allowed_s(asked_s)
     deadline_s = None if allowed_s is None else time.monotonic() + allowed_s
-    return Call(request_id or new_request_id(), traceparent, deadline_s)
-
-
-def outgoing_metadata() -> tuple[tuple[str, str], ...]:
-    """Metadata that passes the current call's request id and trace on; empty outside a call."""
-    call = current_call()
-    if call is None:
-        return ()
-    passed = ((REQUEST_ID_KEY, call.request_id),)
-    return passed if call.traceparent is None else (*passed, (TRACE_KEY, call.traceparent))
+    return Call(request_id or new_request_id(), deadline_s)

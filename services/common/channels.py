@@ -51,8 +51,3 @@ def channel_options(
 def open_channel(target: str, *, retries: bool = True) -> grpc.Channel:
     """A channel for calls from threads; ``target`` is ``HOST:PORT`` or any gRPC target."""
     return grpc.insecure_channel(target, options=channel_options(retries=retries))
-
-
-def open_aio_channel(target: str, *, retries: bool = True) -> grpc.aio.Channel:
-    """A channel for calls from an event loop."""
-    return grpc.aio.insecure_channel(target, options=channel_options(retries=retries))

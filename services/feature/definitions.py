@@ -39,9 +39,6 @@ CATALOGUE_EVENTS: Final = (ENTITY_UPSERT, ENTITY_WITHDRAWAL, *ROOM_EVENTS)
 WINDOW_TILES: Final = 12
 """Tiles a window is cut into: the tail of the sawtooth is at most 1/12 of the window too long."""
 
-FUTURE_ALLOWANCE_MS: Final = 5 * 60_000
-"""How far ahead of the clock an event time may lie."""
-
 DEDUPLICATION_MS: Final = 7 * 86_400_000
 """How long event ids are remembered; older events other than catalogue ones arrive too late."""
 

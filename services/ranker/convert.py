@@ -15,8 +15,7 @@ from podium.event.v1 import event_pb2
 from podium.feature.v1 import feature_pb2
 from podium.ranker.v1 import ranker_pb2
 from services.common.actor import DEVICE_PREFIX
-from services.common.assign.assign import Assignment
-from services.common.assign.assign import Reason as AssignmentReason
+from services.common.convert_assignment import assignment_message
 from services.common.convert_limits import (
     MAX_K,
     MAX_NAME_BYTES,
@@ -74,13 +73,6 @@ _REASON = {
     Reason.UNKNOWN_VIEW: ranker_pb2.Degradation.REASON_UNKNOWN_VIEW,
     Reason.FAILED: ranker_pb2.Degradation.REASON_FAILED,
 }
-_ASSIGNMENT_REASON = {
-    AssignmentReason.SPLIT: common_pb2.ASSIGNMENT_REASON_SPLIT,
-    AssignmentReason.NOT_COVERED: common_pb2.ASSIGNMENT_REASON_NOT_COVERED,
-    AssignmentReason.MISSING_UNIT: common_pb2.ASSIGNMENT_REASON_MISSING_UNIT,
-    AssignmentReason.NOT_RUNNING: common_pb2.ASSIGNMENT_REASON_NOT_RUNNING,
-    AssignmentReason.FORCED: common_pb2.ASSIGNMENT_REASON_FORCED,
-}
 
 
 def rank_command(request: ranker_pb2.RankRequest, surfaces: Collection[str]) -> RankCommand:
@@ -127,7 +119,7 @@ def rank_response(result: RankResult) -> ranker_pb2.RankResponse:
             predictions=slate.predictions.ravel().tolist(),
         ),
         rank_id=result.rank_id,
-        assignments=[_assignment(assigned) for assigned in result.assignments],
+        assignments=[assignment_message(assigned) for assigned in result.assignments],
         bundle_version=result.bundle_version,
         degraded=[_degradation(degradation) for degradation in result.degraded],
         timings=[
@@ -149,7 +141,7 @@ def slate_events(
     event_time = Timestamp()
     event_time.FromNanoseconds(now_ns)
     actor = common_pb2.Actor(user_id=command.user_id, device_id=command.device_id)
-    assignments = [_assignment(assigned) for assigned in result.assignments]
+    assignments = [assignment_message(assigned) for assigned in result.assignments]
     context = command.context
     served = event_pb2.SlateServed(
         surface=command.surface,
@@ -262,17 +254,6 @@ def _step(
             )
         case _:
             return Heartbeat()
-
-
-def _assignment(assigned: Assignment) -> common_pb2.Assignment:
-    return common_pb2.Assignment(
-        experiment_key=assigned.experiment_key,
-        variant_key=assigned.variant_key,
-        reason=_ASSIGNMENT_REASON[assigned.reason],
-        bucket=assigned.bucket,
-        unit_type=assigned.unit_type,
-        revision=assigned.revision,
-    )
 
 
 def _degradation(degradation: Degradation) -> ranker_pb2.Degradation:

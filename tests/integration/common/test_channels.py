@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import grpc
 import pytest
 
 from podium.experiment.v1 import experiment_pb2_grpc
-from services.common.call import (
-    CallPolicy,
-    call_from_metadata,
-    enter_call,
-    leave_call,
-    outgoing_metadata,
-)
-from services.common.channels import open_aio_channel, open_channel
+from services.common.channels import open_channel
 from services.common.errors import (
     DeadlinePassed,
     InvalidArgument,
-    Overloaded,
     PodiumError,
     Unavailable,
 )
@@ -91,23 +81,6 @@ def test_calls_are_spread_over_servers() -> None:
     assert second.remaining_s
 
 
-def test_errors_of_aio_calls_are_understood() -> None:
-    async def call(target: str) -> PodiumError:
-        async with open_aio_channel(target, retries=False) as channel:
-            try:
-                await experiment_pb2_grpc.ExperimentServiceStub(channel).Assign(request())
-            except grpc.aio.AioRpcError as error:
-                return error_from_rpc(error)
-            raise AssertionError("the call succeeded")
-
-    full = Overloaded("full", retry_after_ms=70)
-    with sync_server(Script(_Failing(1, full)), ServerOptions()) as running:
-        running.ready()
-        error = asyncio.run(call(running.target))
-    assert isinstance(error, Overloaded)
-    assert error.retry_after_ms == 70
-
-
 def test_errors_without_details_follow_their_code() -> None:
     with sync_server(Script(), ServerOptions()) as running:
         running.ready()
@@ -124,17 +97,3 @@ def test_errors_without_details_follow_their_code() -> None:
         with pytest.raises(grpc.RpcError) as down:
             experiment_pb2_grpc.ExperimentServiceStub(channel).Assign(request())
         assert isinstance(error_from_rpc(down.value), Unavailable)
-
-
-def test_the_request_id_travels_on() -> None:
-    script = Script()
-    enter_call(call_from_metadata([("x-request-id", "mine")], CallPolicy(None, None), None))
-    try:
-        with sync_server(script, ServerOptions()) as running:
-            running.ready()
-            with open_channel(running.target) as channel:
-                stub = experiment_pb2_grpc.ExperimentServiceStub(channel)
-                answer = stub.Assign(request(), metadata=outgoing_metadata())
-    finally:
-        leave_call()
-    assert answer.definitions_hash == "mine"

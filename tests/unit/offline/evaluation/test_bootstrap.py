@@ -3,24 +3,29 @@
 import numpy as np
 import pytest
 
-from offline.evaluation.bootstrap import clustered_interval, intervals, resampled_means
+from offline.evaluation.bootstrap import Interval, clustered_interval, interval, resampled_means
 from offline.evaluation.compare import Outcome, compare
+
+
+def interval_of(sample: np.ndarray, *, confidence: float = 0.95, **draws: int) -> Interval:
+    means = resampled_means(sample[:, None], **draws)[:, 0]
+    return interval(float(sample.mean()), means, confidence)
 
 
 def test_intervals_cover_the_mean_of_a_known_distribution_as_often_as_they_say() -> None:
     rng = np.random.default_rng(5)
     worlds, covered = 200, 0
     for world in range(worlds):
-        sample = rng.exponential(2.0, size=(300, 1))
-        found = intervals(sample, resamples=300, seed=world, confidence=0.9)[0]
+        sample = rng.exponential(2.0, size=300)
+        found = interval_of(sample, resamples=300, seed=world, confidence=0.9)
         covered += found.low <= 2.0 <= found.high
     # Binomial(200, 0.9) has a standard deviation of 0.021.
     assert 0.82 <= covered / worlds <= 0.96
 
 
 def test_width_is_that_of_the_standard_error() -> None:
-    sample = np.random.default_rng(1).normal(3.0, 1.0, size=(2_000, 1))
-    found = intervals(sample, resamples=2_000, seed=2)[0]
+    sample = np.random.default_rng(1).normal(3.0, 1.0, size=2_000)
+    found = interval_of(sample, resamples=2_000, seed=2)
     standard_error = sample.std() / np.sqrt(len(sample))
     assert found.mean == pytest.approx(sample.mean())
     assert found.high - found.low == pytest.approx(2 * 1.96 * standard_error, rel=0.08)
@@ -50,7 +55,7 @@ def test_a_constant_gain_is_certain_although_users_differ_widely() -> None:
 
 def test_no_users_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one user"):
-        intervals(np.zeros((0, 1)))
+        resampled_means(np.zeros((0, 1)), resamples=1, seed=0)
 
 
 def test_worlds_that_differ_widen_the_interval() -> None:
@@ -66,7 +71,7 @@ def test_worlds_that_differ_widen_the_interval() -> None:
 
 def test_one_world_alone_has_the_plain_interval() -> None:
     values = np.random.default_rng(2).normal(size=500)
-    plain = intervals(values[:, None], resamples=2000)[0]
+    plain = interval_of(values, resamples=2000, seed=0)
     found = clustered_interval([values])
     assert found.low == pytest.approx(plain.low, abs=0.01)
     assert found.high == pytest.approx(plain.high, abs=0.01)

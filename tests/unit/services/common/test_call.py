@@ -1,4 +1,4 @@
-"""Deadlines, request ids and what is passed on; logs carry the request id."""
+"""Deadlines and request ids; logs carry the request id."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from services.common.call import (
     current_call,
     enter_call,
     leave_call,
-    outgoing_metadata,
 )
 from services.common.errors import DeadlinePassed
 from services.common.ids import new_event_id, new_rank_id
@@ -27,7 +26,6 @@ from services.common.telemetry import JsonFormatter
 
 POLICY = CallPolicy(default_deadline_ms=500, max_deadline_ms=2_000)
 UNLIMITED = CallPolicy(default_deadline_ms=None, max_deadline_ms=None)
-TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.fixture(autouse=True)
@@ -70,15 +68,13 @@ def test_request_ids_that_are_not_accepted_are_replaced(bad: str | bytes) -> Non
     assert len(call.request_id) == 32
 
 
-def test_request_id_and_trace_are_passed_on() -> None:
-    assert outgoing_metadata() == ()
-    metadata = [("x-request-id", "mine"), ("traceparent", TRACE), ("other", "x")]
-    enter_call(call_from_metadata(metadata, POLICY, None))
-    assert outgoing_metadata() == (("x-request-id", "mine"), ("traceparent", TRACE))
+def test_an_accepted_request_id_is_kept_until_the_call_is_left() -> None:
+    call = call_from_metadata([("x-request-id", "mine"), ("other", "x")], POLICY, None)
+    assert call.request_id == "mine"
+    enter_call(call)
+    assert current_call() is call
     leave_call()
     assert current_call() is None
-    enter_call(call_from_metadata([("x-request-id", "mine")], POLICY, None))
-    assert outgoing_metadata() == (("x-request-id", "mine"),)
 
 
 def test_log_lines_are_json_with_the_request_id() -> None:
