@@ -117,7 +117,8 @@ class LogWriter:
 
     Opening takes the directory's lock and cuts a torn tail off the last segment (what is cut is
     kept beside it, with the suffix ``.torn``). Raises ``FailedPrecondition`` (LOG_LOCKED) while
-    another writer is open. After a failed write the writer refuses to go on: open a new one.
+    another writer is open. After a failed write the writer refuses to go on: ``recover`` it, or
+    open a new one.
 
     Without ``durable`` nothing waits for the disk: what was flushed survives the process, not the
     machine. ``at_least``: the next arrival is not below it, even where records were lost.
@@ -139,6 +140,7 @@ class LogWriter:
         self._segment_bytes = segment_bytes
         self._buffer = bytearray()
         self._failed = False
+        self._sync_failed = False
         self._closed = False
         self._lock = lock_directory(directory)
         try:
@@ -149,6 +151,7 @@ class LogWriter:
             if self.next_arrival < at_least:
                 self.next_arrival, self._size = at_least, 0
                 last = Segment(at_least, segment_path(directory, at_least))
+            self._path = last.path
             self._descriptor = self._open(last.path)
         except BaseException:
             os.close(self._lock)
@@ -185,8 +188,31 @@ class LogWriter:
         try:
             os.fsync(self._descriptor)
         except OSError:
-            self._failed = True
+            self._failed = self._sync_failed = True
             raise
+
+    def recover(self) -> None:
+        """Makes the writer usable after a write that failed, as it does on a full disk.
+
+        Whole records that reached the file stay and are synced, part of one is cut off, the rest
+        is forgotten: ``next_arrival`` is where the log ends then. Without a failure it does
+        nothing. Raises ``OSError``, and ``FailedPrecondition`` after a sync that failed: what is
+        on disk is not known then.
+        """
+        if self._closed or self._sync_failed:
+            self._check_usable()
+        if not self._failed:
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._size)
+            written, end = split_frames(file.read())
+        os.ftruncate(self._descriptor, self._size + end)
+        wanted, _ = split_frames(bytes(self._buffer))
+        self._buffer.clear()
+        self._size += end
+        self.next_arrival -= len(wanted) - len(written)
+        self._failed = False
+        self.sync()
 
     def close(self) -> None:
         """Syncs and frees the lock; a second call does nothing."""
@@ -220,14 +246,14 @@ class LogWriter:
 
     def _roll(self) -> None:
         self.sync()
+        path = segment_path(self._directory, self.next_arrival)
         try:
-            following = self._open(segment_path(self._directory, self.next_arrival))
+            following = self._open(path)
         except OSError:
             self._failed = True
             raise
         os.close(self._descriptor)
-        self._descriptor = following
-        self._size = 0
+        self._path, self._descriptor, self._size = path, following, 0
 
     def _flush(self) -> None:
         try:

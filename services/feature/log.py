@@ -40,6 +40,10 @@ class RecordLog(Protocol):
         """Waits until everything added is on disk."""
         ...
 
+    def recover(self) -> None:
+        """Makes a log usable whose last write failed; ``next_arrival`` is then where it ends."""
+        ...
+
 
 class NewEvent(Protocol):
     """A checked event of a request, ready to be stored."""
@@ -107,6 +111,7 @@ class Ingestor:
         self._wake = asyncio.Event()
         self._closing = False
         self._failed = False
+        self._complained = False
         # Events that are in the log but perhaps not in the store yet, in order of arrival.
         self._recent: dict[str, tuple[bytes, int]] = {}
         self._next_sequences: dict[str, int] = {}
@@ -155,9 +160,9 @@ class Ingestor:
 
         ``first_sequence`` numbers the producer's events of the request from index 0. Raises
         ``Overloaded`` when too much waits or is unapplied, ``Unavailable`` when the log can't be
-        written.
+        written: some of the events may be in it nevertheless, and count as duplicates later.
         """
-        if self._failed or self._closing:
+        if self._closing:
             raise Unavailable("the event log takes no events now", reason="LOG_UNAVAILABLE")
         if self.unapplied > self._max_unapplied_records:
             raise Overloaded(
@@ -190,17 +195,21 @@ class Ingestor:
             group = [request for request in group if not request.answer.done()]
             if group:
                 try:
+                    if self._failed:
+                        await loop.run_in_executor(self._executor, self._log.recover)
+                        self._recovered()
                     receipts, payloads = self._sort_out(group)
                     if payloads:
                         await loop.run_in_executor(self._executor, self._write, payloads)
                         self.synced = self._log.next_arrival
+                        self._complained = False
                 except Exception as error:
                     self._fail(group, error)
-                    continue
-                for request, receipt in zip(group, receipts, strict=True):
-                    receipt.log_position = self.synced
-                    with suppress(asyncio.InvalidStateError):
-                        request.answer.set_result(receipt)
+                else:
+                    for request, receipt in zip(group, receipts, strict=True):
+                        receipt.log_position = self.synced
+                        with suppress(asyncio.InvalidStateError):
+                            request.answer.set_result(receipt)
             if self._closing and not self._waiting:
                 return
 
@@ -209,15 +218,23 @@ class Ingestor:
         self._log.sync()
 
     def _fail(self, group: Sequence[_Waiting], error: Exception) -> None:
-        # What reached the disk is unknown: only a restart, which reads the log, can tell.
-        _logger.critical("the event log can't be written; restart the service", exc_info=error)
-        self._failed = True
+        if not self._complained:
+            _logger.critical("the event log can't be written", exc_info=error)
+        self._failed = self._complained = True
         for request in (*group, *self._waiting):
             if not request.answer.done():
                 request.answer.set_exception(
                     Unavailable("the event log can't be written", reason="LOG_UNAVAILABLE")
                 )
         self._waiting.clear()
+        self._waiting_events = 0
+
+    def _recovered(self) -> None:
+        """Forgets the events that did not reach the log."""
+        self._failed = False
+        self.synced = end = self._log.next_arrival
+        for event_id in [i for i, (_, arrival) in self._recent.items() if arrival >= end]:
+            del self._recent[event_id]
 
     def _sort_out(self, group: Sequence[_Waiting]) -> tuple[list[Receipt], list[bytes]]:
         """Receipts as they will be once the payloads, of the events that are new, are written."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from errno import EIO, ENOSPC
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.common import event_log
 from services.common.errors import FailedPrecondition, NotFound
 from services.common.event_log import (
     HEADER,
@@ -89,6 +92,65 @@ def test_a_garbage_tail_is_cut_and_kept_beside(tmp_path: Path) -> None:
         assert log.next_arrival == 2
     assert path.read_bytes() == sound
     assert path.with_suffix(".torn").read_bytes() == b"\xff" * 30
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(0, 60), min_size=1, max_size=8),
+    room=st.integers(0, 400),
+    segment_bytes=st.sampled_from([50, 150, 1 << 20]),
+)
+def test_a_writer_recovers_from_a_full_disk(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], room: int, segment_bytes: int
+) -> None:
+    directory = tmp_path_factory.mktemp("log")
+    payloads = [bytes([number]) * size for number, size in enumerate(sizes)]
+    write_all = event_log.write_all
+
+    def write(descriptor: int, data: bytes | bytearray) -> None:
+        nonlocal room
+        write_all(descriptor, data[:room])
+        room -= len(data)
+        if room < 0:
+            room = 0
+            raise OSError(ENOSPC, "no space left on device")
+
+    log = LogWriter(directory, segment_bytes=segment_bytes)
+    log.append([b"before"])
+    log.sync()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(event_log, "write_all", write)
+        full = False
+        try:
+            log.append(payloads)
+            log.sync()
+        except OSError:
+            full = True
+            with pytest.raises(FailedPrecondition):
+                log.append([b"refused"])
+    log.recover()
+    kept = log.next_arrival - 1
+    assert kept == len(payloads) if not full else kept < len(payloads)
+    assert log.append([b"after"]) == kept + 1
+    log.close()
+    assert list(read_log(directory)) == list(enumerate([b"before", *payloads[:kept], b"after"]))
+
+
+def test_a_writer_does_not_recover_from_a_failed_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(EIO, "input/output error")
+
+    log = LogWriter(tmp_path)
+    log.append([b"one"])
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="input/output"):
+        log.sync()
+    monkeypatch.undo()
+    with pytest.raises(FailedPrecondition):
+        log.recover()
+    log.close()
 
 
 def test_a_flipped_byte_before_the_last_segment_is_reported(tmp_path: Path) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
 
-from services.common.errors import Overloaded, Unavailable
+from services.common import event_log
+from services.common.errors import FailedPrecondition, Overloaded, Unavailable
+from services.common.event_log import LogWriter, read_log
 from services.feature.log import Ingestor
 from services.feature.store.embedded import EmbeddedStore
 
@@ -40,6 +43,10 @@ class FakeLog:
         self.durable += self._buffered
         self._buffered.clear()
 
+    def recover(self) -> None:
+        if self.broken or self._buffered:
+            raise FailedPrecondition("a sync failed")
+
 
 @dataclass
 class FakeEvent:
@@ -50,6 +57,11 @@ class FakeEvent:
     def payload(self, arrival: int, arrival_ms: int, producer: str, sequence: int | None) -> bytes:
         assert arrival_ms == NOW_MS
         return f"{arrival} {self.event_id} {producer} {sequence}".encode()
+
+
+class UnstorableEvent(FakeEvent):
+    def payload(self, *_: object) -> bytes:
+        raise ValueError("out of range")
 
 
 def events(*ids: str) -> list[FakeEvent]:
@@ -122,6 +134,69 @@ def test_a_failed_sync_acknowledges_nothing_and_stops_ingest(setup: Setup) -> No
             await ingestor.ingest(events("b"), "", None)
         assert setup.log.durable == []
         await ingestor.close()
+
+    asyncio.run(scenario())
+
+
+def test_ingest_goes_on_when_a_full_disk_has_room_again(
+    store: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "log"
+    full = False
+    write_all = event_log.write_all
+
+    def write(descriptor: int, data: bytes | bytearray) -> None:
+        if full:
+            # The first record and part of the second.
+            write_all(descriptor, data[: len(data) * 3 // 4])
+            raise OSError(ENOSPC, "no space left on device")
+        write_all(descriptor, data)
+
+    monkeypatch.setattr(event_log, "write_all", write)
+
+    async def scenario() -> None:
+        nonlocal full
+        log = LogWriter(directory)
+        ingestor = Ingestor(log, store, lambda: NOW_MS, gaps=lambda *_: None)
+        ingestor.start()
+        await ingestor.ingest(events("a"), "", None)
+        full = True
+        for _ in range(2):
+            with pytest.raises(Unavailable) as refused:
+                await ingestor.ingest(events("b", "c"), "", None)
+            assert refused.value.reason == "LOG_UNAVAILABLE"
+        full = False
+        receipt = await ingestor.ingest(events("b", "c", "d"), "", None)
+        assert (receipt.accepted, receipt.duplicates, receipt.log_position) == (2, 1, 4)
+        await ingestor.close()
+        log.close()
+
+    asyncio.run(scenario())
+    assert [payload for _, payload in read_log(directory)] == [
+        f"{arrival} {event_id}  None".encode() for arrival, event_id in enumerate("abcd")
+    ]
+
+
+def test_an_event_that_can_not_be_stored_stops_nothing(setup: Setup) -> None:
+    async def scenario() -> None:
+        ingestor = setup.ingestor()
+        with pytest.raises(Unavailable):
+            await ingestor.ingest([*events("a"), UnstorableEvent(1, "b")], "", None)
+        assert (await ingestor.ingest(events("a"), "", None)).accepted == 1
+        await ingestor.close()
+
+    asyncio.run(scenario())
+
+
+def test_closing_ends_though_the_last_write_fails(setup: Setup) -> None:
+    async def scenario() -> None:
+        ingestor = setup.ingestor()
+        setup.log.broken = True
+        waiting = asyncio.create_task(ingestor.ingest(events("a"), "", None))
+        await asyncio.sleep(0)
+        await asyncio.wait_for(ingestor.close(), 10)
+        with pytest.raises(Unavailable):
+            await waiting
 
     asyncio.run(scenario())
 
