@@ -22,19 +22,32 @@ def register(app: typer.Typer) -> None:
 
 
 def list_bundles(bundles: Bundles) -> None:
-    """All bundles, oldest first; * marks the current one."""
+    """All bundles, oldest first; * marks the current one. A corrupt one shows what is wrong."""
     from rich.console import Console
     from rich.table import Table
 
     from services.common.bundle.store import BundleStore
+    from services.common.errors import BundleError
 
     store = BundleStore(bundles)
-    current = store.current()
+    versions = store.versions()
+    try:
+        current = store.current()
+    except BundleError as error:
+        current = None
+        typer.echo(f"error: {error.message}", err=True)
     table = Table("", "version", "domain", "seed", "log position", "items", "revision")
-    for manifest in store.list():
+    for version in versions:
+        marker = "*" if version == current else ""
+        try:
+            manifest = store.manifest(version)
+        except BundleError as error:
+            table.add_row(marker, version, "corrupt")
+            typer.echo(f"error: {error.message}", err=True)
+            continue
         table.add_row(
-            "*" if manifest.version == current else "",
-            manifest.version,
+            marker,
+            version,
             manifest.domain,
             str(manifest.seed),
             f"{manifest.training_window.log_position:,}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 from rich.console import Console
@@ -28,14 +29,25 @@ def build() -> typer.Typer:
 
 
 def app() -> None:
-    """Runs the command; a known error ends as one line on standard error and exit code 2."""
+    """Runs the command; a known error ends as one line on standard error and exit code 2.
+
+    So does a file or directory that can't be read or written.
+    """
     try:
         build()()
     except PodiumError as error:
-        Console(stderr=True, soft_wrap=True).print(
-            f"error: {error.message}", style="red", markup=False, highlight=False
-        )
-        sys.exit(USAGE_ERROR)
+        _end(error.message)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _end(f"{error.filename}: {error.strerror}")
+
+
+def _end(message: str) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(
+        f"error: {message}", style="red", markup=False, highlight=False
+    )
+    sys.exit(USAGE_ERROR)
 
 
 if __name__ == "__main__":

@@ -34,16 +34,15 @@ class BundleStore:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def list(self) -> list[Manifest]:
-        """Manifests of all published bundles, oldest version first."""
+    def versions(self) -> list[str]:
+        """All published bundles, oldest first, corrupt ones too. Raises ``NotFound``."""
         if not self.directory.is_dir():
-            return []
-        versions = sorted(
+            raise NotFound(f"there is no directory of bundles at {self.directory}")
+        return sorted(
             entry.name
             for entry in self.directory.iterdir()
             if entry.is_dir() and _VERSION.match(entry.name)
         )
-        return [read_manifest(self.directory / version) for version in versions]
 
     def current(self) -> str | None:
         """The promoted version, or None before the first promotion."""

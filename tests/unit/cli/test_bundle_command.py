@@ -60,6 +60,21 @@ def test_promote_list_show_and_roll_back(tmp_path: Path, versions: list[str]) ->
     assert BundleStore(tmp_path).current() == versions[0]
 
 
+def test_a_corrupt_manifest_does_not_hide_the_others(tmp_path: Path, versions: list[str]) -> None:
+    (tmp_path / versions[0] / "manifest.json").write_text("{}")
+    (tmp_path / "current").write_text("gone")
+    output = run("list", "--bundles", str(tmp_path))
+    (corrupt,) = [line for line in output.splitlines() if "corrupt" in line and "│" in line]
+    assert versions[0] in corrupt
+    assert any(versions[1] in line and "mooccubex" in line for line in output.splitlines())
+    assert "names a bundle that is not there" in output
+
+
+def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="absent"):
+        run("list", "--bundles", str(tmp_path / "absent"))
+
+
 def test_show_verifies(tmp_path: Path, versions: list[str]) -> None:
     with (tmp_path / versions[0] / "vocabulary.json").open("ab") as file:
         file.write(b" ")

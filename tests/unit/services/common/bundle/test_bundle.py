@@ -129,7 +129,7 @@ def test_promote_and_roll_back(store: BundleStore, domain: Domain) -> None:
         store.rollback()
     second = make_tiny_bundle(store.directory, domain, CATALOGUE, seed=1, promote=False)
     assert store.current() == first
-    assert [m.version for m in store.list()] == [first, second]
+    assert store.versions() == [first, second]
     store.promote(second)
     promoted = (store.directory / "current").stat()
     store.promote(second)
@@ -158,6 +158,11 @@ def test_a_damaged_current_file_is_an_error_and_no_guess(store: BundleStore) -> 
         store.current()
 
 
+def test_versions_of_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="absent"):
+        BundleStore(tmp_path / "absent").versions()
+
+
 def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
     store = BundleStore(tmp_path)
 
@@ -168,7 +173,7 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="training stopped"):
         stop()
-    assert store.list() == []
+    assert store.versions() == []
     assert store.current() is None
     assert list(tmp_path.iterdir()) == []
 
