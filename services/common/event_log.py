@@ -2,7 +2,8 @@
 
 A directory holds segments named by the arrival of their first record
 (``00000000000000000042.segment``). A record is ``u32 length``, ``u32 crc32(payload)``, payload;
-both numbers little-endian. The arrival of a record is its position in the log, from 0.
+both numbers little-endian. A payload has at least one byte: zeros, which a power loss may leave
+behind, are no record. The arrival of a record is its position in the log, from 0.
 
 This module knows bytes, not what is in them.
 """
@@ -28,6 +29,7 @@ _SUFFIX = ".segment"
 _LOCK_NAME = "writer.lock"
 _BUFFER_BYTES = 1 << 20
 _CHUNK_BYTES = 4 << 20
+_SEARCHED_BYTES = 1 << 20
 
 _logger = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ def split_frames(data: bytes, offset: int = 0) -> tuple[list[bytes], int]:
     while offset + HEADER.size <= size:
         length, checksum = HEADER.unpack_from(data, offset)
         end = offset + HEADER.size + length
-        if length > MAX_PAYLOAD_BYTES or end > size:
+        if not 0 < length <= MAX_PAYLOAD_BYTES or end > size:
             break
         payload = data[offset + HEADER.size : end]
         if zlib.crc32(payload) != checksum:
@@ -117,11 +119,13 @@ class LogWriter:
 
     Opening takes the directory's lock and cuts a torn tail off the last segment (what is cut is
     kept beside it, with the suffix ``.torn``). Raises ``FailedPrecondition`` (LOG_LOCKED) while
-    another writer is open. After a failed write the writer refuses to go on: ``recover`` it, or
-    open a new one.
+    another writer is open, and ``LogCorrupt`` where sound records follow a bad one: cutting them
+    off would lose what was acknowledged. After a failed write the writer refuses to go on:
+    ``recover`` it, or open a new one.
 
     Without ``durable`` nothing waits for the disk: what was flushed survives the process, not the
-    machine. ``at_least``: the next arrival is not below it, even where records were lost.
+    machine, and records behind a bad one are cut off with it. ``at_least``: the next arrival is not
+    below it, even where records were lost.
     """
 
     def __init__(
@@ -146,7 +150,7 @@ class LogWriter:
         try:
             segments = list_segments(directory)
             last = segments[-1] if segments else Segment(0, segment_path(directory, 0))
-            records, self._size = _recover(last.path)
+            records, self._size = _recover(last, keep_sound=durable)
             self.next_arrival = last.first_arrival + records
             if self.next_arrival < at_least:
                 self.next_arrival, self._size = at_least, 0
@@ -162,8 +166,8 @@ class LogWriter:
         self._check_usable()
         first = self.next_arrival
         for payload in payloads:
-            if len(payload) > MAX_PAYLOAD_BYTES:
-                raise ValueError(f"a record has {len(payload)} bytes of {MAX_PAYLOAD_BYTES}")
+            if not 0 < len(payload) <= MAX_PAYLOAD_BYTES:
+                raise ValueError(f"a record has {len(payload)} bytes of 1 to {MAX_PAYLOAD_BYTES}")
         for payload in payloads:
             pending = self._size + len(self._buffer)
             if pending and pending + len(payload) + HEADER.size > self._segment_bytes:
@@ -383,13 +387,36 @@ def read_log(
         yield from found
 
 
-def _recover(path: Path) -> tuple[int, int]:
-    """Cuts a torn tail off the segment; returns its number of records and its bytes."""
+def _holds_record(data: bytes, start: int) -> bool:
+    """Whether a sound record begins in the first bytes from ``start``."""
+    last = min(len(data) - HEADER.size, start + _SEARCHED_BYTES)
+    for offset in range(start, last):
+        length, checksum = HEADER.unpack_from(data, offset)
+        begin = offset + HEADER.size
+        if not 0 < length <= min(len(data) - begin, _BUFFER_BYTES):
+            continue
+        if zlib.crc32(data[begin : begin + length]) == checksum:
+            return True
+    return False
+
+
+def _recover(segment: Segment, *, keep_sound: bool) -> tuple[int, int]:
+    """Cuts a torn tail off the segment; returns its number of records and its bytes.
+
+    With ``keep_sound`` a tail that holds sound records raises ``LogCorrupt``.
+    """
+    path = segment.path
     if not path.exists():
         return 0, 0
-    payloads, end = split_frames(path.read_bytes())
-    size = path.stat().st_size
+    data = path.read_bytes()
+    payloads, end = split_frames(data)
+    size = len(data)
     if end < size:
+        if keep_sound and _holds_record(data, end + 1):
+            raise LogCorrupt(
+                f"{path}: record {segment.first_arrival + len(payloads)} at byte {end} is bad, but "
+                "sound ones follow: restore the file from a copy, or cut it there to give them up"
+            )
         _logger.warning("cut a torn tail of %d bytes off %s", size - end, path)
         with path.open("r+b") as file:
             file.seek(end)

@@ -30,7 +30,7 @@ def _write(directory: Path, payloads: list[bytes], segment_bytes: int = 64 << 20
 
 @settings(max_examples=40, deadline=None)
 @given(
-    batches=st.lists(st.lists(st.binary(max_size=40), max_size=6), max_size=6),
+    batches=st.lists(st.lists(st.binary(min_size=1, max_size=40), max_size=6), max_size=6),
     segment_bytes=st.integers(1, 200),
     start=st.integers(0, 20),
     length=st.integers(0, 20),
@@ -64,7 +64,7 @@ def test_a_cut_anywhere_loses_only_the_torn_record(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     directory = tmp_path_factory.mktemp("log")
-    payloads = data.draw(st.lists(st.binary(max_size=20), min_size=1, max_size=5))
+    payloads = data.draw(st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=5))
     _write(directory, payloads)
     path = segment_path(directory, 0)
     size = data.draw(st.integers(0, path.stat().st_size - 1))
@@ -96,7 +96,7 @@ def test_a_garbage_tail_is_cut_and_kept_beside(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    sizes=st.lists(st.integers(0, 60), min_size=1, max_size=8),
+    sizes=st.lists(st.integers(1, 60), min_size=1, max_size=8),
     room=st.integers(0, 400),
     segment_bytes=st.sampled_from([50, 150, 1 << 20]),
 )
@@ -151,6 +151,32 @@ def test_a_writer_does_not_recover_from_a_failed_sync(
     with pytest.raises(FailedPrecondition):
         log.recover()
     log.close()
+
+
+@pytest.mark.parametrize("at", [0, 4, 11])
+def test_sound_records_behind_a_bad_one_are_not_cut_off(tmp_path: Path, at: int) -> None:
+    _write(tmp_path, [b"a" * 10, b"b" * 10, b"c" * 10])
+    path = segment_path(tmp_path, 0)
+    damaged = bytearray(path.read_bytes())
+    damaged[18 + at] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(LogCorrupt, match=r"00\.segment: record 1 at byte 18 is bad"):
+        LogWriter(tmp_path)
+    assert path.read_bytes() == damaged
+    # A spool goes on: what it holds is worth less than the process.
+    with LogWriter(tmp_path, durable=False) as log:
+        assert log.next_arrival == 1
+
+
+def test_zeros_at_the_end_are_no_records(tmp_path: Path) -> None:
+    _write(tmp_path, [b"one"])
+    path = segment_path(tmp_path, 0)
+    path.write_bytes(path.read_bytes() + bytes(4096))
+    assert list(read_log(tmp_path)) == [(0, b"one")]
+    with LogWriter(tmp_path) as log:
+        assert log.next_arrival == 1
+        with pytest.raises(ValueError, match="0 bytes"):
+            log.append([b""])
 
 
 def test_a_flipped_byte_before_the_last_segment_is_reported(tmp_path: Path) -> None:
