@@ -245,3 +245,9 @@ def _model_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
                 ("model", "item_features", index),
                 f"{name!r} is not a numeric feature of a ranked entity",
             )
+        elif not domain.log.impressions and domain.features[name].kind != "attribute":
+            yield (
+                ("model", "item_features", index),
+                f"{name!r} needs a log with impressions: what it was for items not shown is "
+                "not recorded",
+            )

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from podium.common.v1.common_pb2 import EntityRef
+from podium.common.v1.common_pb2 import EntityRef, Money
 from podium.event.v1.event_pb2 import EntityUpsert, Event, LoggedEvent, Refund, RoomState
 from podium.feature.v1 import feature_pb2
 from services.common.actor import DEVICE_PREFIX, actor_key, split_actor_key
@@ -223,7 +223,7 @@ class EventConverter:
                 require_id(f"{place}.order_id", event.purchase.order_id)
                 optional_id(f"{place}.line_id", event.purchase.line_id)
                 optional_id(f"{place}.coupon_id", event.purchase.coupon_id)
-                require_money(f"{place}.amount", event.purchase.amount)
+                self._check_money(f"{place}.amount", event.purchase.amount)
             case "refund":
                 self._check_refund(place, event, now_ms)
             case "room_state":
@@ -251,15 +251,23 @@ class EventConverter:
         require_id(f"{place}.refund_id", refund.refund_id)
         require_id(f"{place}.order_id", refund.order_id)
         optional_id(f"{place}.line_id", refund.line_id)
-        require_money(f"{place}.amount", refund.amount)
+        self._check_money(f"{place}.amount", refund.amount)
         require_id(f"{place}.purchase_event_id", refund.purchase_event_id)
-        require_money(f"{place}.purchase_amount", refund.purchase_amount)
+        self._check_money(f"{place}.purchase_amount", refund.purchase_amount)
         purchase_ms = _time_ms(f"{place}.purchase_time", refund, "purchase_time")
         if purchase_ms - now_ms > MAX_FUTURE_MS:
             raise InvalidArgument.field(
                 f"{place}.purchase_time",
                 f"is more than {MAX_FUTURE_MS} ms ahead of the clock",
                 reason="EVENT_TIME_IN_FUTURE",
+            )
+
+    def _check_money(self, field: str, money: Money) -> None:
+        """Sums are of minor units alone: every amount is in the domain's currency."""
+        _, code = require_money(field, money)
+        if code != self._domain.currency:
+            raise InvalidArgument.field(
+                f"{field}.currency_code", f"is {code}, must be {self._domain.currency}"
             )
 
     def _check_room(self, place: str, event: Event) -> None:
@@ -286,7 +294,7 @@ class EventConverter:
                 )
             _require_kind(field, value, known[name])
         if upsert.HasField("price"):
-            require_money(f"{place}.price", upsert.price)
+            self._check_money(f"{place}.price", upsert.price)
         if upsert.HasField("seats_left") and upsert.seats_left < 0:
             raise InvalidArgument.field(f"{place}.seats_left", "must be 0 or more")
         optional_text(f"{place}.language", upsert.language, MAX_LOCALE_BYTES)

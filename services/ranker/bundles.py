@@ -56,6 +56,7 @@ class BundleWatcher:
         self._replica: Replica | None = None
         self._refused: tuple[str, int] | None = None
         self._complained: tuple[str, str] | None = None
+        self._said_none_is_promoted = False
         self._retry_at_s = 0.0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bundles", daemon=True)
@@ -81,6 +82,8 @@ class BundleWatcher:
         version = ""
         try:
             version = self._store.current() or ""
+            if not version and self._serving.version is None:
+                self._say_none_is_promoted()
             promotion = (version, self._promoted_ns())
             if (
                 version in ("", self._serving.version)
@@ -180,6 +183,12 @@ class BundleWatcher:
                 self._serving.version or "none",
                 error.message,
             )
+
+    def _say_none_is_promoted(self) -> None:
+        """Logs it once: until then the service is not ready."""
+        if not self._said_none_is_promoted:
+            self._said_none_is_promoted = True
+            _logger.warning("no bundle is promoted in %s: waiting", self._store.directory)
 
     def _promoted_ns(self) -> int:
         try:

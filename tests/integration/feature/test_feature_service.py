@@ -157,6 +157,20 @@ def _negative_money(event: Event) -> None:
     event.CopyFrom(purchase_event("m", now_ms(), -1, "ann", "course:c"))
 
 
+def _other_currency(event: Event) -> None:
+    event.type = "purchase"
+    event.purchase.order_id = "o"
+    event.purchase.amount.amount_minor = 1
+    event.purchase.amount.currency_code = "EUR"
+
+
+def _price_in_other_currency(event: Event) -> None:
+    event.type = "entity_upsert"
+    event.ClearField("actor")
+    event.entity_upsert.price.amount_minor = 1
+    event.entity_upsert.price.currency_code = "EUR"
+
+
 def _infinite_upsert(event: Event) -> None:
     event.CopyFrom(upsert_event("i", now_ms(), "course:c", level=float("inf")))
 
@@ -185,6 +199,8 @@ def _state_of_other_type(event: Event) -> None:
         (_wrong_attribute, "attributes.duration_ms", "INVALID_ARGUMENT"),
         (_missing_payload, "payload", "INVALID_ARGUMENT"),
         (_negative_money, "purchase.amount.amount_minor", "INVALID_ARGUMENT"),
+        (_other_currency, "purchase.amount.currency_code", "INVALID_ARGUMENT"),
+        (_price_in_other_currency, "entity_upsert.price.currency_code", "INVALID_ARGUMENT"),
         (_infinite_upsert, "entity_upsert.attributes.level", "INVALID_ARGUMENT"),
         (_undeclared_upsert, "entity_upsert.attributes.colour", "INVALID_ARGUMENT"),
         (_state_of_other_type, "room_state.state", "INVALID_ARGUMENT"),

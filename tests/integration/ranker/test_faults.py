@@ -80,6 +80,26 @@ def test_a_new_bundle_is_taken_without_a_failed_call(own_ranker: Ranker, domain:
     assert seen == {before, after}
 
 
+def test_a_ranker_without_a_bundle_says_what_it_waits_for(
+    tmp_path: Path,
+    features: FakeFeatureService,
+    feature_server: FakeFeatureServer,
+    domain: Domain,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bundles = tmp_path / "none"
+    app = build(make_settings(tmp_path, bundles, feature_server.target))
+    app.start()
+    try:
+        said = f"no bundle is promoted in {bundles}: waiting"
+        eventually(lambda: said in caplog.text)
+        make_tiny_bundle(bundles, domain, {"course": little_catalogue()["course"]}, seed=1)
+        eventually(lambda: app.serving.wait_ready(0.05))
+        assert caplog.text.count(said) == 1
+    finally:
+        app.close()
+
+
 def test_a_corrupt_bundle_is_refused_and_the_next_good_one_taken(
     own_ranker: Ranker, domain: Domain, caplog: pytest.LogCaptureFixture
 ) -> None:

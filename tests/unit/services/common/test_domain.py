@@ -104,6 +104,13 @@ def test_a_typo_names_file_line_and_field(
     assert message in caught.value.description
 
 
+def test_moving_item_features_need_impressions(tmp_path: Path) -> None:
+    path = tmp_path / "domain.yaml"
+    path.write_text(LIVE_COURSES.read_text().replace("impressions: true", "impressions: false"))
+    with pytest.raises(ConfigError, match=r"model\.item_features\.0: .* a log with impressions"):
+        load_domain(path)
+
+
 @pytest.mark.parametrize("event", ["impression", "slate_served", "entity_upsert", "refund"])
 def test_events_that_the_log_is_read_for_must_be_declared(tmp_path: Path, event: str) -> None:
     path = tmp_path / "domain.yaml"
