@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.options import pseudonymiser
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -35,15 +37,12 @@ def register(app: typer.Typer) -> None:
         from cli.progress import stage_progress
         from offline.importers.mooccubex import import_mooccubex
         from services.common.domain import load_domain
-        from services.common.pseudonym import Pseudonymiser
-        from services.common.settings import CommonSettings, load_settings
 
         console = Console()
         loaded = load_domain(domain)
-        keys = load_settings(CommonSettings).pseudonym_keys.get_secret_value()
-        pseudonymiser = Pseudonymiser.from_text(keys)
+        names = pseudonymiser()
         with stage_progress(console) as progress:
-            report = import_mooccubex(path, log, loaded, pseudonymiser.encrypt, progress=progress)
+            report = import_mooccubex(path, log, loaded, names.encrypt, progress=progress)
         _show(console, report, log)
 
     app.add_typer(sources, name="import")

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from cli.options import DEFAULT_DOMAIN, pseudonymiser
+
 _HELP = """Writes the event log of a simulated live-course world.
 
 Equal flags give equal events: nothing but --end now reads the clock. The log goes to an empty
@@ -91,30 +93,15 @@ def register(app: typer.Typer) -> None:
         ] = 30,
         domain: Annotated[
             Path, typer.Option(help="Domain file, for the currency and the hash in the log.")
-        ] = Path("config/live_courses.yaml"),
-        pseudonym_keys: Annotated[
-            str,
-            typer.Option(
-                help="Keys as VERSION:BASE64[,...]; the development keys by default.",
-                envvar="PODIUM_PSEUDONYM_KEYS",
-                show_default=False,
-            ),
-        ] = "",
+        ] = DEFAULT_DOMAIN,
     ) -> None:
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            Progress,
-            SpinnerColumn,
-            TextColumn,
-            TimeElapsedColumn,
-        )
         from rich.table import Table
 
+        from cli.progress import stage_progress
         from offline.simulator.parameters import WorldParameters
         from offline.simulator.simulate import simulate
         from services.common.domain import load_domain
-        from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
 
         declared = load_domain(domain)
         parameters = WorldParameters(
@@ -138,32 +125,16 @@ def register(app: typer.Typer) -> None:
             heartbeat_minutes=heartbeat_minutes,
             currency=declared.currency,
         )
-        names = Pseudonymiser.from_text(pseudonym_keys or DEVELOPMENT_KEYS)
+        names = pseudonymiser()
         console = Console()
-        with Progress(
-            SpinnerColumn(),
-            TextColumn("simulating"),
-            BarColumn(),
-            TextColumn("{task.fields[events]:,} events, {task.fields[date]}"),
-            TimeElapsedColumn(),
-            console=console,
-        ) as bar:
-            task = bar.add_task(
-                "", total=parameters.end_ms - parameters.start_ms, events=0, date="start"
-            )
-
-            def advance(events: int, time_ms: int) -> None:
-                date = datetime.fromtimestamp(time_ms / 1_000, UTC).strftime("%Y-%m-%d")
-                done = time_ms - parameters.start_ms
-                bar.update(task, completed=done, events=events, date=date)
-
+        with stage_progress(console) as progress:
             summary = simulate(
                 parameters,
                 log,
                 name_ids=names.encrypt,
                 config_hash=declared.config_hash,
                 truth_directory=truth,
-                progress=advance,
+                progress=progress,
             )
         table = Table(title=f"{summary.events:,} events in {log}", title_justify="left")
         table.add_column("event")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +13,17 @@ from types import FrameType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
 
 from cli.demo.client import Client, Targets
 from cli.demo.processes import Services, demo_environment, run
 from cli.demo.view import SLATE_WIDTH, print_parts
-from cli.options import DEFAULT_DOMAIN
+from cli.options import DEFAULT_DOMAIN, pseudonymiser
+from cli.progress import stage_progress
 from offline.simulator.live import LiveWorld
 from offline.simulator.parameters import WorldParameters
 from offline.simulator.simulate import simulate
 from services.common.domain import load_domain
 from services.common.errors import FailedPrecondition, Unavailable
-from services.common.pseudonym import Pseudonymiser
-from services.common.settings import CommonSettings, load_settings
 
 MARKER = ".podium"
 READY_TIMEOUT_SECONDS = 180.0
@@ -156,33 +154,21 @@ class Loop:
             seed=self._world.seed,
             currency=self.domain.currency,
         )
-        keys = load_settings(CommonSettings).pseudonym_keys.get_secret_value()
-        names = Pseudonymiser.from_text(keys)
-        with _bar(self.console, parameters) as advance:
+        names = pseudonymiser()
+        with stage_progress(self.console) as progress:
             summary = simulate(
                 parameters,
                 self.directory / "log",
                 name_ids=names.encrypt,
                 config_hash=self.domain.config_hash,
                 truth_directory=self.directory / "truth",
-                progress=advance,
+                progress=progress,
             )
         self._live = LiveWorld(summary.world, run=f"live-{parameters.end_ms}")
         self.console.print(
             f"{summary.events:,} events of {len(summary.by_type)} kinds over {parameters.weeks} "
             f"weeks; {summary.live_rooms} rooms are on air"
         )
-
-
-@contextmanager
-def _bar(console: Console, parameters: WorldParameters) -> Iterator[Callable[[int, int], None]]:
-    with Progress(console=console) as bar:
-        task = bar.add_task("simulating", total=parameters.end_ms - parameters.start_ms)
-
-        def advance(_events: int, time_ms: int) -> None:
-            bar.update(task, completed=time_ms - parameters.start_ms)
-
-        yield advance
 
 
 def _make_empty(directory: Path) -> None:

@@ -36,7 +36,7 @@ def build_dataset(
     log_dir: Path,
     out_dir: Path,
     *,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
     leak_sample: int = LEAK_SAMPLE,
 ) -> DatasetMeta:
     """Writes the dataset of ``log_dir`` to ``out_dir``; ``offline.dataset.tables`` says what it is.
@@ -46,10 +46,9 @@ def build_dataset(
     dataset. Equal logs give equal files. Raises ``NotFound`` without a log, ``FailedPrecondition``
     (FEATURE_LEAK) when a sampled example is not what the log up to its point gives.
     """
-    report = progress or no_progress
     (out_dir / META_FILE).unlink(missing_ok=True)
     schema = ColumnSchema.of(domain)
-    columns = compact(log_dir, out_dir / COLUMNS_DIRECTORY, schema, progress=report)
+    columns = compact(log_dir, out_dir / COLUMNS_DIRECTORY, schema, progress=progress)
     with open_tables(columns) as tables:
         start_ms, end_ms = _time_range(tables)
         starts = split_starts(domain, end_ms)
@@ -58,10 +57,10 @@ def build_dataset(
         stages = [f"catalogue/{entity}" for entity in catalogue_entities(domain)]
         stages += ["interactions", "examples"]
         for number, stage in enumerate(stages):
-            report("tables", number, len(stages))
+            progress("tables", number, len(stages))
             table = _expression(expressions, stage)
             rows |= _write(tables, table, out_dir / f"{stage}.parquet", stage.replace("/", "."))
-        report("tables", len(stages), len(stages))
+        progress("tables", len(stages), len(stages))
         leaks = check_leaks(
             domain, tables, pq.read_table(out_dir / "examples.parquet"), leak_sample
         )

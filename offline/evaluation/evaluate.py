@@ -24,18 +24,14 @@ from offline.evaluation.protocol import (
 )
 from offline.evaluation.report import EvaluationReport, difference_reports, system_reports
 from offline.evaluation.shipped import BundleScorer
+from offline.progress import Progress, no_progress
 from services.common.bundle.loaded import LoadedBundle
 from services.common.domain import Domain
 from services.common.errors import FailedPrecondition, InvalidArgument
 from services.feature.definitions import compile_views
 
-Progress = Callable[[str, int, int], None]
 # Settings of baselines are chosen on at most this many users of the validation split.
 CHOICE_SAMPLE = 10_000
-
-
-def _silent(_stage: str, _done: int, _total: int) -> None:
-    return None
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Source:
 
     @classmethod
     def open(
-        cls, domain: Domain, log_dir: Path, dataset_dir: Path, *, progress: Progress = _silent
+        cls, domain: Domain, log_dir: Path, dataset_dir: Path, *, progress: Progress = no_progress
     ) -> Source:
         """Opens a dataset and the compacted log beside it.
 
@@ -116,7 +112,7 @@ def evaluate(
     sample: int | None = None,
     resamples: int = 1000,
     seed: int = 0,
-    progress: Progress = _silent,
+    progress: Progress = no_progress,
 ) -> Evaluation:
     """Ranks the split with the bundle, its retrieval alone and the baselines, and compares them.
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from offline.progress import Progress, no_progress
 from offline.simulator.parameters import WorldParameters
 from offline.simulator.truth import TruthWriter
 from offline.simulator.world import World
 from offline.simulator.writer import LogSink, NameIds
 from services.common.errors import FailedPrecondition, InvalidArgument
 
-# Called with (events so far, simulated time in epoch milliseconds).
-Progress = Callable[[int, int], None]
-_PROGRESS_EVERY = 2_000
+_PROGRESS_EVENTS = 2_000
 
 
 @dataclass(frozen=True)
@@ -35,12 +33,13 @@ def simulate(
     name_ids: NameIds,
     config_hash: str,
     truth_directory: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Summary:
     """Writes the log of a world into an empty ``log_directory``; truth goes to ``truth_directory``.
 
-    ``name_ids`` turns raw user and device ids into pseudonyms. Raises ``FailedPrecondition`` when
-    the log holds events already, ``InvalidArgument`` when the truth would lie with the log.
+    ``name_ids`` turns raw user and device ids into pseudonyms. ``progress`` is told in simulated
+    milliseconds. Raises ``FailedPrecondition`` when the log holds events already,
+    ``InvalidArgument`` when the truth would lie with the log.
     """
     if any(log_directory.glob("*.segment")):
         raise FailedPrecondition(
@@ -54,17 +53,17 @@ def simulate(
         truth = TruthWriter(truth_directory)
     world = World(parameters, observer=truth.observe if truth is not None else None)
     by_type: Counter[str] = Counter()
+    span_ms = parameters.end_ms - parameters.start_ms
     reported = 0
     with LogSink(log_directory, name_ids, parameters.currency, config_hash) as sink:
         for records in world.run_until(parameters.end_ms):
             sink.write(records)
             for record in records:
                 by_type[record.type] += 1
-            if progress is not None and sink.written - reported >= _PROGRESS_EVERY:
+            if sink.written - reported >= _PROGRESS_EVENTS:
                 reported = sink.written
-                progress(sink.written, records[-1].time_ms)
-    if progress is not None:
-        progress(sink.written, parameters.end_ms)
+                progress("simulate", records[-1].time_ms - parameters.start_ms, span_ms)
+    progress("simulate", span_ms, span_ms)
     if truth is not None:
         truth.finish(world)
     return Summary(sink.written, dict(by_type), len(world.rooms.live), world)
