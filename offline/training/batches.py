@@ -121,7 +121,7 @@ def _window_batch(
 class HeldOut:
     """Held-out events to rank: right-aligned inputs ``[N, L]`` and the catalogue row of each.
 
-    ``taken``: (row, catalogue row) pairs ``[2, E]`` of everything the user did before the event.
+    ``taken``: (row, catalogue row) pairs ``[2, E]`` of what the user can't be shown any more.
     """
 
     items: IntArray
@@ -132,11 +132,18 @@ class HeldOut:
 
 
 def held_out_events(
-    histories: Histories, *, length: int, limit: int, ahead: int, random: np.random.Generator
+    histories: Histories,
+    *,
+    length: int,
+    limit: int,
+    ahead: int,
+    final_actions: tuple[int, ...],
+    random: np.random.Generator,
 ) -> HeldOut:
     """At most ``limit`` validation events with a catalogue item, each with its own past.
 
-    As in training, up to ``ahead - 1`` events just before the one asked for are hidden.
+    As in training, up to ``ahead - 1`` events just before the one asked for are hidden. Items met
+    with a ``final_actions`` before an event are taken; events on such items are not asked for.
     """
     places = np.flatnonzero((histories.split == VALIDATION) & (histories.targets >= 0))
     if len(places) > limit:
@@ -152,21 +159,16 @@ def held_out_events(
     past = np.concatenate(
         [np.arange(a, b) for a, b in zip(first, now, strict=True)] or [np.zeros(0, np.int64)]
     )
-    known = histories.targets[past] >= 0
+    gone = (histories.targets[past] >= 0) & np.isin(histories.actions[past], final_actions)
+    taken = np.stack([rows[gone], histories.targets[past[gone]]])
+    asked = np.ones(len(places), bool)
+    asked[taken[0, taken[1] == histories.targets[places[taken[0]]]]] = False
+    new_row = np.cumsum(asked) - 1
+    taken = taken[:, asked[taken[0]]]
     return HeldOut(
-        items=np.where(inside, histories.items[source], 0),
-        actions=np.where(inside, histories.actions[source], 0),
-        surfaces=histories.surfaces[places],
-        targets=histories.targets[places],
-        taken=np.stack([rows[known], histories.targets[past[known]]]),
+        items=np.where(inside, histories.items[source], 0)[asked],
+        actions=np.where(inside, histories.actions[source], 0)[asked],
+        surfaces=histories.surfaces[places][asked],
+        targets=histories.targets[places][asked],
+        taken=np.stack([new_row[taken[0]], taken[1]]),
     )
-
-
-def never_repeats(histories: Histories) -> bool:
-    """Whether no user of the training split met the same item twice: then what was taken is out."""
-    owner = np.repeat(np.arange(len(histories.offsets) - 1), np.diff(histories.offsets))
-    kept = (histories.split == TRAIN) & (histories.targets >= 0)
-    if not kept.any():
-        return False
-    pairs = owner[kept] * (histories.targets.max() + 1) + histories.targets[kept]
-    return len(np.unique(pairs)) == int(kept.sum())

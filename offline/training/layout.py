@@ -8,13 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.common.bundle.manifest import Tower
-from services.common.domain import Domain
+from services.common.domain import Domain, LastNFeature, NotInListFilter
 from services.common.errors import FailedPrecondition
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Names of every input column. Indices of names are their place plus one, 0 being unknown."""
+    """Names of every input column. Indices of names are their place plus one, 0 being unknown.
+
+    ``final_actions``: indices of actions after which an item is not shown to the user again.
+    """
 
     entity_types: tuple[str, ...]
     towers: dict[str, Tower]
@@ -28,6 +31,7 @@ class Layout:
     sequence_vocabulary: str
     sequence_length: int
     action_names: tuple[str, ...]
+    final_actions: tuple[int, ...]
 
     def surface_index(self, surface: str) -> int:
         """Index of a surface; 0 when unknown."""
@@ -74,7 +78,23 @@ def layout_of(domain: Domain) -> Layout:
         sequence_vocabulary=own[0],
         sequence_length=sequence.length,
         action_names=tuple(getattr(actions, "events", ())),
+        final_actions=_final_actions(domain),
     )
+
+
+def _final_actions(domain: Domain) -> tuple[int, ...]:
+    """Actions whose items the surfaces of the sequence entity filter out."""
+    sequence = domain.model.sequence
+    actions = domain.features[sequence.actions]
+    final: set[str] = set()
+    for surface in domain.surfaces.values():
+        for rule in surface.filters:
+            if surface.entity == sequence.entity and isinstance(rule, NotInListFilter):
+                listed = domain.features[rule.feature]
+                if rule.attribute == "id" and isinstance(listed, LastNFeature):
+                    final |= set(listed.events) if listed.of == sequence.entity else set()
+    names = actions.events if isinstance(actions, LastNFeature) else []
+    return tuple(place for place, name in enumerate(names, start=1) if name in final)
 
 
 def _first_appearances(groups: list[list[str]]) -> tuple[str, ...]:

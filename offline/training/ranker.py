@@ -28,10 +28,11 @@ class Ranker(nn.Module):
     """Logits of all objectives for items, each with the user it is shown to.
 
     logit = scale[surface, objective] * <user, item> + bias[surface, objective]
-            + residual(user, item, features) + position[surface, position, objective]
+            + residual(<user, item>, features) + position[surface, position, objective]
 
     The residual's last layer starts at zero, so that training starts from retrieval's own order.
-    The user's half of the first layer is computed once a user, not once an item.
+    Of the vectors only their product is read: the ranker learns beside one pair of towers and
+    serves beside another. The user's half of the first layer is computed once a user.
     """
 
     def __init__(
@@ -48,8 +49,8 @@ class Ranker(nn.Module):
         self.bias = nn.Parameter(torch.zeros(surfaces, objectives))
         self.position = nn.Parameter(torch.zeros(surfaces, POSITIONS + 1, objectives))
         self.surface = nn.Embedding(surfaces, first)
-        self.user_side = nn.Linear(shape.dim + users, first)
-        self.item_side = nn.Linear(shape.dim + items + 1, first, bias=False)
+        self.user_side = nn.Linear(users, first)
+        self.item_side = nn.Linear(items + 1, first, bias=False)
         layers: list[nn.Module] = [nn.ReLU()]
         for inner, outer in zip(shape.hidden, rest, strict=False):
             layers += [nn.Linear(inner, outer), nn.ReLU()]
@@ -70,11 +71,10 @@ class Ranker(nn.Module):
         surface: Tensor,
     ) -> Tensor:
         """Logits ``[N, O]``; shapes as in ``LoadedBundle.score``."""
-        users = torch.cat([user_vector, self.user_features(user_features)], dim=1)
-        user_side = self.user_side(users) + self.surface(surface)
+        user_side = self.user_side(self.user_features(user_features)) + self.surface(surface)
         dot = (user_vector[owner] * item_vector).sum(dim=1, keepdim=True)
         # The dot product is of the order of ten; the net's other inputs are of the order of one.
-        items = torch.cat([item_vector, self.item_features(item_features), dot * 0.1], dim=1)
+        items = torch.cat([self.item_features(item_features), dot * 0.1], dim=1)
         residual = self.head(self.body(user_side[owner] + self.item_side(items)))
         on_surface = surface[owner]
         shown = self.position[on_surface, position.clamp(0, POSITIONS)]

@@ -15,6 +15,7 @@ from offline.training.losses import corrected_logits, masked_binary_loss
 from offline.training.measures import binary_metrics
 from offline.training.ranker import Ranker, RankerShape, initial_bias
 from offline.training.retrieval import Advance, rank_metrics
+from offline.training.towers import MASKED
 from offline.training.transforms import FeatureTransform, logarithmic_columns
 from services.common.domain import Domain
 
@@ -24,6 +25,8 @@ NEGATIVES = 30
 EVEN_SHARE = 0.5
 CANDIDATES = 500
 NORMALISER_ROWS = 2_000
+# Good outcomes that are held against one another.
+CHOICES = 256
 # Scale and bias start from one guess for all surfaces and have few values: they may move faster.
 FAST_RATE = 10.0
 
@@ -132,6 +135,7 @@ def fit_ranker(
     best_epoch, best_score = 0, _score(domain, ranker, validation, catalogue)
     losses = []
     steps = max(1, math.ceil(len(train) / options.batch_size))
+    blocks, log_share = ([], np.zeros(0, np.float32)) if catalogue else _chosen(train, random)
     for epoch in range(options.epochs):
         order = random.permutation(len(train))
         total = 0.0
@@ -142,6 +146,9 @@ def fit_ranker(
                 group["lr"] = rate * (FAST_RATE if group["quick"] else 1.0)
             rows = order[step * options.batch_size : (step + 1) * options.batch_size]
             loss = _loss(ranker, train, rows, catalogue).sum()
+            if blocks:
+                block = blocks[(epoch * steps + step) % len(blocks)]
+                loss = loss + _choice_loss(ranker, train, block, log_share)
             optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimiser.step()
@@ -223,6 +230,51 @@ def _loss(
     )
 
 
+def _chosen(rows: RankingRows, random: np.random.Generator) -> tuple[list[IntArray], FloatArray]:
+    """Blocks of rows with a good outcome, close in time and of one surface each, in random order;
+    and the log share ``[N]`` of each row's item among the good outcomes of its surface."""
+    examples = rows.examples
+    good = (examples.labels * examples.mature).any(axis=1) & (examples.catalogue_row >= 0)
+    log_share = np.zeros(len(rows), np.float32)
+    blocks: list[IntArray] = []
+    for surface in np.unique(examples.surface[good]):
+        own = np.flatnonzero(good & (examples.surface == surface))
+        _, item, counts = np.unique(
+            examples.catalogue_row[own], return_inverse=True, return_counts=True
+        )
+        log_share[own] = np.log(counts[item] / len(own))
+        blocks += [b for b in np.array_split(own, math.ceil(len(own) / CHOICES)) if len(b) > 1]
+    return [blocks[place] for place in random.permutation(len(blocks))], log_share
+
+
+def _choice_loss(
+    ranker: Ranker, rows: RankingRows, block: IntArray, log_share: FloatArray
+) -> Tensor:
+    """Softmax of each good outcome among the items of its block, logQ-corrected, per objective.
+
+    Impressions tell what is chosen among the shown; this tells what is chosen at all.
+    """
+    examples = rows.examples
+    size = len(block)
+    logits: Tensor = ranker(
+        torch.from_numpy(rows.user_vector[block]),
+        torch.from_numpy(examples.user_features[block]),
+        torch.arange(size).repeat_interleave(size),
+        torch.from_numpy(rows.item_vector[block]).repeat(size, 1),
+        torch.from_numpy(examples.item_features[block]).repeat(size, 1),
+        torch.zeros(size * size, dtype=torch.long),
+        torch.from_numpy(examples.surface[block]),
+    )
+    expected = torch.from_numpy(log_share[block]) + math.log(size)
+    logits = logits.reshape(size, size, -1) - expected[None, :, None]
+    item = torch.from_numpy(examples.catalogue_row[block])
+    same = (item[:, None] == item[None, :]) & ~torch.eye(size, dtype=torch.bool)
+    logits = logits.masked_fill(same.unsqueeze(2), MASKED)
+    log_choice = torch.log_softmax(logits, dim=1).diagonal(dim1=0, dim2=1).T
+    good = torch.from_numpy(examples.labels[block] * examples.mature[block])
+    return -((log_choice * good).sum(dim=0) / good.sum(dim=0).clamp(min=1.0)).mean()
+
+
 def predict(ranker: Ranker, rows: RankingRows, chosen: IntArray) -> Tensor:
     """Logits ``[n, O]`` of the chosen examples at their logged positions."""
     examples = rows.examples
@@ -268,7 +320,10 @@ def _score(
     if catalogue is not None:
         return rank_metrics(candidate_ranks(domain, ranker, rows, catalogue))["ndcg_at_10"]
     losses = [_loss(ranker, rows, chosen, None) for chosen in _chunks(len(rows))]
-    return -float(torch.stack(losses).mean(dim=0).sum())
+    blocks, log_share = _chosen(rows, np.random.default_rng(0))
+    choices = [_choice_loss(ranker, rows, block, log_share) for block in blocks]
+    choice = float(torch.stack(choices).mean()) if choices else 0.0
+    return -float(torch.stack(losses).mean(dim=0).sum()) - choice
 
 
 @torch.no_grad()

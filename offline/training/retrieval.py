@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,6 @@ from offline.dataset.tables import TRAIN
 from offline.training.batches import (
     Batch,
     held_out_events,
-    never_repeats,
     training_windows,
     window_batches,
 )
@@ -50,6 +49,9 @@ POSITIVES_SHARE = 0.5
 TOKENS_PER_SEQUENCE = 16
 WARM_UP_SHARE = 0.03
 FINAL_RATE = 0.02
+# Epochs with the latest data, as a share of those before, and where their rate begins.
+MORE_EPOCHS = 0.25
+MORE_RATE = 0.5
 # How often a field is hidden in training, so that an item is placed by its other fields too.
 FIELD_DROPOUT = 0.1
 
@@ -85,23 +87,38 @@ class Towers:
     metrics: dict[str, float]
 
 
-def fit_towers(domain: Domain, data: RetrievalData, *, seed: int, advance: Advance) -> Towers:
-    """Trains and returns the towers of the epoch with the best validation NDCG@10.
+def fit_towers(
+    domain: Domain,
+    data: RetrievalData,
+    *,
+    seed: int,
+    advance: Advance,
+    latest: RetrievalData | None = None,
+) -> tuple[Towers, Towers]:
+    """Trains the towers; returns those of the epoch with the best validation NDCG@10, twice.
 
-    ``advance`` is told the share of the work done after each step. Deterministic for a seed and a
-    number of threads.
+    The second pair has gone on with ``latest``, where it is given: the same data with what
+    validation held back. What is served should know the latest items and habits; what validation
+    says is about the first pair. ``advance`` is told the share of the work done after each step.
+    Deterministic for a seed and a number of threads.
     """
-    return _Fit(domain, data, seed, advance).run()
+    fit = _Fit(domain, data, seed, advance, goes_on=latest is not None)
+    selected = fit.run()
+    return selected, fit.go_on(latest, selected) if latest is not None else selected
 
 
 class _Fit:
     """State of one training run."""
 
-    def __init__(self, domain: Domain, data: RetrievalData, seed: int, advance: Advance) -> None:
+    def __init__(
+        self, domain: Domain, data: RetrievalData, seed: int, advance: Advance, *, goes_on: bool
+    ) -> None:
         torch.manual_seed(seed)
         self.random = np.random.default_rng(seed)
-        self.data = data
         self.options = domain.model.retrieval
+        more = max(1, round(MORE_EPOCHS * self.options.epochs)) if goes_on else 0
+        self.more_epochs = more
+        self.work = float(self.options.epochs + more)
         self.advance = advance
         layout = data.layout
         self.shape = TowerShape(
@@ -125,15 +142,23 @@ class _Fit:
         self.optimiser = torch.optim.Adam(
             [*self.item.parameters(), *self.user.parameters()], betas=(0.9, 0.98)
         )
-        self.windows = training_windows(data.histories, layout.sequence_length)
-        self.excludes = never_repeats(data.histories)
+        self.first_data = data
+        self._learn_from(data)
+        self._forget_unseen()
         self.held_out = held_out_events(
             data.histories,
             length=layout.sequence_length,
             limit=VALIDATION_EVENTS,
             ahead=self.options.ahead,
+            final_actions=layout.final_actions,
             random=self.random,
         )
+
+    def _learn_from(self, data: RetrievalData) -> None:
+        """Makes ``data`` what the next epochs read."""
+        self.data = data
+        self.final_actions = torch.tensor(data.layout.final_actions)
+        self.windows = training_windows(data.histories, data.layout.sequence_length)
         self.input_rows = vocabulary_items(data)
         self.available = torch.from_numpy(np.flatnonzero(data.available))
         self.softmax_row = torch.full((len(data.available),), -1, dtype=torch.long)
@@ -141,13 +166,21 @@ class _Fit:
         self.log_share = _log_share(data, self.available.numpy())
         self.positive_log_share = _positive_log_share(data.positives)
 
+    def _forget_unseen(self) -> None:
+        """Zeroes the embeddings of values that nothing trains: chance must not reach a score."""
+        known = self.data.catalogue.items.fields[self.data.available]
+        fields = np.concatenate([known, self.data.positives.items.fields])
+        for column in range(len(self.item.fields)):
+            unseen = np.setdiff1d(np.arange(self.shape.vocabularies[column] + 1), fields[:, column])
+            self.item.forget(column, torch.from_numpy(unseen))
+
     def run(self) -> Towers:
         losses: list[float] = []
         validation: list[float] = []
         best: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None
         best_metrics: dict[str, float] = {}
         for epoch in range(self.options.epochs):
-            losses.append(self._epoch(epoch))
+            losses.append(self._epoch(epoch, self.options.epochs, self.options.learning_rate))
             metrics = self._evaluate()
             validation.append(metrics.get("ndcg_at_10", 0.0))
             # Without validation events the last epoch stands.
@@ -159,17 +192,30 @@ class _Fit:
             self.user.load_state_dict(best[1])
         self.item.eval()
         self.user.eval()
+        item, user = copy.deepcopy((self.item, self.user))
         return Towers(
             self.shape,
-            self.item,
-            self.user,
-            self._serving_tower(),
+            item,
+            user,
+            self._serving_tower(item, user),
             tuple(losses),
             tuple(validation),
             best_metrics,
         )
 
-    def _epoch(self, epoch: int) -> float:
+    def go_on(self, latest: RetrievalData, selected: Towers) -> Towers:
+        """Some more epochs on ``latest``, at a falling rate, from where ``run`` ended."""
+        self._learn_from(latest)
+        self.item.train()
+        self.user.train()
+        for epoch in range(self.more_epochs):
+            self._epoch(epoch, self.more_epochs, self.options.learning_rate * MORE_RATE)
+        self.item.eval()
+        self.user.eval()
+        serving = self._serving_tower(self.item, self.user)
+        return replace(selected, item=self.item, user=self.user, serving_user=serving)
+
+    def _epoch(self, epoch: int, epochs: int, learning_rate: float) -> float:
         """One pass over all histories and all positives; the mean loss of a position."""
         tokens = self.options.batch_size * TOKENS_PER_SEQUENCE
         batches = list(
@@ -186,8 +232,8 @@ class _Fit:
         self.random.shuffle(kinds)
         total, count = 0.0, 0
         for done, kind in enumerate(kinds):
-            share = (epoch + done / len(kinds)) / self.options.epochs
-            rate = self.options.learning_rate * max(FINAL_RATE, 1.0 - share)
+            share = (epoch + done / len(kinds)) / epochs
+            rate = learning_rate * max(FINAL_RATE, 1.0 - share)
             rate *= min(1.0, (share + 0.002) / WARM_UP_SHARE)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
@@ -204,7 +250,8 @@ class _Fit:
                 [p for g in self.optimiser.param_groups for p in g["params"]], 5.0
             )
             self.optimiser.step()
-            self.advance(share)
+            before = 0 if self.data is self.first_data else self.options.epochs
+            self.advance((before + share * epochs) / self.work)
         return total / max(count, 1)
 
     def _history_loss(self, batch: Batch) -> tuple[Tensor, int]:
@@ -231,8 +278,9 @@ class _Fit:
             )
         else:
             excluded = None
-            if self.excludes:
-                excluded = self._taken_before(items, keep, place)
+            if len(self.final_actions):
+                gone = torch.isin(torch.from_numpy(batch.actions), self.final_actions)
+                excluded = self._taken_before(items * gone, keep, place, place[wanted])
             # Row 0 of the vectors stands for unknown items; the softmax is over the catalogue.
             excluded = None if excluded is None else excluded - torch.tensor([[0], [1]])
             loss = full_softmax_loss(queries, vectors[1:], place[wanted] - 1, excluded)
@@ -251,15 +299,18 @@ class _Fit:
         vectors = self._item_vectors(self.data.catalogue.items.take(rows))
         return torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors]), place
 
-    def _taken_before(self, items: Tensor, keep: Tensor, place: Tensor) -> Tensor:
-        """(query, place) pairs of items a user had before each position, ``[2, E]``."""
+    def _taken_before(self, items: Tensor, keep: Tensor, place: Tensor, wanted: Tensor) -> Tensor:
+        """(query, place) pairs ``[2, E]`` of items a user had before each position, but for the
+        one ``wanted [N]`` there: what is bought can still be watched."""
         width = items.shape[1]
         query = torch.full(keep.shape, -1)
         query[keep] = torch.arange(int(keep.sum()))
         earlier = torch.ones(width, width, dtype=torch.bool).tril()
         found = place[self.input_rows[items]]
         pairs = (earlier & keep.unsqueeze(2) & (found > 0).unsqueeze(1)).nonzero()
-        return torch.stack([query[pairs[:, 0], pairs[:, 1]], found[pairs[:, 0], pairs[:, 2]]])
+        asking, had = query[pairs[:, 0], pairs[:, 1]], found[pairs[:, 0], pairs[:, 2]]
+        others = had != wanted[asking]
+        return torch.stack([asking[others], had[others]])
 
     def _draw(self) -> IntArray:
         """Negatives for a large catalogue: places in ``available``, drawn by their share."""
@@ -312,11 +363,11 @@ class _Fit:
         vectors: Tensor = self.item(entity_type, fields, numeric)
         return vectors
 
-    def _serving_tower(self) -> ServingUserTower:
-        vectors = torch.from_numpy(encode_items(self.item, self.data.catalogue.items))
+    def _serving_tower(self, item: ItemTower, user: UserTower) -> ServingUserTower:
+        vectors = torch.from_numpy(encode_items(item, self.data.catalogue.items))
         rows = self.input_rows
         table = torch.where((rows >= 0).unsqueeze(1), vectors[rows], 0.0)
-        return ServingUserTower(self.user, table).eval()
+        return ServingUserTower(user, table).eval()
 
     def _evaluate(self) -> dict[str, float]:
         """Full ranking of the held-out events over the available catalogue."""
@@ -327,7 +378,7 @@ class _Fit:
         held_out = self.held_out
         neutral = self.user.features.neutral().expand(len(held_out.targets), -1)
         users = encode_users(
-            self._serving_tower(),
+            self._serving_tower(self.item, self.user),
             held_out.items,
             held_out.actions,
             neutral.numpy(),
@@ -335,7 +386,7 @@ class _Fit:
         )
         scores = users @ encode_items(self.item, self.data.catalogue.items).T
         scores[:, ~self.data.available] = MASKED
-        if self.excludes:
+        if len(self.final_actions):
             scores[held_out.taken[0], held_out.taken[1]] = MASKED
         wanted = np.take_along_axis(scores, held_out.targets[:, None], axis=1)
         rank = (scores > wanted).sum(axis=1)

@@ -3,8 +3,9 @@
 User tower: a causal transformer (Kang & McAuley 2018, "Self-Attentive Sequential Recommendation",
 arXiv:1808.09781) with pre-normalised blocks and a learned bias by distance in place of absolute
 positions (Raffel et al. 2020, arXiv:1910.10683, section 2.1), so that a prefix in training and a
-right-aligned history in serving are the same to it. Beside it runs a memory: a weighted sum of one
-vector per past item, weights by age, which learns plain item-to-item transitions at once.
+right-aligned history in serving are the same to it. Beside it run two plain sums of one vector per
+past item: a memory, weighted by age, which learns item-to-item transitions at once, and a profile,
+weighted by the action, which learns what goes with what over a whole history.
 """
 
 from __future__ import annotations
@@ -73,6 +74,11 @@ class ItemTower(nn.Module):
             total = total + self.numeric_net(self.numeric(numeric))
         return total
 
+    @torch.no_grad()
+    def forget(self, column: int, values: Tensor) -> None:
+        """Makes values of a field say nothing, as if unknown."""
+        self.fields[column].get_parameter("weight")[values] = 0.0
+
 
 class Block(nn.Module):
     """Pre-normalised self-attention with a bias by distance, and a feed-forward net."""
@@ -130,6 +136,9 @@ class UserTower(nn.Module):
         self.surfaces = nn.Embedding(shape.surfaces + 1, shape.dim)
         self.memory = nn.Embedding(shape.sequence_items + 1, shape.dim, padding_idx=0)
         self.memory_decay = nn.Parameter(initial_memory(shape.length))
+        self.profile = nn.Embedding(shape.sequence_items + 1, shape.dim, padding_idx=0)
+        self.profile_map = nn.Linear(shape.dim, shape.dim, bias=False)
+        self.profile_gain = nn.Parameter(torch.ones(shape.actions + 1))
         columns = len(features.mean)
         self.feature_map = nn.Linear(columns, shape.dim, bias=False) if columns else None
         nn.init.normal_(self.actions.weight, std=0.02)
@@ -137,6 +146,8 @@ class UserTower(nn.Module):
             self.actions.weight[0].zero_()
         nn.init.zeros_(self.surfaces.weight)
         nn.init.zeros_(self.memory.weight)
+        nn.init.zeros_(self.profile.weight)
+        nn.init.normal_(self.profile_map.weight, std=0.1 / math.sqrt(shape.dim))
         if self.feature_map is not None:
             nn.init.zeros_(self.feature_map.weight)
 
@@ -165,7 +176,21 @@ class UserTower(nn.Module):
         if last:
             age_weight = age_weight[-1:]
         result: Tensor = self.norm(states) + age_weight @ self.memory(items)
-        return result
+        return result + self._profile(item_vectors, items, actions, last)
+
+    def _profile(self, item_vectors: Tensor, items: Tensor, actions: Tensor, last: bool) -> Tensor:
+        """Sum of a vector per past item, whatever its age, weighted by what was done with it.
+
+        Divided by the root of the total weight, as in FISM (Kabbur et al. 2013, alpha = 1/2).
+        """
+        weight = (self.profile_gain[actions].abs() * (items > 0)).unsqueeze(-1)
+        kept = (self.profile(items) + self.profile_map(item_vectors)) * weight
+        if last:
+            total, mass = kept.sum(dim=1, keepdim=True), weight.sum(dim=1, keepdim=True)
+        else:
+            total, mass = kept.cumsum(dim=1), weight.cumsum(dim=1)
+        profile: Tensor = total / torch.sqrt(1.0 + mass)
+        return profile
 
     def context(self, user_features: Tensor, surface: Tensor) -> Tensor:
         """What the request adds: raw ``user_features [B, U]``, ``surface [B]`` to ``[B, dim]``."""

@@ -11,8 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from offline.dataset.tables import TRAIN, VALIDATION, Dataset
-from offline.training.batches import never_repeats
+from offline.dataset.tables import TEST, TRAIN, VALIDATION, Dataset
 from offline.training.data import (
     BoolArray,
     Catalogue,
@@ -91,60 +90,152 @@ def train(
     seconds: dict[str, float] = {}
     clock = _Clock(seconds)
     progress("read", 0.0)
-    vocabularies = build_vocabularies(layout, dataset)
-    catalogues = {
-        entity: read_catalogue(layout, vocabularies, dataset, entity)
-        for entity in layout.entity_types
-    }
-    sequence_catalogue = catalogues[layout.sequence_entity]
-    histories = read_histories(layout, vocabularies, sequence_catalogue, dataset.interactions)
     random = np.random.default_rng(seed)
-    reader = _ExampleReader(domain, layout, vocabularies, catalogues, dataset.examples, random)
-    data = RetrievalData(
-        layout,
-        vocabularies,
-        sequence_catalogue,
-        histories,
-        reader.positives(),
-        _available(dataset, sequence_catalogue, histories),
-    )
+    later = with_validation(dataset)
+    # Both read the same vocabularies: one pair of towers goes on from the other.
+    vocabularies = build_vocabularies(layout, later)
+    inputs = _Inputs.read(domain, layout, dataset, vocabularies, random)
+    latest = _Inputs.read(domain, layout, later, vocabularies, random)
     clock.done("read")
-    towers = fit_towers(domain, data, seed=seed, advance=lambda share: progress("retrieval", share))
+    selected, towers = fit_towers(
+        domain,
+        inputs.retrieval,
+        seed=seed,
+        advance=lambda share: progress("retrieval", share),
+        latest=latest.retrieval,
+    )
     clock.done("retrieval")
-    progress("encode", 0.0)
-    drawn = not domain.log.impressions
-    training_examples = reader.split(TRAIN, DRAWN_ROWS if drawn else RANKER_ROWS)
-    validation_limit = DRAWN_VALIDATION_ROWS if drawn else VALIDATION_ROWS
-    train_rows = _with_vectors(towers, training_examples)
-    validation_rows = _with_vectors(towers, reader.split(VALIDATION, validation_limit))
-    negatives = None
-    if drawn:
-        negatives = catalogue_vectors(domain, dataset, layout, catalogues, histories, towers)
-        train_rows = with_negatives(train_rows, negatives, random)
-        if never_repeats(histories):
-            recent = vocabulary_items(data).numpy()[validation_rows.examples.recent_items]
-            offset = negatives.first[layout.entity_index(layout.sequence_entity)]
-            taken = np.where(recent >= 0, recent + offset, -1)
-            validation_rows = replace(validation_rows, taken=taken)
+    catalogue = None
+    if domain.log.impressions:
+        before = before_labels(domain, dataset)
+        earlier = _Inputs.read(domain, layout, before, build_vocabularies(layout, before), random)
+        rehearsed, _ = fit_towers(
+            domain, earlier.retrieval, seed=seed, advance=lambda share: progress("rehearsal", share)
+        )
+        clock.done("rehearsal")
+        progress("encode", 0.0)
+        train_rows = _with_vectors(rehearsed, earlier.reader.split(VALIDATION, RANKER_ROWS))
+        validation_examples = inputs.reader.split(VALIDATION, VALIDATION_ROWS)
+        validation_rows = _with_vectors(selected, validation_examples)
+    else:
+        progress("encode", 0.0)
+        train_rows = _with_vectors(selected, inputs.reader.split(TRAIN, DRAWN_ROWS))
+        validation_examples = inputs.reader.split(VALIDATION, DRAWN_VALIDATION_ROWS)
+        validation_rows = _with_vectors(selected, validation_examples)
+        catalogue = catalogue_vectors(
+            domain, dataset, layout, inputs.catalogues, inputs.retrieval.histories, selected
+        )
+        train_rows = with_negatives(train_rows, catalogue, random)
+        offset = catalogue.first[layout.entity_index(layout.sequence_entity)]
+        items = vocabulary_items(inputs.retrieval).numpy()[validation_examples.recent_items]
+        gone = np.isin(validation_examples.recent_actions, layout.final_actions) & (items >= 0)
+        validation_rows = replace(validation_rows, taken=np.where(gone, items + offset, -1))
     clock.done("encode")
     ranker = fit_ranker(
         domain,
         train_rows,
         validation_rows,
-        negatives,
+        catalogue,
         seed=seed,
         advance=lambda share: progress("ranker", share),
     )
     clock.done("ranker")
+    histories = inputs.retrieval.histories
     rows = {
         "interactions": int((histories.split == TRAIN).sum()),
         "users": len(histories.offsets) - 1,
-        "retrieval positives": len(data.positives),
+        "retrieval positives": len(inputs.retrieval.positives),
         "ranker examples": len(train_rows),
         "validation examples": len(validation_rows),
     }
-    check = validation_rows if len(validation_rows) else train_rows
-    return TrainedModels(layout, vocabularies, catalogues, towers, ranker, check, rows, seconds)
+    check_examples = validation_examples
+    if not len(check_examples):
+        check_examples = inputs.reader.split(TRAIN, VALIDATION_ROWS)
+    check = _with_vectors(towers, check_examples)
+    return TrainedModels(
+        layout, vocabularies, inputs.catalogues, towers, ranker, check, rows, seconds
+    )
+
+
+def with_validation(dataset: Dataset) -> Dataset:
+    """The dataset with its validation split as part of the training split."""
+    return _resplit(
+        dataset,
+        dataset.meta.test_start_ms,
+        lambda table: pc.if_else(pc.equal(table["split"], TEST), TEST, TRAIN),
+    )
+
+
+def before_labels(domain: Domain, dataset: Dataset) -> Dataset:
+    """The dataset as of an earlier time: what came later in its training split is validation.
+
+    Retrieval's score of an example that the towers learned from is better than any it will see in
+    serving, and a ranker that learned from it would trust it too much. So the ranker learns from
+    the scores of towers that were trained on what came before: up to half the time by which the
+    labels of every objective are mature, or half of the training split where none is.
+    """
+    examples = dataset.examples
+    training = pc.equal(examples["split"], TRAIN)
+    mature = training
+    for name in domain.objectives:
+        mature = pc.and_(mature, examples[f"m.{name}"])
+    times = examples.filter(mature)["time_ms"]
+    if not len(times):
+        times = examples.filter(training)["time_ms"]
+    bounds = pc.min_max(times)
+    cut_ms = (bounds["min"].as_py() + bounds["max"].as_py()) // 2
+
+    def split(table: pa.Table) -> pa.ChunkedArray:
+        early = pc.if_else(pc.less(table["time_ms"], cut_ms), TRAIN, VALIDATION)
+        return pc.if_else(pc.equal(table["split"], TRAIN), early, TEST)
+
+    return _resplit(dataset, cut_ms, split)
+
+
+def _resplit(
+    dataset: Dataset, training_ends_ms: int | None, split: Callable[[pa.Table], pa.ChunkedArray]
+) -> Dataset:
+    examples, interactions = (
+        table.set_column(table.schema.get_field_index("split"), "split", split(table))
+        for table in (dataset.examples, dataset.interactions)
+    )
+    meta = dataset.meta.model_copy(update={"validation_start_ms": training_ends_ms})
+    return replace(dataset, meta=meta, examples=examples, interactions=interactions)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What is read from a dataset before anything is trained."""
+
+    catalogues: dict[str, Catalogue]
+    reader: _ExampleReader
+    retrieval: RetrievalData
+
+    @classmethod
+    def read(
+        cls,
+        domain: Domain,
+        layout: Layout,
+        dataset: Dataset,
+        vocabularies: Vocabularies,
+        random: np.random.Generator,
+    ) -> _Inputs:
+        catalogues = {
+            entity: read_catalogue(layout, vocabularies, dataset, entity)
+            for entity in layout.entity_types
+        }
+        catalogue = catalogues[layout.sequence_entity]
+        histories = read_histories(layout, vocabularies, catalogue, dataset.interactions)
+        reader = _ExampleReader(domain, layout, vocabularies, catalogues, dataset.examples, random)
+        retrieval = RetrievalData(
+            layout,
+            vocabularies,
+            catalogue,
+            histories,
+            reader.positives(),
+            _available(dataset, catalogue, histories),
+        )
+        return cls(catalogues, reader, retrieval)
 
 
 def catalogue_vectors(
@@ -219,7 +310,8 @@ class _ExampleReader:
         chosen = np.zeros(len(self._table), bool)
         for name, objective in self._domain.objectives.items():
             if needed and objective.weight > 0:
-                chosen |= _flags(pc.equal(self._table[f"y.{name}"], 1))
+                met = pc.equal(self._table[f"y.{name}"], 1)
+                chosen |= _flags(pc.and_(met, self._table[f"m.{name}"]))
         return self._read(chosen & (self._split == TRAIN), POSITIVES)
 
     def _read(self, chosen: BoolArray, limit: int) -> Examples:
