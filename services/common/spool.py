@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ BATCH_BYTES = 2 << 20
 FIRST_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 5.0
 _IDLE_WAIT_S = 0.5
+_STREAM_NAME = re.compile(rb"[!-~]{1,128}")
 
 Send = Callable[[list[event_pb2.Event], int], None]
 
@@ -101,11 +103,20 @@ class Spool:
         self.written.set()
 
     def acknowledged(self) -> int:
-        """Number of the first event that is not acknowledged."""
+        """Number of the first event that is not acknowledged.
+
+        Where that can't be read, the first one there is: the log knows what it has already.
+        """
+        path = self.directory / "acknowledged"
         try:
-            return int((self.directory / "acknowledged").read_text())
+            return int(path.read_bytes())
         except FileNotFoundError:
             return 0
+        except ValueError:
+            segments = list_segments(self.directory)
+            first = segments[0].first_arrival if segments else 0
+            _logger.error("%s is damaged: shipping again from %d", path, first)
+            return first
 
     def acknowledge(self, next_sequence: int) -> None:
         """Remembers that all events before ``next_sequence`` are in the log; frees their files."""
@@ -160,9 +171,12 @@ class Spool:
 
     def _stream_name(self, producer: str) -> str:
         path = self.directory / "producer"
-        if not path.exists():
-            _replace(path, f"{producer}-{new_event_id()}")
-        return path.read_text()
+        name = path.read_bytes() if path.exists() else b""
+        if not _STREAM_NAME.fullmatch(name):
+            # None yet, or a damaged one, which the log would refuse along with every event.
+            name = f"{producer}-{new_event_id()}".encode()
+            _replace(path, name.decode())
+        return name.decode()
 
 
 class SpoolMetrics:
@@ -323,7 +337,7 @@ def _by_size(records: list[tuple[int, bytes]]) -> Iterator[tuple[int, list[bytes
 
 
 def _replace(path: Path, text: str) -> None:
-    """Writes a small file whole or not at all."""
+    """Writes a small file whole or not at all; unsynced, a power loss may leave it empty."""
     staged = path.with_suffix(".new")
     staged.write_text(text)
     os.replace(staged, path)  # noqa: PTH105

@@ -223,6 +223,32 @@ def test_numbers_never_fall_back_behind_what_was_acknowledged(tmp_path: Path) ->
     assert [number for number, _ in read_log(tmp_path, 3)] == [3]
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff\x00", b"12x"])
+def test_a_damaged_acknowledgement_ships_again(tmp_path: Path, sink: _Sink, content: bytes) -> None:
+    spool = _open(tmp_path, segment_bytes=1_000)
+    spool.append([_event(number) for number in range(20)])
+    third = list_segments(tmp_path)[2].first_arrival
+    spool.acknowledge(third)
+    spool.close()
+    (tmp_path / "acknowledged").write_bytes(content)
+    reopened = _open(tmp_path)
+    shipping = _Shipping(reopened, sink)
+    shipping.shipper.close()
+    assert set(sink.taken) == set(range(third, 20))
+    assert reopened.acknowledged() == 20
+    reopened.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\x00", b"two words", b"x" * 129])
+def test_a_damaged_stream_name_is_replaced(tmp_path: Path, content: bytes) -> None:
+    _open(tmp_path).close()
+    (tmp_path / "producer").write_bytes(content)
+    reopened = _open(tmp_path)
+    assert reopened.producer.startswith("ranker-")
+    assert (tmp_path / "producer").read_text() == reopened.producer
+    reopened.close()
+
+
 def test_a_failed_write_is_unavailable_and_the_next_one_works(tmp_path: Path) -> None:
     spool = _open(tmp_path)
     spool.append([_event(0)])
