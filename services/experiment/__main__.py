@@ -11,6 +11,6 @@ from services.experiment.bootstrap import run
 if __name__ == "__main__":
     try:
         run(load_settings(ExperimentSettings))
-    except PodiumError as error:
+    except (PodiumError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

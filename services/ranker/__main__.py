@@ -11,6 +11,6 @@ from services.ranker.bootstrap import run
 if __name__ == "__main__":
     try:
         run(load_settings(RankerSettings))
-    except PodiumError as error:
+    except (PodiumError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

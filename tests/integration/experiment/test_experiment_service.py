@@ -25,6 +25,23 @@ from services.common.status import error_from_rpc
 ROOT = Path(__file__).parents[3]
 
 
+def _ended(service: str, **changes: str) -> str:
+    """The one error line of a service that can't start."""
+    ended = subprocess.run(
+        [sys.executable, "-m", f"services.{service}"],
+        cwd=ROOT,
+        env=_environment(**changes),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    (line,) = [x for x in ended.stderr.splitlines() if x.startswith("error: ")]
+    return line
+
+
 def _environment(**changes: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PODIUM_")}
     return kept | {"PODIUM_EXPERIMENT_PORT": "0", "PODIUM_EXPERIMENT_METRICS_PORT": "0"} | changes
@@ -189,16 +206,22 @@ def test_health_and_metrics(service: _Service, stub: Stub) -> None:
     ],
 )
 def test_a_wrong_setting_ends_in_one_clear_line(changes: dict[str, str], text: str) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "services.experiment"],
-        cwd=ROOT,
-        env=_environment(**changes),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ended.returncode == 2
-    assert "Traceback" not in ended.stderr
-    (line,) = [x for x in ended.stderr.splitlines() if x.startswith("error: ")]
-    assert text in line
+    assert text in _ended("experiment", **changes)
+
+
+@pytest.mark.parametrize(
+    ("service", "setting"),
+    [
+        ("feature", "PODIUM_LOG_DIR"),
+        ("feature", "PODIUM_STORE_DIR"),
+        ("ranker", "PODIUM_SPOOL_DIR"),
+    ],
+)
+def test_a_directory_that_can_not_be_used_ends_in_one_clear_line(
+    tmp_path: Path, service: str, setting: str
+) -> None:
+    names = ("PODIUM_LOG_DIR", "PODIUM_STORE_DIR", "PODIUM_SPOOL_DIR")
+    ports = {f"PODIUM_{service.upper()}_{kind}": "0" for kind in ("PORT", "METRICS_PORT")}
+    directories = {name: str(tmp_path / name) for name in names}
+    (tmp_path / setting).write_text("a file")
+    assert setting in _ended(service, **ports, **directories)
