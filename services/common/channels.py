@@ -17,6 +17,8 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
 )
 
 # Every Podium method may be repeated: reads change nothing, and events are taken once by their id.
+# The throttle stops that after five failures that no successes outweigh: a server that is down
+# must not cost every caller the backoffs.
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
@@ -31,6 +33,7 @@ _SERVICE_CONFIG = {
             },
         }
     ],
+    "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
 }
 
 
@@ -40,7 +43,7 @@ def channel_options(
     """Channel arguments; without ``retries`` a failed call is not repeated."""
     config = dict(_SERVICE_CONFIG)
     if not retries:
-        del config["methodConfig"]
+        del config["methodConfig"], config["retryThrottling"]
     return [
         *_OPTIONS,
         ("grpc.service_config", json.dumps(config)),

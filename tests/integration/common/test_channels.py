@@ -53,6 +53,19 @@ def test_unavailable_is_tried_three_times(
     assert failing.calls == calls
 
 
+def test_a_server_that_stays_down_is_not_tried_again_and_again() -> None:
+    failing = _Failing(1_000, Unavailable("down"))
+    calls = 20
+    with sync_server(Script(failing), ServerOptions()) as running:
+        running.ready()
+        with open_channel(running.target) as channel:
+            stub = experiment_pb2_grpc.ExperimentServiceStub(channel)
+            for _ in range(calls):
+                with pytest.raises(grpc.RpcError):
+                    stub.Assign(request())
+    assert calls < failing.calls < 2 * calls
+
+
 def test_a_wrong_request_is_not_repeated() -> None:
     failing = _Failing(1, InvalidArgument("no"))
     with sync_server(Script(failing), ServerOptions()) as running:
