@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 from google.protobuf.message import DecodeError
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from offline.dataset.schema import ColumnSchema, attribute_column, changes_table
-from podium.common.v1 import common_pb2
 from podium.event.v1 import event_pb2
 from services.common.actor import actor_key
+from services.common.convert_event import is_live, milliseconds, room_values, upsert_values
 from services.common.errors import FailedPrecondition
-from services.feature.definitions import AMOUNT, ENTITY_UPSERT, ENTITY_WITHDRAWAL
-
-_LIVE = (
-    common_pb2.TrafficClass.TRAFFIC_CLASS_UNSPECIFIED,
-    common_pb2.TrafficClass.TRAFFIC_CLASS_LIVE,
+from services.feature.definitions import (
+    AMOUNT,
+    ENTITY_UPSERT,
+    ENTITY_WITHDRAWAL,
+    declared_value,
 )
-_KINDS = {
-    "string": ("string_value",),
-    "int": ("int_value", "bool_value"),
-    "float": ("double_value", "int_value"),
-    "bool": ("bool_value",),
-}
+
 _NO_SUBJECT = ("", "")
 _NO_REFUND = (None, None, None, None)
-_CONVERT = {"string": str, "int": int, "float": float, "bool": bool}
-
-
-def milliseconds(timestamp: Timestamp) -> int:
-    """Epoch milliseconds, rounded down."""
-    return timestamp.seconds * 1_000 + timestamp.nanos // 1_000_000
 
 
 class EventCodec:
@@ -59,7 +47,7 @@ class EventCodec:
             event = logged.event
             if (
                 event.type not in self._types
-                or event.traffic_class not in _LIVE
+                or not is_live(event)
                 or logged.duplicate
                 or logged.too_late
             ):
@@ -129,14 +117,16 @@ class EventCodec:
         changed: dict[str, Any] = {}
         if event.type == ENTITY_UPSERT:
             changed["withdrawn"] = False
-            values = _upsert_values(event.entity_upsert, declared)
+            values = upsert_values(event.entity_upsert)
         elif event.HasField("room_state"):
-            values = _room_values(event.room_state)
+            values = room_values(event.room_state)
         else:
             return None
-        for name, value in values:
-            if name in declared:
-                changed[attribute_column(name)] = _CONVERT[declared[name]](value)
+        for name, said in values:
+            dtype = declared.get(name)
+            value = None if dtype is None else declared_value(said, dtype)
+            if value is not None:
+                changed[attribute_column(name)] = bool(value) if dtype == "bool" else value
         return changed
 
 
@@ -147,41 +137,6 @@ def _refund(refund: event_pb2.Refund) -> tuple[int, str, int, int]:
         milliseconds(refund.purchase_time),
         refund.purchase_amount.amount_minor,
     )
-
-
-def _upsert_values(
-    upsert: event_pb2.EntityUpsert, declared: dict[str, str]
-) -> Iterator[tuple[str, str | int | float | bool]]:
-    for name, value in upsert.attributes.items():
-        kind = value.WhichOneof("kind")
-        if name in declared and kind in _KINDS[declared[name]]:
-            yield name, getattr(value, kind)
-    if upsert.HasField("price"):
-        yield "price_minor", upsert.price.amount_minor
-        yield "currency", upsert.price.currency_code
-    if upsert.HasField("seats_left"):
-        yield "seats_left", upsert.seats_left
-    if upsert.HasField("language"):
-        yield "language", upsert.language
-    if upsert.HasField("region"):
-        yield "region", upsert.region
-    if upsert.HasField("enrolment_opens"):
-        yield "enrolment_opens_ms", milliseconds(upsert.enrolment_opens)
-    if upsert.HasField("enrolment_closes"):
-        yield "enrolment_closes_ms", milliseconds(upsert.enrolment_closes)
-
-
-def _room_values(room: event_pb2.RoomState) -> Iterator[tuple[str, str | int | bool]]:
-    if room.state == event_pb2.RoomState.STATE_STARTED:
-        yield "live", True
-        yield "selling_course_id", room.selling_course_id
-        yield "viewers", room.viewers
-    elif room.state == event_pb2.RoomState.STATE_HEARTBEAT and room.HasField("viewers"):
-        yield "viewers", room.viewers
-    elif room.state == event_pb2.RoomState.STATE_NOW_SELLING:
-        yield "selling_course_id", room.selling_course_id
-    elif room.state == event_pb2.RoomState.STATE_ENDED:
-        yield "live", False
 
 
 def _from_columns(columns: list[list[Any]], schema: pa.Schema) -> pa.Table:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from google.protobuf.message import DecodeError
-from google.protobuf.timestamp_pb2 import Timestamp
 
-from podium.common.v1.common_pb2 import TrafficClass
-from podium.event.v1.event_pb2 import EntityUpsert, Event, LoggedEvent, RoomState
+from podium.event.v1.event_pb2 import Event, LoggedEvent
 from services.common.actor import actor_key
+from services.common.convert_event import (
+    Scalar,
+    is_live,
+    milliseconds,
+    room_values,
+    upsert_values,
+)
 from services.common.convert_limits import MAX_ID_BYTES
 from services.common.domain import Domain
 from services.feature.definitions import (
@@ -25,11 +29,9 @@ from services.feature.definitions import (
     ROOM_EVENTS,
     WindowAggregate,
 )
-from services.feature.windows import AppliedEvent, AttributeScalar, RefundFacts
+from services.feature.windows import AppliedEvent, RefundFacts
 
 FINGERPRINT_BYTES: Final = 16
-
-_LIVE: Final = frozenset((TrafficClass.TRAFFIC_CLASS_UNSPECIFIED, TrafficClass.TRAFFIC_CLASS_LIVE))
 
 
 def fingerprint(event: Event) -> bytes:
@@ -37,11 +39,6 @@ def fingerprint(event: Event) -> bytes:
     return hashlib.blake2b(
         event.SerializeToString(deterministic=True), digest_size=FINGERPRINT_BYTES
     ).digest()
-
-
-def milliseconds(time: Timestamp) -> int:
-    """Epoch milliseconds of a timestamp, rounded down."""
-    return time.seconds * 1000 + time.nanos // 1_000_000
 
 
 @dataclass(slots=True)
@@ -86,7 +83,7 @@ class RecordDecoder:
             record.skipped = "duplicate"
         elif logged.too_late:
             record.skipped = "too_late"
-        elif event.traffic_class not in _LIVE:
+        elif not is_live(event):
             record.skipped = "not_live"
         elif event.type not in self._types:
             record.skipped = "unknown_type"
@@ -112,14 +109,14 @@ class RecordDecoder:
                 back.purchase_amount.amount_minor,
                 back.amount.amount_minor,
             )
-        upserted: dict[str, AttributeScalar] | None = None
+        upserted: dict[str, Scalar] | None = None
         withdrawn: bool | None = None
         if kind == ENTITY_UPSERT and event.HasField("entity_upsert"):
-            upserted, withdrawn = dict(_upserted(event.entity_upsert)), False
+            upserted, withdrawn = dict(upsert_values(event.entity_upsert)), False
         elif kind == ENTITY_WITHDRAWAL:
             withdrawn = True
         elif kind in ROOM_EVENTS and event.HasField("room_state"):
-            upserted = dict(_room_changes(event.room_state))
+            upserted = dict(room_values(event.room_state))
         actor = event.actor
         return AppliedEvent(
             arrival,
@@ -138,47 +135,3 @@ class RecordDecoder:
 def _is_id(text: str) -> bool:
     """Whether an id keeps the limit. Ingest refuses others; a bulk log may hold anything."""
     return 0 < len(text) <= MAX_ID_BYTES // 4 or (bool(text) and len(text.encode()) <= MAX_ID_BYTES)
-
-
-def _upserted(upsert: EntityUpsert) -> Iterator[tuple[str, AttributeScalar]]:
-    for name, value in upsert.attributes.items():
-        match value.WhichOneof("kind"):
-            case "string_value":
-                yield name, value.string_value
-            case "int_value":
-                yield name, value.int_value
-            case "bool_value":
-                yield name, int(value.bool_value)
-            case "double_value" if math.isfinite(value.double_value):
-                yield name, value.double_value
-            case _:
-                continue
-    if upsert.HasField("price"):
-        yield "price_minor", upsert.price.amount_minor
-        yield "currency", upsert.price.currency_code
-    if upsert.HasField("seats_left"):
-        yield "seats_left", upsert.seats_left
-    if upsert.HasField("language"):
-        yield "language", upsert.language
-    if upsert.HasField("region"):
-        yield "region", upsert.region
-    if upsert.HasField("enrolment_opens"):
-        yield "enrolment_opens_ms", milliseconds(upsert.enrolment_opens)
-    if upsert.HasField("enrolment_closes"):
-        yield "enrolment_closes_ms", milliseconds(upsert.enrolment_closes)
-
-
-def _room_changes(room: RoomState) -> Iterator[tuple[str, AttributeScalar]]:
-    match room.state:
-        case RoomState.STATE_STARTED:
-            yield "live", 1
-            yield "selling_course_id", room.selling_course_id
-            yield "viewers", room.viewers
-        case RoomState.STATE_HEARTBEAT if room.HasField("viewers"):
-            yield "viewers", room.viewers
-        case RoomState.STATE_NOW_SELLING:
-            yield "selling_course_id", room.selling_course_id
-        case RoomState.STATE_ENDED:
-            yield "live", 0
-        case _:
-            return

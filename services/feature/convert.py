@@ -13,6 +13,7 @@ from podium.common.v1.common_pb2 import EntityRef, Money
 from podium.event.v1.event_pb2 import EntityUpsert, Event, LoggedEvent, Refund, RoomState
 from podium.feature.v1 import feature_pb2
 from services.common.actor import DEVICE_PREFIX, actor_key, split_actor_key
+from services.common.convert_event import milliseconds
 from services.common.convert_limits import (
     MAX_ATTRIBUTES,
     MAX_ENTITY_ATTRIBUTES,
@@ -45,7 +46,7 @@ from services.common.convert_limits import (
 from services.common.domain import Domain
 from services.common.errors import InvalidArgument
 from services.common.status import code_number
-from services.feature.codec import fingerprint, milliseconds
+from services.feature.codec import fingerprint
 from services.feature.definitions import (
     CATALOGUE_EVENTS,
     DEDUPLICATION_MS,

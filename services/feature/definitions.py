@@ -144,6 +144,22 @@ class EntityAggregates:
     last_entries: tuple[LastEntriesAggregate, ...]
 
 
+def declared_value(value: str | int | float | bool, dtype: str) -> str | int | float | None:
+    """A catalogue attribute's value as its declared dtype is kept: a bool as 0 or 1.
+
+    None for a value of another kind. Ingest refuses those; in a bulk log they count as never said.
+    """
+    if dtype == "string" or isinstance(value, str):
+        return value if dtype == "string" and isinstance(value, str) else None
+    if dtype == "bool":
+        return int(bool(value)) if isinstance(value, int) else None
+    if isinstance(value, bool):
+        return None
+    if dtype == "float":
+        return float(value)
+    return value if isinstance(value, int) else None
+
+
 def count_aggregate(events: list[str], window: str) -> WindowAggregate:
     """Aggregate behind a count, and behind either side of a ratio."""
     return WindowAggregate(tuple(sorted(set(events))), duration_ms(window))

@@ -138,17 +138,12 @@ class RowReader:
 
 def _attribute_reader(column: ViewFeature) -> _Reader:
     name, default = column.attribute or column.name, column.default
-    convert = type(default)
 
     def read(moment: _Moment) -> _Cell:
         found = moment.state.attributes.get(name)
         if found is None:
             return default, NULL
-        value = found[2]
-        if convert is float and isinstance(value, int):
-            return float(value), PRESENT
-        # A bulk log may hold a value of another type than declared: it counts as absent.
-        return (value, PRESENT) if isinstance(value, convert) else (default, NULL)
+        return found[2], PRESENT
 
     return read
 

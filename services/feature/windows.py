@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import json
 from bisect import insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from services.common.domain import Domain
@@ -22,6 +22,7 @@ from services.feature.definitions import (
     FeatureView,
     compile_aggregates,
     compile_views,
+    declared_value,
     tile_index,
 )
 
@@ -56,7 +57,7 @@ class AppliedEvent:
     entities: list[tuple[str, str]]
     attributes: dict[str, int]
     refund: RefundFacts | None = None
-    upserted: dict[str, AttributeScalar] | None = None
+    upserted: Mapping[str, str | int | float | bool] | None = None
     withdrawn: bool | None = None
 
 
@@ -198,8 +199,10 @@ class EntityPlan:
         operations: list[Operation] = []
         if event.withdrawn is not None:
             operations.append(("x", event.time_ms, event.arrival, int(event.withdrawn)))
-        for name, value in (event.upserted or {}).items():
-            if name in self.attributes:
+        for name, said in (event.upserted or {}).items():
+            dtype = self.attributes.get(name)
+            value = None if dtype is None else declared_value(said, dtype)
+            if value is not None:
                 operations.append(("a", name, event.time_ms, event.arrival, value))
         for op in operations:
             self._fold_or_wait(state, event.time_ms, event.clock_ms, op)

@@ -11,9 +11,12 @@ import pytest
 from offline.dataset import columns as columns_module
 from offline.dataset.columns import Columns, compact
 from offline.dataset.schema import ColumnSchema
+from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.domain import Domain
 from services.common.errors import FailedPrecondition
 from services.common.event_log import LogWriter, read_log
+from services.feature.codec import RecordDecoder
+from services.feature.windows import compile_plans
 from tests.support.event_streams import random_log, small_domain, write_log
 from tests.support.feature_oracle import known_events
 
@@ -93,6 +96,30 @@ def test_events_lie_under_their_own_date(domain: Domain, tmp_path: Path) -> None
         dates = {t // DAY_MS for t in pq.read_table(path)["time_ms"].to_pylist()}
         assert len(dates) == 1
     assert len({path.parent.name for path in found.files("events")}) == 3
+
+
+def test_attributes_are_read_as_the_online_store_reads_them(domain: Domain, tmp_path: Path) -> None:
+    logged = LoggedEvent()
+    logged.event.event_id = "e"
+    logged.event.type = "entity_upsert"
+    logged.event.entities.add(type="room", id="r0")
+    said = logged.event.entity_upsert.attributes
+    said["live"].int_value = 2
+    said["viewers"].bool_value = True
+    said["title"].string_value = "x"
+    found = compact(
+        write_log(tmp_path / "log", [logged]), tmp_path / "out", ColumnSchema.of(domain)
+    )
+    (row,) = pq.read_table(found.files("changes.room")[0]).to_pylist()
+    assert (row["a_live"], row["a_viewers"], row["a_title"]) == (True, None, "x")
+    decoded = RecordDecoder(domain, ()).decode(0, logged.SerializeToString())
+    assert decoded is not None
+    assert decoded.applied is not None
+    plan = compile_plans(domain)["room"]
+    state = plan.new_state()
+    plan.describe(state, decoded.applied)
+    kept = {name: value for name, (_, _, value) in state.attributes.items()}
+    assert kept == {"live": 1, "title": "x"}
 
 
 def test_a_record_that_is_no_event_is_named(domain: Domain, tmp_path: Path) -> None:

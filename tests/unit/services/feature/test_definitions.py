@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.domain import Domain, load_domain
-from services.feature.definitions import compile_aggregates, compile_views, window_start_ms
+from services.feature.definitions import (
+    compile_aggregates,
+    compile_views,
+    declared_value,
+    window_start_ms,
+)
 from tests.support.feature_oracle import window_start
 from tests.support.feature_streams import domain_with
 
@@ -107,3 +112,28 @@ def test_state_is_shared_where_definitions_agree() -> None:
     assert len(course.windows) == 7
     # recent_courses and recent_actions read one list.
     assert [entries.limit for entries in user.last_entries] == [50, 200, 100]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "said", "kept"),
+    [
+        ("string", "x", "x"),
+        ("string", 1, None),
+        ("int", 3, 3),
+        ("int", True, None),
+        ("int", 3.0, None),
+        ("int", "3", None),
+        ("float", 3, 3.0),
+        ("float", 0.5, 0.5),
+        ("float", True, None),
+        ("bool", False, 0),
+        ("bool", 2, 1),
+        ("bool", 1.0, None),
+    ],
+)
+def test_a_value_is_kept_as_its_declared_kind_or_not_at_all(
+    dtype: str, said: str | float | bool, kept: str | float | None
+) -> None:
+    found = declared_value(said, dtype)
+    assert found == kept
+    assert type(found) is type(kept)

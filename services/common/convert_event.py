@@ -1,0 +1,71 @@
+"""What logged events say, read in one way for the online store and for the offline tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from podium.common.v1.common_pb2 import TrafficClass
+from podium.event.v1.event_pb2 import EntityUpsert, Event, RoomState
+
+Scalar = str | int | float | bool
+
+_LIVE = frozenset((TrafficClass.TRAFFIC_CLASS_UNSPECIFIED, TrafficClass.TRAFFIC_CLASS_LIVE))
+
+
+def milliseconds(time: Timestamp) -> int:
+    """Epoch milliseconds of a timestamp, rounded down."""
+    return time.seconds * 1000 + time.nanos // 1_000_000
+
+
+def is_live(event: Event) -> bool:
+    """Whether the event is of LIVE traffic, which alone counts in features and labels."""
+    return event.traffic_class in _LIVE
+
+
+def upsert_values(upsert: EntityUpsert) -> Iterator[tuple[str, Scalar]]:
+    """(attribute, value) of everything an upsert sets; numbers are finite."""
+    for name, value in upsert.attributes.items():
+        match value.WhichOneof("kind"):
+            case "string_value":
+                yield name, value.string_value
+            case "int_value":
+                yield name, value.int_value
+            case "bool_value":
+                yield name, value.bool_value
+            case "double_value" if math.isfinite(value.double_value):
+                yield name, value.double_value
+            case _:
+                continue
+    if upsert.HasField("price"):
+        yield "price_minor", upsert.price.amount_minor
+        yield "currency", upsert.price.currency_code
+    if upsert.HasField("seats_left"):
+        yield "seats_left", upsert.seats_left
+    if upsert.HasField("language"):
+        yield "language", upsert.language
+    if upsert.HasField("region"):
+        yield "region", upsert.region
+    if upsert.HasField("enrolment_opens"):
+        yield "enrolment_opens_ms", milliseconds(upsert.enrolment_opens)
+    if upsert.HasField("enrolment_closes"):
+        yield "enrolment_closes_ms", milliseconds(upsert.enrolment_closes)
+
+
+def room_values(room: RoomState) -> Iterator[tuple[str, Scalar]]:
+    """(attribute, value) of everything that a room's state sets of the room."""
+    match room.state:
+        case RoomState.STATE_STARTED:
+            yield "live", True
+            yield "selling_course_id", room.selling_course_id
+            yield "viewers", room.viewers
+        case RoomState.STATE_HEARTBEAT if room.HasField("viewers"):
+            yield "viewers", room.viewers
+        case RoomState.STATE_NOW_SELLING:
+            yield "selling_course_id", room.selling_course_id
+        case RoomState.STATE_ENDED:
+            yield "live", False
+        case _:
+            return
