@@ -34,7 +34,7 @@ class LiveWorld:
         self._world = world
         self._filler = EventFiller(lambda raw: raw, world.parameters.currency)
         world.visits = visits
-        world.id_prefix = f"{run}-"
+        world.ids.prefix = f"{run}-"
         self._now_ms = world.parameters.end_ms
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 CATEGORIES: dict[str, tuple[str, ...]] = {
     "painting": (
@@ -239,6 +240,11 @@ def video_id(index: int) -> str:
     return f"video_{index:05d}"
 
 
+def entity_id(kind: str, number: int) -> str:
+    """Id of a course, room, video or host."""
+    return {"course": course_id, "room": room_id, "video": video_id, "host": host_id}[kind](number)
+
+
 def seeded_ulid(time_ms: int, text: str) -> str:
     """A ULID whose 80 random bits are a hash of ``text``: equal inputs, equal id."""
     bits = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=10).digest())
@@ -249,3 +255,16 @@ def seeded_ulid(time_ms: int, text: str) -> str:
 def hash_fraction(text: str) -> float:
     """A number in [0, 1) that depends on ``text`` alone."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest()) / (1 << 48)
+
+
+@dataclass(slots=True)
+class EventIds:
+    """Ids in the order they are asked for: ``prefix`` and a number from 1."""
+
+    prefix: str
+    issued: int = 0
+
+    def new(self) -> str:
+        """The next id."""
+        self.issued += 1
+        return f"{self.prefix}{self.issued}"

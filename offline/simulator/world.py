@@ -5,7 +5,6 @@ Time comes from the steps alone. ``World.run_until`` yields records in the order
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 
@@ -19,30 +18,20 @@ from offline.simulator.catalogue import UNLIMITED, Catalogue
 from offline.simulator.parameters import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS, WorldParameters
 from offline.simulator.people import People
 from offline.simulator.records import (
-    DecisionData,
     ExposureData,
-    PurchaseData,
     Record,
-    RefundData,
     SlateData,
     UpsertData,
     WithdrawalData,
 )
 from offline.simulator.rooms import TICK_MS, Rooms
 from offline.simulator.scene import Planned, Visitor
+from offline.simulator.shop import Shop
 
 SURFACES = ("courses", "rooms", "videos", "hosts")
 # Shares of 42, 28, 18 and 12 %.
 SURFACE_CUTS = (0.42, 0.70, 0.88)
 SLATE_LENGTH = {"courses": 10, "rooms": 8, "videos": 8, "hosts": 6}
-COUPON_POLICY = "coupon_random"
-# Action, amount in minor units, probability.
-COUPONS = (
-    ("none", 0, 0.4),
-    ("coupon_5", 500, 0.3),
-    ("coupon_10", 1_000, 0.2),
-    ("coupon_15", 1_500, 0.1),
-)
 WeekObserver = Callable[["World", int, int], None]
 
 
@@ -62,18 +51,26 @@ class World:
             self.catalogue.courses_capacity,
         )
         self.agenda: Agenda[steps.Step] = Agenda()
+        self.ids = naming.EventIds(
+            naming.seeded_ulid(parameters.start_ms, repr(parameters))[-10:] + "-"
+        )
         self.rooms = Rooms(parameters, self.catalogue, self.agenda, self.emit, self.rng)
         self.behaviour = Behaviour(parameters, self.people, self.catalogue, self.rooms)
+        self.shop = Shop(
+            parameters,
+            self.people,
+            self.catalogue,
+            self.rooms,
+            self.agenda,
+            self.emit,
+            self.ids,
+            self.rng,
+        )
         self.observer = observer
-        self.id_prefix = naming.seeded_ulid(parameters.start_ms, repr(parameters))[-10:] + "-"
         # Background visits; the live world switches them off.
         self.visits = True
-        self._issued = 0
         self._records: list[Record] = []
         self._ticks = 0
-        # Running means that keep the share of refunds at the wanted rate.
-        self._mean_fit = 2.0
-        self._mean_weight = 1.0
         self._open(parameters.start_ms)
 
     def run_until(self, end_ms: int) -> Iterator[list[Record]]:
@@ -93,7 +90,7 @@ class World:
     def emit(self, time_ms: int, record: Record) -> None:
         """Stamps a record with time and id."""
         record.time_ms = time_ms
-        record.event_id = self._new_id()
+        record.event_id = self.ids.new()
         self._records.append(record)
 
     def execute(self, now_ms: int, step: steps.Step) -> None:
@@ -108,9 +105,9 @@ class World:
                 if self.visits:
                     self._visit(now_ms, step)
             case steps.BuyAttempt():
-                self._buy(now_ms, step)
+                self.shop.buy(now_ms, step)
             case steps.RefundDue():
-                self._refund(now_ms, step)
+                self.shop.refund(now_ms, step)
             case steps.LeaveRoom(number, record):
                 room = self.rooms.all.get(number)
                 if room is not None:
@@ -138,7 +135,7 @@ class World:
 
     def new_rank_id(self, now_ms: int) -> str:
         """A ULID that depends on the world and the count of ids so far."""
-        return naming.seeded_ulid(now_ms, self._new_id())
+        return naming.seeded_ulid(now_ms, self.ids.new())
 
     def compose(self, surface: str, person: int, *, signed_in: bool, now_ms: int) -> policy.Slate:
         """The slate that the logging policy shows."""
@@ -202,10 +199,6 @@ class World:
         """Puts steps on the agenda, ``offset`` after ``now_ms``."""
         for offset, step in planned:
             self.agenda.put(now_ms + offset, step)
-
-    def _new_id(self) -> str:
-        self._issued += 1
-        return f"{self.id_prefix}{self._issued}"
 
     def _open(self, now_ms: int) -> None:
         """The catalogue of the first day, rooms on air, and the first day's plan."""
@@ -353,10 +346,10 @@ class World:
         person, signed_in = visit.person, visit.signed_in
         intent = people.choose_intent(person, rng)
         visitor = Visitor(person, signed_in, intent)
-        session = f"session_{self._new_id()}"
+        session = f"session_{self.ids.new()}"
         chance = rng.random(7).tolist()
         if signed_in and chance[0] < 0.1:
-            self._offer_coupon(now_ms, person)
+            self.shop.offer_coupon(now_ms, person)
         if signed_in and chance[1] < 0.12 and people.following[person]:
             self.put_planned(now_ms + 400, self.behaviour.join_followed(visitor, now_ms + 400, rng))
         slates = 1 + (chance[2] < 0.4) + (chance[2] < 0.1)
@@ -367,32 +360,6 @@ class World:
             at += int((2 + 5 * float(rng.random())) * MINUTE_MS)
         if chance[3] < 0.25:
             self.put_planned(at, self.behaviour.search(visitor, at, rng))
-
-    def _offer_coupon(self, now_ms: int, person: int) -> None:
-        chosen = int(self.rng.choice(len(COUPONS), p=[c[2] for c in COUPONS]))
-        action, amount, propensity = COUPONS[chosen]
-        decision = DecisionData(COUPON_POLICY, action, propensity)
-        self.emit(now_ms, Record("decision", person, True, payload=decision))
-        if not amount:
-            return
-        people = self.people
-        people.coupon_minor[person] = amount
-        people.coupon_number[person] += 1
-        people.coupon_until_ms[person] = now_ms + WEEK_MS
-        self.emit(
-            now_ms,
-            Record(
-                "coupon_issued",
-                person,
-                True,
-                attributes={"amount_minor": amount, "coupon_id": self._coupon_id(person)},
-            ),
-        )
-
-    def _coupon_id(self, person: int) -> str:
-        return f"coupon_{naming.hash_fraction(f'{self.id_prefix}{person}'):.8f}"[9:] + (
-            f"_{int(self.people.coupon_number[person])}"
-        )
 
     def _show_slate(self, now_ms: int, step: steps.ShowSlate) -> None:
         person, signed_in = step.person, step.signed_in
@@ -410,7 +377,7 @@ class World:
                 surface=step.surface,
                 payload=SlateData(
                     slate.entity_type,
-                    [_entity_id(slate.entity_type, item) for item in slate.items],
+                    [naming.entity_id(slate.entity_type, item) for item in slate.items],
                     [naming.course_id(c) for c in slate.selling if c >= 0],
                     slate.sources,
                     slate.values,
@@ -437,137 +404,3 @@ class World:
             rng=self.rng,
         )
         self.put_planned(now_ms, planned)
-
-    def _buy(self, now_ms: int, attempt: steps.BuyAttempt) -> None:
-        people, catalogue, rng = self.people, self.catalogue, self.rng
-        person, course = attempt.person, attempt.course
-        host = int(catalogue.host[course])
-        if people.bought[person, course] or people.blocked[person, host]:
-            return
-        if not catalogue.is_sellable(course, now_ms):
-            return
-        if attempt.room >= 0:
-            room = self.rooms.live.get(attempt.room)
-            if room is None or room.selling != course:
-                return
-        price = int(catalogue.price_minor[course])
-        coupon = int(people.coupon_minor[person])
-        if now_ms >= people.coupon_until_ms[person]:
-            coupon = 0
-        coupon = min(coupon, price)
-        amount = price - coupon
-        if people.spent_minor[person] + amount > people.weekly_budget_minor[person]:
-            return
-        entities: tuple[tuple[str, str], ...] = (
-            ("course", naming.course_id(course)),
-            ("host", naming.host_id(host)),
-        )
-        if attempt.room >= 0:
-            entities += (("room", naming.room_id(attempt.room)),)
-        if attempt.video >= 0:
-            entities += (("video", naming.video_id(attempt.video)),)
-        coupon_id = ""
-        if coupon:
-            coupon_id = self._coupon_id(person)
-            people.coupon_minor[person] = 0
-            self.emit(
-                now_ms,
-                Record(
-                    "coupon_redeemed",
-                    person,
-                    True,
-                    entities=entities[:2],
-                    attributes={"amount_minor": coupon, "coupon_id": coupon_id},
-                ),
-            )
-        people.spent_minor[person] += amount
-        people.bought[person, course] = True
-        topic = int(catalogue.topic[course])
-        people.skill[person, topic] = max(people.skill[person, topic], catalogue.level[course])
-        people.host_affinity[person, host] += 0.3
-        people.seen_category[person, catalogue.category[course]] += 2.0
-        catalogue.interest[course] += 1.0
-        record = Record(
-            "purchase",
-            person,
-            True,
-            attempt.rank_id,
-            attempt.position,
-            entities,
-            attempt.surface,
-            payload=PurchaseData(f"order_{self._new_id()}", amount, coupon_id),
-        )
-        self.emit(now_ms, record)
-        self._change_seats(now_ms, course, -1)
-        self._plan_refund(now_ms, attempt, record, amount, rng)
-
-    def _plan_refund(
-        self,
-        now_ms: int,
-        attempt: steps.BuyAttempt,
-        purchase: Record,
-        amount: int,
-        rng: np.random.Generator,
-    ) -> None:
-        """Poor fits come back more often; running means keep the share at ``refund_rate``."""
-        weight = math.exp(-0.5 * min(max(attempt.fit - self._mean_fit, -3.0), 3.0))
-        self._mean_fit += 0.01 * (attempt.fit - self._mean_fit)
-        self._mean_weight += 0.01 * (weight - self._mean_weight)
-        chance = rng.random(3)
-        if chance[0] >= self.parameters.refund_rate * weight / self._mean_weight or not amount:
-            return
-        full = chance[1] >= self.parameters.partial_refunds
-        share = 1.0 if full else 0.2 + 0.6 * float(chance[2])
-        back = amount if full else max(1, int(amount * share))
-        at = now_ms + int((0.1 + 5.5 * float(rng.random()) ** 1.5) * DAY_MS)
-        full = back == amount
-        due = steps.RefundDue(attempt.person, attempt.course, purchase, back, full)
-        self.agenda.put(at, due)
-
-    def _refund(self, now_ms: int, due: steps.RefundDue) -> None:
-        bought = due.purchase.payload
-        if not isinstance(bought, PurchaseData):
-            raise TypeError("a refund needs the record of a purchase")
-        host = int(self.catalogue.host[due.course])
-        self.people.dislike(due.person, due.course, host)
-        self.emit(
-            now_ms,
-            Record(
-                "refund",
-                due.person,
-                True,
-                entities=due.purchase.entities,
-                payload=RefundData(
-                    f"refund_{self._new_id()}",
-                    bought.order_id,
-                    due.amount_minor,
-                    due.purchase.event_id,
-                    due.purchase.time_ms,
-                    bought.amount_minor,
-                ),
-            ),
-        )
-        if due.full:
-            self._change_seats(now_ms, due.course, 1)
-
-    def _change_seats(self, now_ms: int, course: int, change: int) -> None:
-        """Seats of a limited course; nobody learns of seats of a withdrawn one."""
-        catalogue = self.catalogue
-        if catalogue.seats_left[course] == UNLIMITED or catalogue.withdrawn[course]:
-            return
-        catalogue.seats_left[course] += change
-        left = int(catalogue.seats_left[course])
-        entities = (("course", naming.course_id(course)),)
-        changed = UpsertData({}, seats_left=left)
-        self.emit(now_ms, Record("entity_upsert", entities=entities, payload=changed))
-        if left == 0:
-            self.rooms.course_gone(course, now_ms)
-
-
-def _entity_id(kind: str, item: int) -> str:
-    return {
-        "course": naming.course_id,
-        "room": naming.room_id,
-        "video": naming.video_id,
-        "host": naming.host_id,
-    }[kind](item)

@@ -1,4 +1,4 @@
-"""Records to protobuf, and protobuf to the log: the only module here that knows the contracts."""
+"""Records to protobuf, and protobuf to the log: where the contracts' fields are filled."""
 
 from __future__ import annotations
 
