@@ -30,7 +30,8 @@ _NEXT_CHANGE = b"next_change"
 
 
 class EmbeddedStore:
-    """LMDB store in ``directory``. Raises ``Unavailable`` where a reader finds no store yet."""
+    """LMDB store in ``directory``. Raises ``Unavailable`` where a reader finds no store yet, and
+    where what lies there is none."""
 
     def __init__(self, directory: Path, *, read_only: bool = False) -> None:
         if not read_only:
@@ -44,6 +45,11 @@ class EmbeddedStore:
                 create=not read_only,
                 max_readers=64,
             )
+        except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
+            raise Unavailable(
+                f"the feature store is damaged ({error}); "
+                f"remove {directory}, and it is filled again from the log"
+            ) from error
         except lmdb.Error as error:
             raise Unavailable(f"no feature store in {directory}: {error}") from error
         try:
