@@ -129,5 +129,5 @@ def test_a_reader_without_a_store_is_told_so(tmp_path: Path) -> None:
 
 def test_a_damaged_store_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "data.mdb").write_bytes(bytes(range(256)) * 64)
-    with pytest.raises(Unavailable, match="damaged .* filled again from the log"):
+    with pytest.raises(Unavailable, match=r"damaged .* filled again from the log"):
         EmbeddedStore(tmp_path)
