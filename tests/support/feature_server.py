@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +22,11 @@ from services.feature.bootstrap import FeatureService
 from services.feature.definitions import FeatureView, compile_views
 from services.feature.process import ApplyFiles
 from services.feature.servicer import POLICIES
+from tests.support.eventually import eventually
 
 STATUSES = {1: "PRESENT", 2: "NULL", 3: "NOT_FOUND"}
 
 Value = int | float | str | list[str]
-
-
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
-    """Polls until the condition holds; fails naming ``what`` when it never does."""
-    deadline_s = time.monotonic() + seconds
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline_s, f"{what} did not come about"
-        pause.wait(0.02)
 
 
 def columns(block: feature_pb2.FeatureBlock) -> list[dict[str, tuple[Value, str]]]:

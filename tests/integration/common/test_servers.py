@@ -43,6 +43,7 @@ from tests.integration.common.runtime_servers import (
     request,
     sync_server,
 )
+from tests.support.eventually import eventually
 
 Start = Callable[[Script, ServerOptions], AbstractContextManager[Running]]
 OPTIONS = ServerOptions(policies=POLICIES, max_concurrent_calls=2, drain_seconds=10)
@@ -343,13 +344,6 @@ def test_a_drain_ends_health_watches(start: Start) -> None:
     assert watch.code() is grpc.StatusCode.OK
 
 
-def _until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline_s, "the condition never held"
-        threading.Event().wait(0.005)
-
-
 def test_an_abandoned_aio_call_gives_its_place_back() -> None:
     policies = {ASSIGN: CallPolicy(30_000, 30_000)}
     options = ServerOptions(policies=policies, max_concurrent_calls=2)
@@ -362,15 +356,15 @@ def test_an_abandoned_aio_call_gives_its_place_back() -> None:
         with open_channel(running.target, retries=False) as channel:
             stub = experiment_pb2_grpc.ExperimentServiceStub(channel)
             held = [stub.Assign.future(request("u", "slow")) for _ in range(2)]
-            _until(lambda: in_flight() == 2)
+            eventually(lambda: in_flight() == 2)
             with pytest.raises(grpc.RpcError) as refused:
                 stub.Assign(request())
             assert _info(refused.value).reason == "OVERLOADED"
             for call in held:
                 call.cancel()
-            _until(lambda: in_flight() == 0)
+            eventually(lambda: in_flight() == 0)
             assert stub.Assign(request()).definitions_hash
-        _until(lambda: _count(running, "CANCELLED") == 2)
+        eventually(lambda: _count(running, "CANCELLED") == 2)
 
 
 def test_a_lame_duck_still_takes_calls(start: Start) -> None:
@@ -386,7 +380,7 @@ def test_a_lame_duck_still_takes_calls(start: Start) -> None:
         drain = threading.Thread(target=running.drain)
         drain.start()
         asked = health_pb2.HealthCheckRequest()
-        _until(lambda: health.Check(asked).status == statuses.NOT_SERVING)
+        eventually(lambda: health.Check(asked).status == statuses.NOT_SERVING)
         assert stub.Assign(request()).definitions_hash
         drain.join()
         with pytest.raises(grpc.RpcError) as gone:

@@ -18,8 +18,9 @@ from podium.event.v1.event_pb2 import Event, LoggedEvent
 from services.common.domain import load_domain
 from services.common.event_log import LogWriter, read_log
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
+from tests.support.eventually import eventually
 from tests.support.feature_oracle import Oracle
-from tests.support.feature_server import FeatureClient, client_of, eventually, running_service
+from tests.support.feature_server import FeatureClient, client_of, running_service
 from tests.support.feature_streams import (
     interaction,
     logged,

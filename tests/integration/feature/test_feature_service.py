@@ -14,11 +14,11 @@ from podium.event.v1.event_pb2 import Event, LoggedEvent
 from podium.feature.v1 import feature_pb2
 from services.common.event_log import read_log
 from services.common.status import error_from_rpc
+from tests.support.eventually import eventually
 from tests.support.feature_server import (
     FeatureClient,
     RunningService,
     columns,
-    eventually,
     running_service,
 )
 from tests.support.feature_streams import (

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,23 +16,12 @@ from podium.ranker.v1 import ranker_pb2, ranker_pb2_grpc
 from services.common.domain import Domain, load_domain
 from services.common.settings import RankerSettings
 from services.ranker.bootstrap import RankerApp, build
+from tests.support.eventually import eventually
 from tests.support.fake_features import FakeFeatureServer, FakeFeatureService
 from tests.support.live_world import little_catalogue, little_users
 from tests.support.tiny_bundle import make_tiny_bundle
 
 CONFIG = Path(__file__).parents[3] / "config"
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """What the condition gives once it is true; fails the test when it does not become true."""
-    deadline_s = time.monotonic() + seconds
-    pause = threading.Event()
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline_s, "the condition did not come true"
-        pause.wait(0.02)
 
 
 @dataclass

@@ -24,7 +24,8 @@ from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
 from services.feature.definitions import compile_views
 from services.ranker.bootstrap import build
 from services.ranker.servicer import SERVICE
-from tests.integration.ranker.conftest import Ranker, eventually, make_settings, running_ranker
+from tests.integration.ranker.conftest import Ranker, make_settings, running_ranker
+from tests.support.eventually import eventually
 from tests.support.fake_features import FakeFeatureServer, FakeFeatureService
 from tests.support.live_world import little_catalogue
 from tests.support.tiny_bundle import make_tiny_bundle

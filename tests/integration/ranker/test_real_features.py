@@ -19,7 +19,8 @@ from podium.event.v1 import event_pb2
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
 from services.common.domain import Domain
 from services.common.event_log import read_log
-from tests.integration.ranker.conftest import eventually, make_settings, running_ranker
+from tests.integration.ranker.conftest import make_settings, running_ranker
+from tests.support.eventually import eventually
 from tests.support.fake_features import FakeFeatureService
 
 ROOT = Path(__file__).parents[3]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from services.common.errors import InvalidArgument, Unavailable
 from services.common.event_log import HEADER, list_segments, read_log
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
 from services.common.spool import BATCH_BYTES, Spool, SpoolMetrics, SpoolShipper
+from tests.support.eventually import eventually
 
 NAMES = Pseudonymiser.from_text(DEVELOPMENT_KEYS)
 
@@ -39,13 +39,6 @@ class _Sink:
         self.fail()
         assert sum(event.ByteSize() for event in events) <= BATCH_BYTES
         self.taken.update(enumerate(events, first_sequence))
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline_s, "the condition never held"
-        threading.Event().wait(0.005)
 
 
 def _open(path: Path, **options: int) -> Spool:
@@ -114,10 +107,10 @@ def test_an_outage_is_waited_out(spool: Spool, sink: _Sink) -> None:
     sink.fail = fail
     shipping = _Shipping(spool, sink)
     spool.append([_event(number) for number in range(10)])
-    _until(lambda: shipping.value("failures_total") >= 2)
+    eventually(lambda: shipping.value("failures_total") >= 2)
     assert not sink.taken
     down.clear()
-    _until(lambda: len(sink.taken) == 10)
+    eventually(lambda: len(sink.taken) == 10)
     shipping.shipper.close()
     assert list(sink.taken) == list(range(10))
 
@@ -154,7 +147,7 @@ def test_a_refused_batch_does_not_stop_the_rest(spool: Spool, sink: _Sink) -> No
 
     sink.fail = fail
     shipping = _Shipping(spool, sink)
-    _until(lambda: shipping.value("refused_total") == 1)
+    eventually(lambda: shipping.value("refused_total") == 1)
     spool.append([_event(1)])
     shipping.shipper.close()
     assert list(sink.taken) == [1]
@@ -165,7 +158,7 @@ def test_shipped_files_are_deleted_and_numbers_go_on(tmp_path: Path, sink: _Sink
     spool.append([_event(number) for number in range(100)])
     assert len(list_segments(tmp_path)) > 5
     shipping = _Shipping(spool, sink)
-    _until(lambda: spool.acknowledged() == 100)
+    eventually(lambda: spool.acknowledged() == 100)
     shipping.shipper.close()
     assert len(list_segments(tmp_path)) == 1
     spool.close()
