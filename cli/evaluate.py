@@ -38,8 +38,7 @@ def register(app: typer.Typer) -> None:
         out: Annotated[Path | None, typer.Option("--out", help="Write the report as JSON.")] = None,
     ) -> None:
         """Rank a held-out split with a bundle and with baselines: all items, never a sample."""
-        from rich.console import Console
-
+        from cli.console import wide_console
         from cli.progress import stage_progress
         from offline.evaluation.evaluate import Source
         from offline.evaluation.evaluate import evaluate as run
@@ -48,7 +47,7 @@ def register(app: typer.Typer) -> None:
         from services.common.domain import load_domain
         from services.common.errors import NotFound
 
-        console = Console()
+        console = wide_console()
         store = BundleStore(bundles)
         chosen = version or store.current()
         if chosen is None:

@@ -12,11 +12,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rich.console import Console
-
+from cli.console import wide_console
 from cli.demo.client import Client, Targets
 from cli.demo.processes import Services, demo_environment, run
-from cli.demo.view import SLATE_WIDTH, print_parts
+from cli.demo.view import print_parts
 from cli.options import DEFAULT_DOMAIN, pseudonymiser
 from cli.progress import stage_progress
 from offline.simulator.live import LiveWorld
@@ -43,9 +42,7 @@ class Loop:
     """One run of the loop. As a context manager it stops what it started."""
 
     def __init__(self, directory: Path, world: World, ports: Mapping[str, int]) -> None:
-        terminal = Console()
-        # Slates need the room; what is not a terminal has no width of its own.
-        self.console = terminal if terminal.is_terminal else Console(width=SLATE_WIDTH)
+        self.console = wide_console()
         self.directory = directory
         self.parts: dict[str, float] = {}
         self.domain = load_domain(DEFAULT_DOMAIN)

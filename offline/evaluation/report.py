@@ -74,7 +74,7 @@ class EvaluationReport(_Record):
         )
         table.add_column("system", overflow="fold")
         for metric in SHOWN:
-            table.add_column(metric.upper() if metric != "recall" else metric, justify="right")
+            table.add_column(metric.upper(), justify="right", overflow="fold")
         table.add_column("coverage", justify="right")
         for system in self.systems:
             cells = [_cell(system.figures[metric]) for metric in SHOWN]
@@ -89,7 +89,7 @@ class EvaluationReport(_Record):
         gaps.add_column("less", overflow="fold")
         metrics = list(dict.fromkeys(d.metric for d in self.differences))
         for metric in metrics:
-            gaps.add_column(metric.upper(), justify="right")
+            gaps.add_column(metric.upper(), justify="right", overflow="fold")
         for baseline in dict.fromkeys(d.baseline for d in self.differences):
             row = [d for d in self.differences if d.baseline == baseline]
             gaps.add_row(baseline, *(_gap(d.difference) for d in row))
