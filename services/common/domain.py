@@ -19,7 +19,6 @@ from services.common.yaml_config import canonical_hash, load_yaml
 _DURATION = re.compile(r"^(\d+)(s|m|h|d)$")
 _UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _LONGEST_MS = 3_650 * _UNIT_MS["d"]
-DTYPES = ("string", "int", "float", "bool")
 
 
 def duration_ms(text: str) -> int:
