@@ -49,7 +49,7 @@ class Ranker(nn.Module):
         self.bias = nn.Parameter(torch.zeros(surfaces, objectives))
         self.position = nn.Parameter(torch.zeros(surfaces, POSITIONS + 1, objectives))
         self.surface = nn.Embedding(surfaces, first)
-        self.user_side = nn.Linear(users, first)
+        self.user_side = nn.Linear(users, first, bias=False) if users else None
         self.item_side = nn.Linear(items + 1, first, bias=False)
         layers: list[nn.Module] = [nn.ReLU()]
         for inner, outer in zip(shape.hidden, rest, strict=False):
@@ -71,7 +71,9 @@ class Ranker(nn.Module):
         surface: Tensor,
     ) -> Tensor:
         """Logits ``[N, O]``; shapes as in ``LoadedBundle.score``."""
-        user_side = self.user_side(self.user_features(user_features)) + self.surface(surface)
+        user_side: Tensor = self.surface(surface)
+        if self.user_side is not None:
+            user_side = user_side + self.user_side(self.user_features(user_features))
         dot = (user_vector[owner] * item_vector).sum(dim=1, keepdim=True)
         # The dot product is of the order of ten; the net's other inputs are of the order of one.
         items = torch.cat([self.item_features(item_features), dot * 0.1], dim=1)
@@ -120,6 +122,6 @@ class ServingRanker(nn.Module):
 
 
 def initial_bias(positives: Sequence[float], rows: Sequence[float]) -> Tensor:
-    """Logit of a smoothed base rate, ``[n]``."""
-    rate = (torch.tensor(positives) + 0.5) / (torch.tensor(rows) + 1.0)
+    """Logit of a smoothed base rate, ``[n]``: rare until the rows say otherwise."""
+    rate = (torch.tensor(positives) + 0.5) / (torch.tensor(rows) + 100.0)
     return torch.logit(rate.clamp(1e-5, 1 - 1e-5))

@@ -15,7 +15,6 @@ from offline.training.batches import (
     Batch,
     Windows,
     held_out_events,
-    never_repeats,
     training_windows,
     window_batches,
 )
@@ -78,20 +77,28 @@ def test_every_training_event_is_predicted_once_from_the_one_before(
 
 def test_held_out_events_see_exactly_their_own_past() -> None:
     held_out = held_out_events(
-        histories([5, 3]), length=4, limit=10, ahead=1, random=np.random.default_rng(0)
+        histories([5, 3]),
+        length=4,
+        limit=10,
+        ahead=1,
+        final_actions=(1,),
+        random=np.random.default_rng(0),
     )
     assert held_out.targets.tolist() == [3, 6]
     assert held_out.items.tolist() == [[0, 1, 2, 3], [0, 0, 0, 6]]
     assert held_out.taken.tolist() == [[0, 0, 0, 1], [0, 1, 2, 5]]
 
 
-def test_repeats_are_noticed_in_the_training_split_only() -> None:
-    data = histories([6, 6])
-    assert never_repeats(data)
-    data.targets[5] = data.targets[0]
-    assert never_repeats(data)
-    data.targets[1] = data.targets[0]
-    assert not never_repeats(data)
+def test_only_final_actions_take_an_item_and_taken_items_are_not_asked_for() -> None:
+    data = histories([5, 3])
+    data.actions[:] = 2
+    data.actions[1] = 1
+    data.targets[3] = data.targets[1]
+    held_out = held_out_events(
+        data, length=4, limit=10, ahead=1, final_actions=(1,), random=np.random.default_rng(0)
+    )
+    assert held_out.targets.tolist() == [6]
+    assert held_out.taken.shape == (2, 0)
 
 
 @settings(deadline=None)
