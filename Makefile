@@ -34,7 +34,7 @@ imports: $(READY) ## who may import whom
 
 proto-lint: $(READY) ## buf lint; the breaking check advises until the first tag
 	$(BIN)/buf lint
-	$(BIN)/buf breaking --against protos/baseline.binpb || \
+	$(BIN)/buf breaking protos --against protos/baseline.binpb || \
 	  echo "advisory until the first tag: the contracts differ from protos/baseline.binpb"
 
 stubs: $(READY) ## generate podium/ from protos/
@@ -43,7 +43,7 @@ stubs: $(READY) ## generate podium/ from protos/
 	  --mypy_grpc_out=quiet:. $(PROTOS)
 
 baseline: $(READY) ## take today's contracts as the baseline of the breaking check
-	$(BIN)/buf build -o protos/baseline.binpb
+	$(BIN)/buf build protos -o protos/baseline.binpb
 
 lock: $(READY) ## resolve pyproject.toml anew into requirements/*.lock
 	requirements/resolve $(VENV)
