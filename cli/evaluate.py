@@ -23,7 +23,12 @@ def register(app: typer.Typer) -> None:
         version: Annotated[
             str | None, typer.Option("--version", help="Bundle; the promoted one by default.")
         ] = None,
-        split: Annotated[str, typer.Option("--split", help="validation or test.")] = "test",
+        split: Annotated[
+            str,
+            typer.Option(
+                "--split", help="test; or validation, which the last pass of training saw."
+            ),
+        ] = "test",
         surface: Annotated[
             str | None, typer.Option("--surface", help="Surface to rank for.")
         ] = None,

@@ -66,7 +66,8 @@ class TrainedModels:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Validation figures by name."""
+        """Validation figures by name: of the models before the towers' last pass, which reads the
+        validation split too."""
         retrieval = {f"retrieval.{n}": v for n, v in self.towers.metrics.items()}
         return retrieval | {f"ranker.{n}": v for n, v in self.ranker.metrics.items()}
 
