@@ -83,6 +83,7 @@ def main() -> None:
     seconds = arguments.seconds or size.seconds
     console = Console()
     workspace = arguments.workspace or Path(tempfile.mkdtemp(prefix="podium-rank-"))
+    workspace.mkdir(parents=True, exist_ok=True)
     try:
         workload = draw(size.items, size.users)
         domain = write_domain(workspace / "domain.yaml", ROOT / "config" / "live_courses.yaml")
