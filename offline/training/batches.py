@@ -17,11 +17,13 @@ class Batch:
 
     Position t predicts ``targets[:, t]`` on ``surfaces[:, t]`` from ``items[:, :t + 1]``: one of
     the user's next training events. A user's first input is 0, the state before anything happened.
+    ``asked_ms``: when that event came.
     """
 
     items: IntArray
     actions: IntArray
     surfaces: IntArray
+    asked_ms: IntArray
     targets: IntArray
 
 
@@ -113,6 +115,7 @@ def _window_batch(
         items=np.where(has_input, histories.items[source], 0),
         actions=np.where(has_input, histories.actions[source], 0),
         surfaces=np.where(inside, histories.surfaces[predicted], 0),
+        asked_ms=histories.times_ms[predicted],
         targets=np.where(inside, histories.targets[predicted], -1),
     )
 
@@ -121,12 +124,14 @@ def _window_batch(
 class HeldOut:
     """Held-out events to rank: right-aligned inputs ``[N, L]`` and the catalogue row of each.
 
-    ``taken``: (row, catalogue row) pairs ``[2, E]`` of what the user can't be shown any more.
+    ``asked_ms [N]``: as of when. ``taken``: (row, catalogue row) pairs ``[2, E]`` of what the user
+    can't be shown any more.
     """
 
     items: IntArray
     actions: IntArray
     surfaces: IntArray
+    asked_ms: IntArray
     targets: IntArray
     taken: IntArray
 
@@ -136,22 +141,26 @@ def held_out_events(
     *,
     length: int,
     limit: int,
-    ahead: int,
     final_actions: tuple[int, ...],
     random: np.random.Generator,
 ) -> HeldOut:
-    """At most ``limit`` validation events with a catalogue item, each with its own past.
+    """At most ``limit`` validation events with a catalogue item, asked for as training ends.
 
-    As in training, up to ``ahead - 1`` events just before the one asked for are hidden. Items met
-    with a ``final_actions`` before an event are taken; events on such items are not asked for.
+    Each user is what the training events say, whenever in the validation split the event comes.
+    Where ``final_actions`` (what a user does once to an item, a purchase) are known, only they are
+    asked for: items met with one before are taken, and events on such items are not asked for.
     """
-    places = np.flatnonzero((histories.split == VALIDATION) & (histories.targets >= 0))
+    places = (histories.split == VALIDATION) & (histories.targets >= 0)
+    if final_actions:
+        places &= np.isin(histories.actions, final_actions)
+    places = np.flatnonzero(places)
     if len(places) > limit:
         places = np.sort(random.choice(places, limit, replace=False))
     owner = np.searchsorted(histories.offsets, places, side="right") - 1
     first = histories.offsets[owner]
-    hidden = random.integers(ahead, size=len(places))
-    now = np.maximum(places - hidden, first)
+    trained = np.r_[0, np.cumsum(histories.split == TRAIN)]
+    now = first + trained[histories.offsets[owner + 1]] - trained[first]
+    asked_ms = _first_time(histories, VALIDATION)
     source = now[:, None] - np.arange(length, 0, -1)[None, :]
     inside = source >= first[:, None]
     source = np.where(inside, source, 0)
@@ -169,6 +178,12 @@ def held_out_events(
         items=np.where(inside, histories.items[source], 0)[asked],
         actions=np.where(inside, histories.actions[source], 0)[asked],
         surfaces=histories.surfaces[places][asked],
+        asked_ms=np.full(int(asked.sum()), asked_ms, np.int64),
         targets=histories.targets[places][asked],
         taken=np.stack([new_row[taken[0]], taken[1]]),
     )
+
+
+def _first_time(histories: Histories, split: str) -> int:
+    times = histories.times_ms[histories.split == split]
+    return int(times.min()) if len(times) else 0

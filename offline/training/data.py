@@ -69,14 +69,15 @@ class Histories:
     """Each user's interactions with the sequence entity, oldest first, users one after another.
 
     ``items``: vocabulary rows; ``targets``: catalogue rows, -1 where the catalogue lacks the item;
-    ``actions``, ``surfaces``: indices; all int64 ``[n]``. ``split``: names. User u owns
-    ``offsets[u]:offsets[u + 1]``, the training split first.
+    ``actions``, ``surfaces``: indices; ``times_ms``; all int64 ``[n]``. ``split``: names. User u
+    owns ``offsets[u]:offsets[u + 1]``, the training split first.
     """
 
     items: IntArray
     targets: IntArray
     actions: IntArray
     surfaces: IntArray
+    times_ms: IntArray
     split: NDArray[np.object_]
     offsets: IntArray
 
@@ -165,6 +166,7 @@ def read_histories(
         targets=_index_in(table["item"], catalogue.ids) - 1,
         actions=_index_in(table["action"], layout.action_names),
         surfaces=_index_in(table["surface"], layout.surfaces),
+        times_ms=table["time_ms"].to_numpy().astype(np.int64),
         split=table["split"].to_numpy(zero_copy_only=False),
         offsets=np.r_[starts, len(codes)].astype(np.int64),
     )

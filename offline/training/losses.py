@@ -10,13 +10,20 @@ from offline.training.towers import MASKED
 
 
 def full_softmax_loss(
-    queries: Tensor, table: Tensor, targets: Tensor, excluded: Tensor | None = None
+    queries: Tensor,
+    table: Tensor,
+    targets: Tensor,
+    given: Tensor | None = None,
+    excluded: Tensor | None = None,
 ) -> Tensor:
     """Mean cross-entropy of ``targets [N]``, rows of ``table [V, dim]``, by ``queries [N, dim]``.
 
-    ``excluded [2, E]``: (query, row) pairs that cannot be the answer and leave the softmax.
+    ``given [N, V]`` is part of the logits. ``excluded [2, E]``: (query, row) pairs that cannot be
+    the answer and leave the softmax.
     """
     logits = queries @ table.T
+    if given is not None:
+        logits = logits + given
     if excluded is not None and excluded.shape[1]:
         logits = logits.index_put((excluded[0], excluded[1]), logits.new_tensor(MASKED))
     return functional.cross_entropy(logits, targets)
@@ -28,17 +35,22 @@ def sampled_softmax_loss(
     negatives: Tensor,
     log_expected: Tensor,
     same: Tensor,
+    given: Tensor | None = None,
 ) -> Tensor:
     """Softmax over each query's positive and shared negatives drawn from q with replacement.
 
     ``queries``, ``positives [N, dim]``, ``negatives [K, dim]``, ``log_expected [K]`` = log(K q_j),
     the expected number of times each negative is drawn; ``same [N, K]`` marks negatives that are
-    the query's own positive. Subtracting ``log_expected`` makes the sum of exp(logit) over the
-    negatives an unbiased estimate of the sum over the catalogue (Bengio & Senecal 2008; Yi et al.
-    2019, "Sampling-bias-corrected neural modeling").
+    the query's own positive; ``given [N, 1 + K]`` is part of the logits. Subtracting
+    ``log_expected`` makes the sum of exp(logit) over the negatives an unbiased estimate of the sum
+    over the catalogue (Bengio & Senecal 2008; Yi et al. 2019, "Sampling-bias-corrected neural
+    modeling").
     """
     positive = (queries * positives).sum(dim=-1, keepdim=True)
-    negative = corrected_logits(queries @ negatives.T, log_expected).masked_fill(same, MASKED)
+    negative = corrected_logits(queries @ negatives.T, log_expected)
+    if given is not None:
+        positive, negative = positive + given[:, :1], negative + given[:, 1:]
+    negative = negative.masked_fill(same, MASKED)
     logits = torch.cat([positive, negative], dim=1)
     return functional.cross_entropy(logits, torch.zeros(len(queries), dtype=torch.long))
 

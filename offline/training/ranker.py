@@ -16,18 +16,20 @@ POSITIONS = 200
 
 @dataclass(frozen=True)
 class RankerShape:
-    """Sizes of the ranker."""
+    """Sizes of the ranker. ``trend``: the item feature that retrieval leaves to it, by column."""
 
     dim: int
     hidden: tuple[int, ...]
     surfaces: int
     objectives: int
+    trend: int | None = None
 
 
 class Ranker(nn.Module):
     """Logits of all objectives for items, each with the user it is shown to.
 
     logit = scale[surface, objective] * <user, item> + bias[surface, objective]
+            + trend[surface, objective] * log(1 + trend of the item)
             + residual(<user, item>, features) + position[surface, position, objective]
 
     The residual's last layer starts at zero, so that training starts from retrieval's own order.
@@ -47,6 +49,7 @@ class Ranker(nn.Module):
         first, *rest = shape.hidden
         self.scale = nn.Parameter(torch.full((surfaces, objectives), 0.3))
         self.bias = nn.Parameter(torch.zeros(surfaces, objectives))
+        self.trend = nn.Parameter(torch.zeros(surfaces, objectives))
         self.position = nn.Parameter(torch.zeros(surfaces, POSITIONS + 1, objectives))
         self.surface = nn.Embedding(surfaces, first)
         self.user_side = nn.Linear(users, first, bias=False) if users else None
@@ -81,6 +84,9 @@ class Ranker(nn.Module):
         on_surface = surface[owner]
         shown = self.position[on_surface, position.clamp(0, POSITIONS)]
         base = self.scale[on_surface] * dot + self.bias[on_surface]
+        if self.shape.trend is not None:
+            column = item_features[:, self.shape.trend : self.shape.trend + 1]
+            base = base + self.trend[on_surface] * torch.log1p(column.clamp(min=0.0))
         logits: Tensor = base + residual + shown
         return logits
 

@@ -109,20 +109,22 @@ def fit_ranker(
     validation: RankingRows,
     catalogue: CatalogueVectors | None,
     *,
+    trend: FloatArray,
     seed: int,
     advance: Advance,
 ) -> FittedRanker:
     """Trains on ``train``; the epoch that is best on ``validation`` stays.
 
+    ``trend [T + 1]``: weight by entity type that retrieval gave the trend, if the domain names one.
     With ``catalogue`` (a log without impressions) every example is a positive and its negatives
     are drawn; logits then are of the choice among the catalogue. The best epoch has the lowest
     validation loss, or with drawn negatives the highest NDCG@10 among retrieval's candidates.
     """
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
-    ranker = _new_ranker(domain, train, catalogue)
+    ranker = _new_ranker(domain, train, catalogue, trend)
     options = domain.model.ranker
-    fast = {"scale", "bias", "position"}
+    fast = {"scale", "bias", "position", "trend"}
     groups = [
         {
             "params": [p for n, p in ranker.named_parameters() if (n in fast) == quick],
@@ -169,17 +171,21 @@ def fit_ranker(
     return FittedRanker(ranker, best_epoch, tuple(losses), metrics)
 
 
-def _new_ranker(domain: Domain, train: RankingRows, catalogue: CatalogueVectors | None) -> Ranker:
+def _new_ranker(
+    domain: Domain, train: RankingRows, catalogue: CatalogueVectors | None, trend: FloatArray
+) -> Ranker:
     examples = train.examples
     user_features = FeatureTransform(logarithmic_columns(domain, domain.model.user_features))
     user_features.fit(examples.user_features)
     item_features = FeatureTransform(logarithmic_columns(domain, domain.model.item_features))
     item_features.fit(examples.item_features)
+    name = domain.model.retrieval.trend
     shape = RankerShape(
         dim=train.user_vector.shape[1],
         hidden=tuple(domain.model.ranker.hidden),
         surfaces=len(domain.surfaces),
         objectives=len(domain.objectives),
+        trend=None if name is None else domain.model.item_features.index(name),
     )
     ranker = Ranker(shape, user_features, item_features)
     with torch.no_grad():
@@ -192,6 +198,10 @@ def _new_ranker(domain: Domain, train: RankingRows, catalogue: CatalogueVectors 
             return ranker
         for surface in range(shape.surfaces + 1):
             own = examples.surface == surface
+            # As retrieval weighed it: what a surface shows is of one entity type.
+            types = np.unique(examples.entity_type[own])
+            if len(types):
+                ranker.trend[surface] = ranker.scale[surface] * float(trend[types[0]])
             mature = examples.mature[own].sum(axis=0)
             positive = (examples.mature * examples.labels)[own].sum(axis=0)
             ranker.bias[surface] = initial_bias(positive.tolist(), mature.tolist())

@@ -35,6 +35,7 @@ from offline.training.layout import Layout
 from offline.training.losses import full_softmax_loss, sampled_softmax_loss
 from offline.training.towers import MASKED, ItemTower, ServingUserTower, TowerShape, UserTower
 from offline.training.transforms import FeatureTransform, logarithmic_columns
+from offline.training.trend import Trend
 from services.common.domain import Domain
 
 # Catalogues up to this size are scored whole at every position.
@@ -64,6 +65,7 @@ class RetrievalData:
 
     ``positives``: training examples with a good outcome, empty where histories say it all.
     ``available``: flags over the catalogue, items that existed when the training split ends.
+    ``trend``: what is taken as given, where the domain names a trend.
     """
 
     layout: Layout
@@ -72,6 +74,7 @@ class RetrievalData:
     histories: Histories
     positives: Examples
     available: BoolArray
+    trend: Trend | None
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,9 @@ class _Fit:
         self.work = float(self.options.epochs + more)
         self.advance = advance
         layout = data.layout
+        self.entity = layout.entity_index(layout.sequence_entity)
+        trend = self.options.trend
+        self.trend_column = layout.item_features.index(trend) if trend is not None else None
         self.shape = TowerShape(
             dim=self.options.dim,
             layers=self.options.layers,
@@ -149,7 +155,6 @@ class _Fit:
             data.histories,
             length=layout.sequence_length,
             limit=VALIDATION_EVENTS,
-            ahead=self.options.ahead,
             final_actions=layout.final_actions,
             random=self.random,
         )
@@ -266,6 +271,7 @@ class _Fit:
         states = states + self.user.surfaces(torch.from_numpy(batch.surfaces))
         keep = targets >= 0
         queries, wanted = states[keep], targets[keep]
+        asked_ms = batch.asked_ms[keep.numpy()]
         if sampled:
             drawn = self.available[torch.from_numpy(negatives)]
             log_expected = torch.from_numpy(self.log_share[negatives]) + math.log(len(negatives))
@@ -275,6 +281,7 @@ class _Fit:
                 vectors[place[drawn]],
                 log_expected.float(),
                 wanted.unsqueeze(1) == drawn.unsqueeze(0),
+                self._given(asked_ms, torch.column_stack([wanted, drawn.expand(len(wanted), -1)])),
             )
         else:
             excluded = None
@@ -283,7 +290,8 @@ class _Fit:
                 excluded = self._taken_before(items * gone, keep, place, place[wanted])
             # Row 0 of the vectors stands for unknown items; the softmax is over the catalogue.
             excluded = None if excluded is None else excluded - torch.tensor([[0], [1]])
-            loss = full_softmax_loss(queries, vectors[1:], place[wanted] - 1, excluded)
+            given = self._given(asked_ms, self.available)
+            loss = full_softmax_loss(queries, vectors[1:], place[wanted] - 1, given, excluded)
         return loss, len(wanted)
 
     def _vectors(self, batch: Batch, negatives: IntArray) -> tuple[Tensor, Tensor]:
@@ -311,6 +319,14 @@ class _Fit:
         asking, had = query[pairs[:, 0], pairs[:, 1]], found[pairs[:, 0], pairs[:, 2]]
         others = had != wanted[asking]
         return torch.stack([asking[others], had[others]])
+
+    def _given(self, asked_ms: IntArray, rows: Tensor) -> Tensor | None:
+        """What the trend says at ``asked_ms [N]`` of catalogue rows ``[V]`` or ``[N, V]``: a part
+        of the logits ``[N, V]`` that the towers need not learn."""
+        if self.data.trend is None:
+            return None
+        logs = self.data.trend.at(asked_ms[:, None], rows.numpy())
+        return self.user.trend[self.entity] * torch.from_numpy(logs)
 
     def _draw(self) -> IntArray:
         """Negatives for a large catalogue: places in ``available``, drawn by their share."""
@@ -353,7 +369,12 @@ class _Fit:
         same = (same_as.unsqueeze(1) == same_as.unsqueeze(0)) & (same_as >= 0).unsqueeze(1)
         same = same | torch.eye(len(rows), dtype=torch.bool)
         log_expected = torch.from_numpy(self.positive_log_share[rows]) + math.log(len(rows))
-        return sampled_softmax_loss(queries, answers, answers, log_expected.float(), same)
+        given = None
+        if self.trend_column is not None:
+            logs = torch.from_numpy(np.log1p(positives.item_features[rows, self.trend_column]))
+            own = self.user.trend[torch.from_numpy(positives.entity_type[rows])] * logs
+            given = torch.cat([own.unsqueeze(1), own.expand(len(rows), -1)], dim=1)
+        return sampled_softmax_loss(queries, answers, answers, log_expected.float(), same, given)
 
     def _item_vectors(self, items: ItemRows) -> Tensor:
         """Item vectors in training: some fields are hidden where there is more than one."""
@@ -369,6 +390,7 @@ class _Fit:
         table = torch.where((rows >= 0).unsqueeze(1), vectors[rows], 0.0)
         return ServingUserTower(user, table).eval()
 
+    @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
         """Full ranking of the held-out events over the available catalogue."""
         if not len(self.held_out.targets):
@@ -385,6 +407,9 @@ class _Fit:
             held_out.surfaces,
         )
         scores = users @ encode_items(self.item, self.data.catalogue.items).T
+        given = self._given(held_out.asked_ms, torch.arange(scores.shape[1]))
+        if given is not None:
+            scores += given.numpy()
         scores[:, ~self.data.available] = MASKED
         if len(self.final_actions):
             scores[held_out.taken[0], held_out.taken[1]] = MASKED

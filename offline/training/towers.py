@@ -5,7 +5,8 @@ arXiv:1808.09781) with pre-normalised blocks and a learned bias by distance in p
 positions (Raffel et al. 2020, arXiv:1910.10683, section 2.1), so that a prefix in training and a
 right-aligned history in serving are the same to it. Beside it run two plain sums of one vector per
 past item: a memory, weighted by age, which learns item-to-item transitions at once, and a profile,
-weighted by the action, which learns what goes with what over a whole history.
+weighted by the action, which learns what goes with what over a whole history. With no layers the
+sums are all there is: enough where the order of events says little.
 """
 
 from __future__ import annotations
@@ -139,6 +140,8 @@ class UserTower(nn.Module):
         self.profile = nn.Embedding(shape.sequence_items + 1, shape.dim, padding_idx=0)
         self.profile_map = nn.Linear(shape.dim, shape.dim, bias=False)
         self.profile_gain = nn.Parameter(torch.ones(shape.actions + 1))
+        # Of the trend, by entity type: read by the losses, and passed on to the ranker.
+        self.trend = nn.Parameter(torch.full((shape.entity_types + 1,), 0.5))
         columns = len(features.mean)
         self.feature_map = nn.Linear(columns, shape.dim, bias=False) if columns else None
         nn.init.normal_(self.actions.weight, std=0.02)
@@ -157,6 +160,20 @@ class UserTower(nn.Module):
         ``item_vectors [B, T, dim]`` are the item tower's of ``items [B, T]`` (0 is padding, and the
         state before the first item). Position t sees items up to t only.
         """
+        places = torch.arange(items.shape[1], device=items.device)
+        distance = (places.unsqueeze(1) - places.unsqueeze(0)).clamp(min=0)
+        age_weight = torch.exp(self.memory_decay)[distance] * (places.unsqueeze(1) >= places)
+        if last:
+            age_weight = age_weight[-1:]
+        sums = age_weight @ self.memory(items) + self._profile(item_vectors, items, actions, last)
+        if not len(self.blocks):
+            plain: Tensor = self.start + self.input_dropout(sums)
+            return plain
+        both: Tensor = self._attended(item_vectors, items, actions, last) + sums
+        return both
+
+    def _attended(self, item_vectors: Tensor, items: Tensor, actions: Tensor, last: bool) -> Tensor:
+        """The transformer's part of ``states``."""
         length = items.shape[1]
         known = items > 0
         scale = math.sqrt(self.shape.dim)
@@ -172,11 +189,8 @@ class UserTower(nn.Module):
                 states = block(states, visible[:, -1:], distance[-1:])
             else:
                 states = block(states, visible, distance)
-        age_weight = torch.exp(self.memory_decay)[distance] * (places.unsqueeze(1) >= places)
-        if last:
-            age_weight = age_weight[-1:]
-        result: Tensor = self.norm(states) + age_weight @ self.memory(items)
-        return result + self._profile(item_vectors, items, actions, last)
+        result: Tensor = self.norm(states)
+        return result
 
     def _profile(self, item_vectors: Tensor, items: Tensor, actions: Tensor, last: bool) -> Tensor:
         """Sum of a vector per past item, whatever its age, weighted by what was done with it.

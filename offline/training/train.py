@@ -36,7 +36,8 @@ from offline.training.ranking import (
     with_negatives,
 )
 from offline.training.retrieval import RetrievalData, Towers, fit_towers, vocabulary_items
-from services.common.domain import Domain, features_of
+from offline.training.trend import Trend, trend_of
+from services.common.domain import CountFeature, Domain, duration_ms, features_of
 from services.common.errors import FailedPrecondition
 from services.feature.definitions import compile_views
 
@@ -137,6 +138,7 @@ def train(
         train_rows,
         validation_rows,
         catalogue,
+        trend=selected.user.trend.detach().numpy(),
         seed=seed,
         advance=lambda share: progress("ranker", share),
     )
@@ -235,6 +237,7 @@ class _Inputs:
             histories,
             reader.positives(),
             _available(dataset, catalogue, histories),
+            _trend(domain, layout, histories, len(catalogue.ids)),
         )
         return cls(catalogues, reader, retrieval)
 
@@ -385,6 +388,16 @@ def _available(dataset: Dataset, catalogue: Catalogue, histories: Histories) -> 
     targets = histories.targets[histories.split == TRAIN]
     known[targets[targets >= 0]] = True
     return known
+
+
+def _trend(domain: Domain, layout: Layout, histories: Histories, items: int) -> Trend | None:
+    name = domain.model.retrieval.trend
+    feature = domain.features[name] if name is not None else None
+    if not isinstance(feature, CountFeature):
+        return None
+    actions = [n for n, a in enumerate(layout.action_names, start=1) if a in feature.events]
+    chosen = np.isin(histories.actions, actions)
+    return trend_of(histories, chosen, items, duration_ms(feature.window))
 
 
 def _catalogue_features(

@@ -284,14 +284,22 @@ class Retrieval(_Strict):
     ``ahead``: what a position of a history learns to predict is one of the user's next ``ahead``
     events, drawn anew each epoch. 1, the very next, suits a log of one-off choices; more suits
     one where several events follow one another on the same item.
+
+    ``layers``: of the transformer; with 0 a history is summed, which is faster and enough where the
+    order of events says little.
+
+    ``trend``: a count feature of the sequence entity that is an item feature of the ranker too,
+    over events of the sequence. What it says is taken as given while the towers learn, so that they
+    learn what is personal beyond it; the ranker adds it with its value of the moment.
     """
 
     dim: int = Field(default=64, ge=4, le=512)
-    layers: int = Field(default=2, ge=1, le=8)
+    layers: int = Field(default=2, ge=0, le=8)
     heads: int = Field(default=2, ge=1, le=16)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     epochs: int = Field(default=10, ge=1)
     ahead: int = Field(default=1, ge=1)
+    trend: Name | None = None
     batch_size: int = Field(default=128, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
 

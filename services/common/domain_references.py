@@ -233,6 +233,7 @@ def _model_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
     retrieval = domain.model.retrieval
     if retrieval.dim % retrieval.heads:
         yield ("model", "retrieval", "heads"), f"must divide dim, which is {retrieval.dim}"
+    yield from _trend_errors(domain, getattr(items, "events", []))
     user = _dtypes(domain, "user")
     for index, name in enumerate(domain.model.user_features):
         if user.get(name) not in _NUMERIC:
@@ -251,3 +252,18 @@ def _model_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
                 f"{name!r} needs a log with impressions: what it was for items not shown is "
                 "not recorded",
             )
+
+
+def _trend_errors(domain: Domain, sequence_events: list[str]) -> Iterator[tuple[Location, str]]:
+    name = domain.model.retrieval.trend
+    if name is None:
+        return
+    at: Location = ("model", "retrieval", "trend")
+    feature = domain.features.get(name)
+    entity = domain.model.sequence.entity
+    if feature is None or feature.kind != "count" or entity not in feature.entities:
+        yield at, f"{name!r} is not a count feature of {entity}"
+    elif not set(feature.events) <= set(sequence_events):
+        yield at, f"{name!r} counts events that {domain.model.sequence.items!r} does not list"
+    elif name not in domain.model.item_features:
+        yield at, f"{name!r} is not among model.item_features, where the ranker reads it"
