@@ -147,13 +147,12 @@ def held_out_events(
     """At most ``limit`` validation events with a catalogue item, asked for as training ends.
 
     Each user is what the training events say, whenever in the validation split the event comes.
-    Where ``final_actions`` (what a user does once to an item, a purchase) are known, only they are
-    asked for: items met with one before are taken, and events on such items are not asked for.
+    ``final_actions`` are what a user does to an item once, such as a purchase: where validation
+    has any, only they are asked for. Items met with one before are taken, and not asked for.
     """
-    places = (histories.split == VALIDATION) & (histories.targets >= 0)
-    if final_actions:
-        places &= np.isin(histories.actions, final_actions)
-    places = np.flatnonzero(places)
+    held_out = (histories.split == VALIDATION) & (histories.targets >= 0)
+    final = held_out & np.isin(histories.actions, final_actions)
+    places = np.flatnonzero(final if final.any() else held_out)
     if len(places) > limit:
         places = np.sort(random.choice(places, limit, replace=False))
     owner = np.searchsorted(histories.offsets, places, side="right") - 1

@@ -165,7 +165,7 @@ def read_histories(
         items=vocabularies.rows(layout.sequence_vocabulary, table["item"]),
         targets=_index_in(table["item"], catalogue.ids) - 1,
         actions=_index_in(table["action"], layout.action_names),
-        surfaces=_index_in(table["surface"], layout.surfaces),
+        surfaces=_surfaces(layout, table),
         times_ms=table["time_ms"].to_numpy().astype(np.int64),
         split=table["split"].to_numpy(zero_copy_only=False),
         offsets=np.r_[starts, len(codes)].astype(np.int64),
@@ -195,7 +195,11 @@ def read_examples(
     position = pc.fill_null(table["position"].cast(pa.int64()), -1).to_numpy() + 1
     return Examples(
         users=table["user"].to_numpy(zero_copy_only=False),
-        surface=_index_in(table["surface"], layout.surfaces),
+        surface=np.where(
+            items.entity_type == layout.entity_index(layout.sequence_entity),
+            _surfaces(layout, table),
+            _index_in(table["surface"], layout.surfaces),
+        ),
         entity_type=items.entity_type,
         catalogue_row=catalogue_row,
         recent_items=right_aligned(table["recent_items"], own_vocabulary, layout.sequence_length),
@@ -229,6 +233,11 @@ def right_aligned(column: pa.ChunkedArray, values: pa.Array, length: int) -> Int
     if len(codes) == 0:
         return np.zeros((len(sizes), length), np.int64)
     return np.where(inside, codes[np.where(inside, source, 0)], 0)
+
+
+def _surfaces(layout: Layout, table: pa.Table) -> IntArray:
+    named = _index_in(table["surface"], layout.surfaces)
+    return np.where(named > 0, named, layout.unnamed_surface)
 
 
 def _index_in(column: pa.ChunkedArray | pa.Array, values: Sequence[str]) -> IntArray:

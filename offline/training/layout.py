@@ -16,7 +16,9 @@ from services.common.errors import FailedPrecondition
 class Layout:
     """Names of every input column. Indices of names are their place plus one, 0 being unknown.
 
-    ``final_actions``: indices of actions after which an item is not shown to the user again.
+    ``unnamed_surface``: what is taken for the surface of events on the sequence entity that name
+    none, 0 (unknown) where the log has impressions and so can tell. ``final_actions``: indices of
+    actions after which an item is not shown to the user again.
     """
 
     entity_types: tuple[str, ...]
@@ -24,6 +26,7 @@ class Layout:
     tower_fields: tuple[str, ...]
     tower_numeric: tuple[str, ...]
     surfaces: tuple[str, ...]
+    unnamed_surface: int
     objectives: tuple[str, ...]
     user_features: tuple[str, ...]
     item_features: tuple[str, ...]
@@ -71,6 +74,7 @@ def layout_of(domain: Domain) -> Layout:
         tower_fields=_first_appearances([list(t.fields) for t in towers.values()]),
         tower_numeric=_first_appearances([t.numeric for t in towers.values()]),
         surfaces=tuple(domain.surfaces),
+        unnamed_surface=_unnamed_surface(domain),
         objectives=tuple(domain.objectives),
         user_features=tuple(domain.model.user_features),
         item_features=tuple(domain.model.item_features),
@@ -80,6 +84,15 @@ def layout_of(domain: Domain) -> Layout:
         action_names=tuple(getattr(actions, "events", ())),
         final_actions=_final_actions(domain),
     )
+
+
+def _unnamed_surface(domain: Domain) -> int:
+    own = (
+        place
+        for place, surface in enumerate(domain.surfaces.values(), start=1)
+        if surface.entity == domain.model.sequence.entity
+    )
+    return 0 if domain.log.impressions else next(own, 0)
 
 
 def _final_actions(domain: Domain) -> tuple[int, ...]:

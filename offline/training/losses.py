@@ -29,6 +29,22 @@ def full_softmax_loss(
     return functional.cross_entropy(logits, targets)
 
 
+def taken_before(taken: Tensor, keep: Tensor, wanted: Tensor) -> Tensor:
+    """Items that a user had by each position and that leave its softmax: pairs ``[2, E]``.
+
+    ``taken [B, T]``: row of the item taken at a position, or 0. ``keep [B, T]``: positions that
+    ask, numbered as queries from 0 in row-major order. ``wanted [N]``: what each query asks for,
+    which stays: what is bought can still be watched. Returns (query, row).
+    """
+    query = torch.full(keep.shape, -1)
+    query[keep] = torch.arange(int(keep.sum()))
+    earlier = torch.ones(taken.shape[1], taken.shape[1], dtype=torch.bool).tril()
+    pairs = (earlier & keep.unsqueeze(2) & (taken > 0).unsqueeze(1)).nonzero()
+    asking, had = query[pairs[:, 0], pairs[:, 1]], taken[pairs[:, 0], pairs[:, 2]]
+    others = had != wanted[asking]
+    return torch.stack([asking[others], had[others]])
+
+
 def sampled_softmax_loss(
     queries: Tensor,
     positives: Tensor,

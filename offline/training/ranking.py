@@ -150,7 +150,7 @@ def fit_ranker(
             loss = _loss(ranker, train, rows, catalogue).sum()
             if blocks:
                 block = blocks[(epoch * steps + step) % len(blocks)]
-                loss = loss + _choice_loss(ranker, train, block, log_share)
+                loss = loss + choice_loss(ranker, train, block, log_share)
             optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimiser.step()
@@ -257,7 +257,7 @@ def _chosen(rows: RankingRows, random: np.random.Generator) -> tuple[list[IntArr
     return [blocks[place] for place in random.permutation(len(blocks))], log_share
 
 
-def _choice_loss(
+def choice_loss(
     ranker: Ranker, rows: RankingRows, block: IntArray, log_share: FloatArray
 ) -> Tensor:
     """Softmax of each good outcome among the items of its block, logQ-corrected, per objective.
@@ -331,7 +331,7 @@ def _score(
         return rank_metrics(candidate_ranks(domain, ranker, rows, catalogue))["ndcg_at_10"]
     losses = [_loss(ranker, rows, chosen, None) for chosen in _chunks(len(rows))]
     blocks, log_share = _chosen(rows, np.random.default_rng(0))
-    choices = [_choice_loss(ranker, rows, block, log_share) for block in blocks]
+    choices = [choice_loss(ranker, rows, block, log_share) for block in blocks]
     choice = float(torch.stack(choices).mean()) if choices else 0.0
     return -float(torch.stack(losses).mean(dim=0).sum()) - choice
 

@@ -32,7 +32,7 @@ from offline.training.data import (
 )
 from offline.training.encode import encode_items, encode_users, item_tensors
 from offline.training.layout import Layout
-from offline.training.losses import full_softmax_loss, sampled_softmax_loss
+from offline.training.losses import full_softmax_loss, sampled_softmax_loss, taken_before
 from offline.training.towers import MASKED, ItemTower, ServingUserTower, TowerShape, UserTower
 from offline.training.transforms import FeatureTransform, logarithmic_columns
 from offline.training.trend import Trend
@@ -287,7 +287,7 @@ class _Fit:
             excluded = None
             if len(self.final_actions):
                 gone = torch.isin(torch.from_numpy(batch.actions), self.final_actions)
-                excluded = self._taken_before(items * gone, keep, place, place[wanted])
+                excluded = taken_before(place[self.input_rows[items * gone]], keep, place[wanted])
             # Row 0 of the vectors stands for unknown items; the softmax is over the catalogue.
             excluded = None if excluded is None else excluded - torch.tensor([[0], [1]])
             given = self._given(asked_ms, self.available)
@@ -306,19 +306,6 @@ class _Fit:
         place[torch.from_numpy(rows)] = torch.arange(1, len(rows) + 1)
         vectors = self._item_vectors(self.data.catalogue.items.take(rows))
         return torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors]), place
-
-    def _taken_before(self, items: Tensor, keep: Tensor, place: Tensor, wanted: Tensor) -> Tensor:
-        """(query, place) pairs ``[2, E]`` of items a user had before each position, but for the
-        one ``wanted [N]`` there: what is bought can still be watched."""
-        width = items.shape[1]
-        query = torch.full(keep.shape, -1)
-        query[keep] = torch.arange(int(keep.sum()))
-        earlier = torch.ones(width, width, dtype=torch.bool).tril()
-        found = place[self.input_rows[items]]
-        pairs = (earlier & keep.unsqueeze(2) & (found > 0).unsqueeze(1)).nonzero()
-        asking, had = query[pairs[:, 0], pairs[:, 1]], found[pairs[:, 0], pairs[:, 2]]
-        others = had != wanted[asking]
-        return torch.stack([asking[others], had[others]])
 
     def _given(self, asked_ms: IntArray, rows: Tensor) -> Tensor | None:
         """What the trend says at ``asked_ms [N]`` of catalogue rows ``[V]`` or ``[N, V]``: a part

@@ -96,8 +96,8 @@ def train(
     later = with_validation(dataset)
     # Both read the same vocabularies: one pair of towers goes on from the other.
     vocabularies = build_vocabularies(layout, later)
-    inputs = _Inputs.read(domain, layout, dataset, vocabularies, random)
-    latest = _Inputs.read(domain, layout, later, vocabularies, random)
+    inputs = TrainingInputs.read(domain, layout, dataset, vocabularies, random)
+    latest = TrainingInputs.read(domain, layout, later, vocabularies, random)
     clock.done("read")
     selected, towers = fit_towers(
         domain,
@@ -110,7 +110,9 @@ def train(
     catalogue = None
     if domain.log.impressions:
         before = before_labels(domain, dataset)
-        earlier = _Inputs.read(domain, layout, before, build_vocabularies(layout, before), random)
+        earlier = TrainingInputs.read(
+            domain, layout, before, build_vocabularies(layout, before), random
+        )
         rehearsed, _ = fit_towers(
             domain, earlier.retrieval, seed=seed, advance=lambda share: progress("rehearsal", share)
         )
@@ -207,7 +209,7 @@ def _resplit(
 
 
 @dataclass(frozen=True)
-class _Inputs:
+class TrainingInputs:
     """What is read from a dataset before anything is trained."""
 
     catalogues: dict[str, Catalogue]
@@ -222,7 +224,7 @@ class _Inputs:
         dataset: Dataset,
         vocabularies: Vocabularies,
         random: np.random.Generator,
-    ) -> _Inputs:
+    ) -> TrainingInputs:
         catalogues = {
             entity: read_catalogue(layout, vocabularies, dataset, entity)
             for entity in layout.entity_types

@@ -32,7 +32,8 @@ def histories(sizes: list[int]) -> Histories:
         split[end - min(size, 1) : end] = "test"
         split[max(end - 2, end - size) : end - 1] = "validation"
     items = np.arange(1, total + 1, dtype=np.int64)
-    return Histories(items, items - 1, np.ones(total, int), np.ones(total, int), split, offsets)
+    ones = np.ones(total, int)
+    return Histories(items, items - 1, ones, ones.copy(), 10 * items, split, offsets)
 
 
 def drawn_batches(data: Histories, windows: Windows, ahead: int) -> Iterator[Batch]:
@@ -75,18 +76,28 @@ def test_every_training_event_is_predicted_once_from_the_one_before(
     assert sorted(predicted) == np.flatnonzero(data.split == "train").tolist()
 
 
-def test_held_out_events_see_exactly_their_own_past() -> None:
+def test_held_out_events_see_what_training_ends_with() -> None:
     held_out = held_out_events(
         histories([5, 3]),
         length=4,
         limit=10,
-        ahead=1,
         final_actions=(1,),
         random=np.random.default_rng(0),
     )
     assert held_out.targets.tolist() == [3, 6]
     assert held_out.items.tolist() == [[0, 1, 2, 3], [0, 0, 0, 6]]
     assert held_out.taken.tolist() == [[0, 0, 0, 1], [0, 1, 2, 5]]
+    assert held_out.asked_ms.tolist() == [40, 40]
+
+
+def test_a_validation_event_tells_nothing_about_the_next() -> None:
+    data = histories([6])
+    data.split[3:5] = "validation"
+    held_out = held_out_events(
+        data, length=4, limit=10, final_actions=(), random=np.random.default_rng(0)
+    )
+    assert held_out.targets.tolist() == [3, 4]
+    assert held_out.items.tolist() == [[0, 1, 2, 3]] * 2
 
 
 def test_only_final_actions_take_an_item_and_taken_items_are_not_asked_for() -> None:
@@ -95,7 +106,7 @@ def test_only_final_actions_take_an_item_and_taken_items_are_not_asked_for() -> 
     data.actions[1] = 1
     data.targets[3] = data.targets[1]
     held_out = held_out_events(
-        data, length=4, limit=10, ahead=1, final_actions=(1,), random=np.random.default_rng(0)
+        data, length=4, limit=10, final_actions=(1,), random=np.random.default_rng(0)
     )
     assert held_out.targets.tolist() == [6]
     assert held_out.taken.shape == (2, 0)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from offline.training.losses import (
     corrected_logits,
     full_softmax_loss,
     masked_binary_loss,
     sampled_softmax_loss,
+    taken_before,
 )
 
 
@@ -21,7 +24,7 @@ def test_full_softmax_leaves_excluded_items_out() -> None:
     logits = queries @ table.T
     first = logits[0, [0, 1, 3]]
     expected = (first.logsumexp(0) - logits[0, 1] + logits[1].logsumexp(0) - logits[1, 3]) / 2
-    torch.testing.assert_close(full_softmax_loss(queries, table, targets, excluded), expected)
+    torch.testing.assert_close(full_softmax_loss(queries, table, targets, None, excluded), expected)
 
 
 def test_log_q_makes_the_sampled_partition_unbiased() -> None:
@@ -46,6 +49,40 @@ def test_sampled_softmax_with_every_item_once_is_the_full_softmax() -> None:
     same = targets.unsqueeze(1) == torch.arange(6).unsqueeze(0)
     loss = sampled_softmax_loss(queries, table[targets], table, torch.zeros(6), same)
     torch.testing.assert_close(loss, full_softmax_loss(queries, table, targets))
+
+
+def test_what_is_given_is_part_of_the_logits_of_either_softmax() -> None:
+    queries, table, given_part = torch.randn(3, 4), torch.randn(6, 4), torch.randn(3, 6)
+    targets = torch.tensor([0, 2, 5])
+    logits = queries @ table.T + given_part
+    expected = -logits.log_softmax(dim=1)[torch.arange(3), targets].mean()
+    torch.testing.assert_close(full_softmax_loss(queries, table, targets, given_part), expected)
+    same = targets.unsqueeze(1) == torch.arange(6).unsqueeze(0)
+    both = torch.cat([given_part.gather(1, targets.unsqueeze(1)), given_part], dim=1)
+    sampled = sampled_softmax_loss(queries, table[targets], table, torch.zeros(6), same, both)
+    torch.testing.assert_close(sampled, expected)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_taken_items_leave_the_softmax_from_then_on(data: st.DataObject) -> None:
+    rows, width = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 5))
+    grid = st.lists(
+        st.lists(st.integers(0, 3), min_size=width, max_size=width), min_size=rows, max_size=rows
+    )
+    taken = torch.tensor(data.draw(grid))
+    keep = torch.tensor(data.draw(grid)) > 0
+    wanted = torch.tensor(data.draw(grid))[keep]
+    expected = []
+    query = 0
+    for row in range(rows):
+        for place in range(width):
+            if not keep[row, place]:
+                continue
+            had = taken[row, : place + 1].tolist()
+            expected += [(query, item) for item in had if item and item != wanted[query]]
+            query += 1
+    assert sorted(zip(*taken_before(taken, keep, wanted).tolist(), strict=True)) == sorted(expected)
 
 
 def test_immature_labels_do_not_count() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -92,3 +95,32 @@ def test_the_item_tower_adds_up_its_fields() -> None:
     expected = tower.entity_type.weight[1] + tower.fields[0].weight[4]
     torch.testing.assert_close(vectors[0], expected)
     torch.testing.assert_close(vectors[1], tower.entity_type.weight[1])
+
+
+def test_without_layers_a_history_is_the_sums_written_out() -> None:
+    torch.manual_seed(0)
+    tower = UserTower(replace(SHAPE, layers=0), FeatureTransform([])).eval()
+    for parameter in tower.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    items, actions = [0, 4, 7, 4], [0, 1, 3, 2]
+    vectors = torch.randn(4, SHAPE.dim)
+    with torch.inference_mode():
+        row, done = torch.tensor([items]), torch.tensor([actions])
+        found = tower.states(vectors.unsqueeze(0), row, done, last=False)[0].numpy()
+        latest = tower.states(vectors.unsqueeze(0), row, done, last=True)[0, 0].numpy()
+    memory, profile = tower.memory.weight.detach().numpy(), tower.profile.weight.detach().numpy()
+    through = tower.profile_map.weight.detach().numpy()
+    gain = np.abs(tower.profile_gain.detach().numpy())
+    decay = np.exp(tower.memory_decay.detach().numpy())
+    for place in range(4):
+        expected = tower.start.detach().numpy().copy()
+        total, mass = np.zeros(SHAPE.dim), 0.0
+        for past in range(place + 1):
+            expected += decay[place - past] * memory[items[past]]
+            if items[past]:
+                weight = gain[actions[past]]
+                total += weight * (profile[items[past]] + through @ vectors[past].numpy())
+                mass += weight
+        expected += total / np.sqrt(1.0 + mass)
+        np.testing.assert_allclose(found[place], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(latest, found[-1], rtol=1e-4, atol=1e-5)

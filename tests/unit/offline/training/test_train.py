@@ -10,8 +10,11 @@ import pyarrow as pa
 import pytest
 
 from offline.dataset.tables import Dataset
+from offline.training.data import build_vocabularies
 from offline.training.encode import encode_items
-from offline.training.train import TrainedModels, train
+from offline.training.layout import layout_of
+from offline.training.retrieval import RetrievalData, fit_towers
+from offline.training.train import TrainedModels, TrainingInputs, train, with_validation
 from services.common.domain import Domain, load_domain
 from services.common.errors import FailedPrecondition
 from tests.support.tiny_dataset import make_tiny_dataset
@@ -120,6 +123,44 @@ def test_a_log_without_impressions_trains_on_drawn_negatives() -> None:
     assert (
         models.metrics["ranker.ranked.ndcg_at_10"] >= models.metrics["retrieval.ndcg_at_10"] - 1e-9
     )
+    # The log names no surface; what is served is what was trained.
+    assert set(models.check.examples.surface) == {models.layout.surface_index("courses")}
+
+
+def test_the_last_pass_goes_on_from_what_validation_chose(
+    live_courses: Domain, dataset: Dataset
+) -> None:
+    layout = layout_of(live_courses)
+    later = with_validation(dataset)
+    vocabularies = build_vocabularies(layout, later)
+
+    def read(table: Dataset) -> RetrievalData:
+        random = np.random.default_rng(0)
+        return TrainingInputs.read(live_courses, layout, table, vocabularies, random).retrieval
+
+    shares: list[float] = []
+    first, latest = read(dataset), read(later)
+    alone, same = fit_towers(live_courses, first, seed=0, advance=shares.append)
+    assert same is alone
+    shares.clear()
+    chosen, served = fit_towers(live_courses, first, seed=0, advance=shares.append, latest=latest)
+    assert chosen.metrics == served.metrics == alone.metrics
+    items = first.catalogue.items
+    assert np.array_equal(encode_items(chosen.item, items), encode_items(alone.item, items))
+    assert not np.allclose(encode_items(served.item, items), encode_items(chosen.item, items))
+    assert shares == sorted(shares)
+    assert 0.9 < shares[-1] <= 1.0
+
+
+def test_the_ranker_starts_from_the_trend_as_retrieval_weighed_it(models: TrainedModels) -> None:
+    courses = models.layout.entity_index("course")
+    surface = models.layout.surface_index("courses")
+    weight = float(models.towers.user.trend[courses].detach())
+    ranker = models.ranker.ranker
+    assert ranker.shape.trend == models.layout.item_features.index("purchases_7d")
+    ratio = ranker.trend[surface].detach() / ranker.scale[surface].detach()
+    # A few steps from there: of its order for every objective.
+    assert ((ratio > 0.3 * weight) & (ratio < 3.0 * weight)).all()
 
 
 def test_a_dataset_of_another_domain_is_refused(live_courses: Domain) -> None:

@@ -39,7 +39,19 @@ def test_the_four_surfaces_ship() -> None:
         ("Asia/Shangai", "Asia/Shanghai", "report_time_zone", "not an IANA time zone"),
         ("window: 99999d}", "window: 7d}", "features.user_clicks_7d.window", "longer than 3650d"),
         ("weight: .nan", "weight: 1.0", "objectives.purchase.weight", "finite"),
-        ("heads: 3", "heads: 2", "model.retrieval.heads", "must divide dim"),
+        ("dim: 32, heads: 3", "dim: 32", "model.retrieval.heads", "must divide dim"),
+        (
+            "trend: click_rate_7d",
+            "trend: purchases_7d",
+            "model.retrieval.trend",
+            "not a count feature of course",
+        ),
+        (
+            "trend: user_clicks_7d",
+            "trend: purchases_7d",
+            "model.retrieval.trend",
+            "not a count feature of course",
+        ),
         ("hidden: [0, 32]", "hidden: [64, 32]", "model.ranker.hidden.0", "greater than"),
         ("caps: {host_id: 0}", "caps: {host_id: 4}", "surfaces.courses.caps.host_id", "greater"),
         # The name exists, and holds what the place can't read.
@@ -101,6 +113,29 @@ def test_a_typo_names_file_line_and_field(
     assert caught.value.file == str(path)
     assert caught.value.field == field
     assert caught.value.line == line
+    assert message in caught.value.description
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ("purchases_7d, purchases_30d, click", "purchases_30d, click", "not among model.item_fea"),
+        (
+            "{kind: count, entities: [course, host, room, video], events: [purchase]",
+            "{kind: count, entities: [course, host, room, video], events: [purchase, refund]",
+            "counts events that 'recent_courses' does not list",
+        ),
+    ],
+)
+def test_a_trend_is_of_the_sequence_and_read_by_the_ranker(
+    tmp_path: Path, right: str, wrong: str, message: str
+) -> None:
+    text = LIVE_COURSES.read_text()
+    assert right in text
+    path = tmp_path / "domain.yaml"
+    path.write_text(text.replace(right, wrong, 1))
+    with pytest.raises(ConfigError, match=r"model\.retrieval\.trend") as caught:
+        load_domain(path)
     assert message in caught.value.description
 
 
