@@ -17,7 +17,8 @@ import ibis.expr.types as ir
 
 from offline.dataset.log_tables import LogTables
 from offline.dataset.schema import entity_column, value_column
-from services.common.domain import Domain, Objective, duration_ms
+from services.common.domain import Domain, Objective
+from services.common.durations import duration_ms
 from services.common.errors import InvalidArgument
 from services.feature.definitions import REFUND, USER_ENTITY
 

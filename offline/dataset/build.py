@@ -22,7 +22,8 @@ from offline.dataset.tables import (
     catalogue_entities,
 )
 from offline.progress import Progress, no_progress
-from services.common.domain import Domain, duration_ms
+from services.common.domain import Domain
+from services.common.durations import duration_ms
 from services.common.errors import FailedPrecondition
 from services.feature.definitions import compile_views
 

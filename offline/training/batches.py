@@ -17,7 +17,7 @@ class Batch:
 
     Position t predicts ``targets[:, t]`` on ``surfaces[:, t]`` from ``items[:, :t + 1]``: one of
     the user's next training events. A user's first input is 0, the state before anything happened.
-    ``asked_ms``: when that event came.
+    ``asked_ms``: when that event came, epoch ms.
     """
 
     items: IntArray
@@ -124,14 +124,14 @@ def _window_batch(
 class HeldOut:
     """Held-out events to rank: right-aligned inputs ``[N, L]`` and the catalogue row of each.
 
-    ``asked_ms [N]``: as of when. ``taken``: (row, catalogue row) pairs ``[2, E]`` of what the user
-    can't be shown any more.
+    ``asked_ms``: as of when, epoch ms. ``taken``: (row, catalogue row) pairs ``[2, E]`` of what
+    the user can't be shown any more.
     """
 
     items: IntArray
     actions: IntArray
     surfaces: IntArray
-    asked_ms: IntArray
+    asked_ms: int
     targets: IntArray
     taken: IntArray
 
@@ -159,7 +159,6 @@ def held_out_events(
     first = histories.offsets[owner]
     trained = np.r_[0, np.cumsum(histories.split == TRAIN)]
     now = first + trained[histories.offsets[owner + 1]] - trained[first]
-    asked_ms = _first_time(histories, VALIDATION)
     source = now[:, None] - np.arange(length, 0, -1)[None, :]
     inside = source >= first[:, None]
     source = np.where(inside, source, 0)
@@ -177,12 +176,12 @@ def held_out_events(
         items=np.where(inside, histories.items[source], 0)[asked],
         actions=np.where(inside, histories.actions[source], 0)[asked],
         surfaces=histories.surfaces[places][asked],
-        asked_ms=np.full(int(asked.sum()), asked_ms, np.int64),
+        asked_ms=_first_time_ms(histories, VALIDATION),
         targets=histories.targets[places][asked],
         taken=np.stack([new_row[taken[0]], taken[1]]),
     )
 
 
-def _first_time(histories: Histories, split: str) -> int:
+def _first_time_ms(histories: Histories, split: str) -> int:
     times = histories.times_ms[histories.split == split]
     return int(times.min()) if len(times) else 0

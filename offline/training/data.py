@@ -236,6 +236,7 @@ def right_aligned(column: pa.ChunkedArray, values: pa.Array, length: int) -> Int
 
 
 def _surfaces(layout: Layout, table: pa.Table) -> IntArray:
+    """Surfaces of events on the sequence entity; those not declared count as not named."""
     named = _index_in(table["surface"], layout.surfaces)
     return np.where(named > 0, named, layout.unnamed_surface)
 

@@ -16,8 +16,8 @@ from services.common.errors import FailedPrecondition
 class Layout:
     """Names of every input column. Indices of names are their place plus one, 0 being unknown.
 
-    ``unnamed_surface``: what is taken for the surface of events on the sequence entity that name
-    none, 0 (unknown) where the log has impressions and so can tell. ``final_actions``: indices of
+    ``unnamed_surface``: the first surface of the sequence entity where the log has no impressions,
+    and so can't name the surface of an event; else 0 (unknown). ``final_actions``: indices of
     actions after which an item is not shown to the user again.
     """
 

@@ -27,7 +27,7 @@ CANDIDATES = 500
 NORMALISER_ROWS = 2_000
 # Good outcomes that are held against one another.
 CHOICES = 256
-# Scale and bias start from one guess for all surfaces and have few values: they may move faster.
+# Scale, bias, position and trend start from one guess a surface and are few: they may move faster.
 FAST_RATE = 10.0
 
 
@@ -115,7 +115,7 @@ def fit_ranker(
 ) -> FittedRanker:
     """Trains on ``train``; the epoch that is best on ``validation`` stays.
 
-    ``trend [T + 1]``: weight by entity type that retrieval gave the trend, if the domain names one.
+    ``trend [S + 1]``: weight by surface that retrieval gave the trend, if the domain names one.
     With ``catalogue`` (a log without impressions) every example is a positive and its negatives
     are drawn; logits then are of the choice among the catalogue. The best epoch has the lowest
     validation loss, or with drawn negatives the highest NDCG@10 among retrieval's candidates.
@@ -198,10 +198,7 @@ def _new_ranker(
             return ranker
         for surface in range(shape.surfaces + 1):
             own = examples.surface == surface
-            # As retrieval weighed it: what a surface shows is of one entity type.
-            types = np.unique(examples.entity_type[own])
-            if len(types):
-                ranker.trend[surface] = ranker.scale[surface] * float(trend[types[0]])
+            ranker.trend[surface] = ranker.scale[surface] * float(trend[surface])
             mature = examples.mature[own].sum(axis=0)
             positive = (examples.mature * examples.labels)[own].sum(axis=0)
             ranker.bias[surface] = initial_bias(positive.tolist(), mature.tolist())

@@ -105,12 +105,12 @@ def fit_towers(
     says is about the first pair. ``advance`` is told the share of the work done after each step.
     Deterministic for a seed and a number of threads.
     """
-    fit = _Fit(domain, data, seed, advance, goes_on=latest is not None)
+    fit = TowerFit(domain, data, seed, advance, goes_on=latest is not None)
     selected = fit.run()
     return selected, fit.go_on(latest, selected) if latest is not None else selected
 
 
-class _Fit:
+class TowerFit:
     """State of one training run."""
 
     def __init__(
@@ -125,8 +125,6 @@ class _Fit:
         self.advance = advance
         layout = data.layout
         self.entity = layout.entity_index(layout.sequence_entity)
-        trend = self.options.trend
-        self.trend_column = layout.item_features.index(trend) if trend is not None else None
         self.shape = TowerShape(
             dim=self.options.dim,
             layers=self.options.layers,
@@ -246,7 +244,7 @@ class _Fit:
                 loss = self._positives_loss(positives.pop())
             else:
                 batch = batches.pop()
-                loss, positions = self._history_loss(batch)
+                loss, positions = self.history_loss(batch)
                 total += loss.item() * positions
                 count += positions
             self.optimiser.zero_grad(set_to_none=True)
@@ -259,7 +257,7 @@ class _Fit:
             self.advance((before + share * epochs) / self.work)
         return total / max(count, 1)
 
-    def _history_loss(self, batch: Batch) -> tuple[Tensor, int]:
+    def history_loss(self, batch: Batch) -> tuple[Tensor, int]:
         """Mean loss of a batch of windows, and how many positions it has."""
         targets = torch.from_numpy(batch.targets)
         items = torch.from_numpy(batch.items)
@@ -357,8 +355,8 @@ class _Fit:
         same = same | torch.eye(len(rows), dtype=torch.bool)
         log_expected = torch.from_numpy(self.positive_log_share[rows]) + math.log(len(rows))
         given = None
-        if self.trend_column is not None:
-            logs = torch.from_numpy(np.log1p(positives.item_features[rows, self.trend_column]))
+        if self.data.trend is not None:
+            logs = torch.from_numpy(np.log1p(positives.item_features[rows, self.data.trend.column]))
             own = self.user.trend[torch.from_numpy(positives.entity_type[rows])] * logs
             given = torch.cat([own.unsqueeze(1), own.expand(len(rows), -1)], dim=1)
         return sampled_softmax_loss(queries, answers, answers, log_expected.float(), same, given)
@@ -394,17 +392,18 @@ class _Fit:
             held_out.surfaces,
         )
         scores = users @ encode_items(self.item, self.data.catalogue.items).T
-        given = self._given(held_out.asked_ms, torch.arange(scores.shape[1]))
-        if given is not None:
-            scores += given.numpy()
         scores[:, ~self.data.available] = MASKED
         if len(self.final_actions):
             scores[held_out.taken[0], held_out.taken[1]] = MASKED
-        wanted = np.take_along_axis(scores, held_out.targets[:, None], axis=1)
-        rank = (scores > wanted).sum(axis=1)
+        # Candidates are retrieved without the trend; what is ranked first has it.
+        retrieved = rank_metrics(_ranks(scores, held_out.targets))
+        given = self._given(np.array([held_out.asked_ms]), torch.arange(scores.shape[1]))
+        if given is not None:
+            scores += given.numpy()
+        found = rank_metrics(_ranks(scores, held_out.targets))
         self.item.train()
         self.user.train()
-        return rank_metrics(rank)
+        return found | {"recall_at_500": retrieved["recall_at_500"]}
 
 
 def vocabulary_items(data: RetrievalData) -> Tensor:
@@ -416,6 +415,13 @@ def vocabulary_items(data: RetrievalData) -> Tensor:
     found[torch.from_numpy(rows)] = torch.arange(len(rows))
     found[0] = -1
     return found
+
+
+def _ranks(scores: FloatArray, wanted: IntArray) -> IntArray:
+    """Rank from 0 of each row's wanted column; ties count for it."""
+    own = np.take_along_axis(scores, wanted[:, None], axis=1)
+    ranks: IntArray = (scores > own).sum(axis=1)
+    return ranks
 
 
 def rank_metrics(rank: IntArray) -> dict[str, float]:

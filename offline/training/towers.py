@@ -140,7 +140,7 @@ class UserTower(nn.Module):
         self.profile = nn.Embedding(shape.sequence_items + 1, shape.dim, padding_idx=0)
         self.profile_map = nn.Linear(shape.dim, shape.dim, bias=False)
         self.profile_gain = nn.Parameter(torch.ones(shape.actions + 1))
-        # Of the trend, by entity type: read by the losses, and passed on to the ranker.
+        # Weight of the trend by entity type: part of the losses' logits, and the ranker's start.
         self.trend = nn.Parameter(torch.full((shape.entity_types + 1,), 0.5))
         columns = len(features.mean)
         self.feature_map = nn.Linear(columns, shape.dim, bias=False) if columns else None

@@ -36,8 +36,9 @@ from offline.training.ranking import (
     with_negatives,
 )
 from offline.training.retrieval import RetrievalData, Towers, fit_towers, vocabulary_items
-from offline.training.trend import Trend, trend_of
-from services.common.domain import CountFeature, Domain, duration_ms, features_of
+from offline.training.trend import Trend
+from services.common.domain import CountFeature, Domain, features_of
+from services.common.durations import duration_ms
 from services.common.errors import FailedPrecondition
 from services.feature.definitions import compile_views
 
@@ -96,8 +97,9 @@ def train(
     later = with_validation(dataset)
     # Both read the same vocabularies: one pair of towers goes on from the other.
     vocabularies = build_vocabularies(layout, later)
-    inputs = TrainingInputs.read(domain, layout, dataset, vocabularies, random)
-    latest = TrainingInputs.read(domain, layout, later, vocabularies, random)
+    trend = read_trend(domain, layout, dataset)
+    inputs = TrainingInputs.read(domain, layout, dataset, vocabularies, trend, random)
+    latest = TrainingInputs.read(domain, layout, later, vocabularies, trend, random)
     clock.done("read")
     selected, towers = fit_towers(
         domain,
@@ -111,7 +113,7 @@ def train(
     if domain.log.impressions:
         before = before_labels(domain, dataset)
         earlier = TrainingInputs.read(
-            domain, layout, before, build_vocabularies(layout, before), random
+            domain, layout, before, build_vocabularies(layout, before), trend, random
         )
         rehearsed, _ = fit_towers(
             domain, earlier.retrieval, seed=seed, advance=lambda share: progress("rehearsal", share)
@@ -140,7 +142,7 @@ def train(
         train_rows,
         validation_rows,
         catalogue,
-        trend=selected.user.trend.detach().numpy(),
+        trend=trend_by_surface(domain, layout, selected),
         seed=seed,
         advance=lambda share: progress("ranker", share),
     )
@@ -223,6 +225,7 @@ class TrainingInputs:
         layout: Layout,
         dataset: Dataset,
         vocabularies: Vocabularies,
+        trend: Trend | None,
         random: np.random.Generator,
     ) -> TrainingInputs:
         catalogues = {
@@ -239,7 +242,7 @@ class TrainingInputs:
             histories,
             reader.positives(),
             _available(dataset, catalogue, histories),
-            _trend(domain, layout, histories, len(catalogue.ids)),
+            trend,
         )
         return cls(catalogues, reader, retrieval)
 
@@ -275,6 +278,13 @@ def catalogue_vectors(
         np.concatenate(shares),
         first,
     )
+
+
+def trend_by_surface(domain: Domain, layout: Layout, towers: Towers) -> FloatArray:
+    """Retrieval's weight of the trend for what each surface ranks, ``[S + 1]``; 0 if unknown."""
+    weights: FloatArray = towers.user.trend.detach().numpy()
+    types = [layout.entity_index(surface.entity) for surface in domain.surfaces.values()]
+    return np.concatenate([np.zeros(1, np.float32), weights[types]])
 
 
 class _ExampleReader:
@@ -392,14 +402,30 @@ def _available(dataset: Dataset, catalogue: Catalogue, histories: Histories) -> 
     return known
 
 
-def _trend(domain: Domain, layout: Layout, histories: Histories, items: int) -> Trend | None:
+def read_trend(domain: Domain, layout: Layout, dataset: Dataset) -> Trend | None:
+    """The domain's trend over the events of a dataset; None where it names none.
+
+    Read as of a time, events of any split may be in it.
+    """
     name = domain.model.retrieval.trend
-    feature = domain.features[name] if name is not None else None
-    if not isinstance(feature, CountFeature):
+    if name is None:
         return None
-    actions = [n for n, a in enumerate(layout.action_names, start=1) if a in feature.events]
-    chosen = np.isin(histories.actions, actions)
-    return trend_of(histories, chosen, items, duration_ms(feature.window))
+    feature = domain.features[name]
+    if not isinstance(feature, CountFeature):
+        raise TypeError(f"{name} is a {feature.kind} feature, and no count")
+    table = dataset.interactions.filter(
+        pc.is_in(dataset.interactions["action"], value_set=pa.array(feature.events))
+    )
+    ids = dataset.catalogue[layout.sequence_entity]["id"]
+    rows = pc.index_in(table["item"], value_set=ids.combine_chunks())
+    known = pc.is_valid(rows)
+    return Trend(
+        table["time_ms"].filter(known).to_numpy().astype(np.int64),
+        rows.filter(known).to_numpy().astype(np.int64),
+        len(ids),
+        duration_ms(feature.window),
+        layout.item_features.index(name),
+    )
 
 
 def _catalogue_features(

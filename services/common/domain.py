@@ -6,7 +6,6 @@ code names a course or a room: a new catalogue needs a YAML file only.
 
 from __future__ import annotations
 
-import re
 import zoneinfo
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,24 +13,15 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from services.common.domain_references import reference_errors
+from services.common.durations import duration_ms
 from services.common.yaml_config import canonical_hash, load_yaml
 
-_DURATION = re.compile(r"^(\d+)(s|m|h|d)$")
-_UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_LONGEST_MS = 3_650 * _UNIT_MS["d"]
-
-
-def duration_ms(text: str) -> int:
-    """Milliseconds of ``"30m"``, ``"7d"`` and the like."""
-    match = _DURATION.match(text)
-    if match is None or int(match.group(1)) == 0:
-        raise ValueError(f"{text!r} is not a duration such as 30s, 5m, 1h or 7d")
-    return int(match.group(1)) * _UNIT_MS[match.group(2)]
+_LONGEST = "3650d"
 
 
 def _checked_duration(text: str) -> str:
-    if duration_ms(text) > _LONGEST_MS:
-        raise ValueError(f"{text!r} is longer than 3650d")
+    if duration_ms(text) > duration_ms(_LONGEST):
+        raise ValueError(f"{text!r} is longer than {_LONGEST}")
     return text
 
 
@@ -285,12 +275,14 @@ class Retrieval(_Strict):
     events, drawn anew each epoch. 1, the very next, suits a log of one-off choices; more suits
     one where several events follow one another on the same item.
 
-    ``layers``: of the transformer; with 0 a history is summed, which is faster and enough where the
-    order of events says little.
+    ``layers``: of the transformer, each of ``heads``; with 0 a history is summed, which is faster
+    and enough where the order of events says little.
 
     ``trend``: a count feature of the sequence entity that is an item feature of the ranker too,
-    over events of the sequence. What it says is taken as given while the towers learn, so that they
-    learn what is personal beyond it; the ranker adds it with its value of the moment.
+    over events of the sequence, of a log with impressions that is split by time. What it says is
+    taken as given while the towers learn, so that they learn what is personal beyond it; the ranker
+    adds it with its value of the moment. The personal source retrieves without it: what everybody
+    buys is for a trending source to bring.
     """
 
     dim: int = Field(default=64, ge=4, le=512)

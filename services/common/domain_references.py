@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from services.common.durations import duration_ms
 from services.common.yaml_config import Location
 
 if TYPE_CHECKING:
     from services.common.domain import Domain, Filter
 
 _NUMERIC = ("int", "float", "bool")
+_SHORTEST_TREND = "1d"
 
 
 def reference_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
@@ -265,5 +267,9 @@ def _trend_errors(domain: Domain, sequence_events: list[str]) -> Iterator[tuple[
         yield at, f"{name!r} is not a count feature of {entity}"
     elif not set(feature.events) <= set(sequence_events):
         yield at, f"{name!r} counts events that {domain.model.sequence.items!r} does not list"
+    elif duration_ms(feature.window) < duration_ms(_SHORTEST_TREND):
+        yield at, f"{name!r} has a window of {feature.window}; {_SHORTEST_TREND} is the least"
+    elif domain.split.kind != "time":
+        yield at, "needs a split by time: what is held out is asked for as of its beginning"
     elif name not in domain.model.item_features:
         yield at, f"{name!r} is not among model.item_features, where the ranker reads it"

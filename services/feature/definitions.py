@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from services.common.domain import Domain, Feature, LastNFeature, duration_ms, features_of
+from services.common.domain import Domain, Feature, LastNFeature, features_of
+from services.common.durations import duration_ms
 
 USER_ENTITY: Final = "user"
 PURCHASE: Final = "purchase"

@@ -12,7 +12,8 @@ import numpy as np
 
 from podium.event.v1.event_pb2 import Event, LoggedEvent
 from services.common.actor import actor_key
-from services.common.domain import Domain, Objective, duration_ms
+from services.common.domain import Domain, Objective
+from services.common.durations import duration_ms
 from tests.support.feature_oracle import Oracle, known_events, time_ms
 
 FOREVER_MS = 2**60

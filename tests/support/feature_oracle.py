@@ -13,7 +13,8 @@ from math import floor
 
 from podium.common.v1.common_pb2 import TrafficClass
 from podium.event.v1.event_pb2 import Event, LoggedEvent, RoomState
-from services.common.domain import Domain, Feature, duration_ms, features_of
+from services.common.domain import Domain, Feature, features_of
+from services.common.durations import duration_ms
 
 Value = int | float | str | list[str]
 ABSENT_DEFAULTS: dict[str, Value] = {"string": "", "int": 0, "bool": 0, "float": 0.0}

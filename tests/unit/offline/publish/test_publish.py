@@ -24,10 +24,11 @@ from tests.support.tiny_dataset import make_tiny_dataset
 GRAPHS = ("user_tower.onnx", "item_tower.onnx", "ranker.onnx")
 
 
-@pytest.fixture(scope="module")
-def domain() -> Domain:
+@pytest.fixture(scope="module", params=[0, 1], ids=["sums", "transformer"])
+def domain(request: pytest.FixtureRequest) -> Domain:
     domain = load_domain(Path("config/live_courses.yaml"))
-    retrieval = domain.model.retrieval.model_copy(update={"epochs": 1, "dim": 8})
+    sizes = {"epochs": 1, "dim": 8, "layers": request.param}
+    retrieval = domain.model.retrieval.model_copy(update=sizes)
     return domain.model_copy(
         update={"model": domain.model.model_copy(update={"retrieval": retrieval})}
     )

@@ -49,6 +49,7 @@ def test_targets_are_drawn_from_the_next_training_events() -> None:
         targets, inputs = batch.targets[row, place], batch.items[row, place]
         # An input item n is row n - 1, so the next event is row n; 0 starts the user anew.
         after = np.where(inputs > 0, targets - inputs, 0)
+        assert np.array_equal(batch.asked_ms[row, place], data.times_ms[targets])
         assert ((after >= 0) & (after < 4)).all()
         assert set(data.split[targets]) == {"train"}
         drawn |= set(after.tolist())
@@ -87,7 +88,17 @@ def test_held_out_events_see_what_training_ends_with() -> None:
     assert held_out.targets.tolist() == [3, 6]
     assert held_out.items.tolist() == [[0, 1, 2, 3], [0, 0, 0, 6]]
     assert held_out.taken.tolist() == [[0, 0, 0, 1], [0, 1, 2, 5]]
-    assert held_out.asked_ms.tolist() == [40, 40]
+    assert held_out.asked_ms == 40
+
+
+def test_where_validation_has_final_actions_only_they_are_asked_for() -> None:
+    data = histories([6])
+    data.split[3:6] = "validation"
+    data.actions[:] = [2, 2, 2, 2, 1, 2]
+    held_out = held_out_events(
+        data, length=4, limit=10, final_actions=(1,), random=np.random.default_rng(0)
+    )
+    assert held_out.targets.tolist() == [4]
 
 
 def test_a_validation_event_tells_nothing_about_the_next() -> None:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from offline.dataset.tables import Dataset
 from offline.training.data import build_vocabularies
 from offline.training.encode import encode_items
 from offline.training.layout import layout_of
 from offline.training.retrieval import RetrievalData, fit_towers
-from offline.training.train import TrainedModels, TrainingInputs, train, with_validation
+from offline.training.train import (
+    TrainedModels,
+    TrainingInputs,
+    read_trend,
+    train,
+    trend_by_surface,
+    with_validation,
+)
 from services.common.domain import Domain, load_domain
 from services.common.errors import FailedPrecondition
 from tests.support.tiny_dataset import make_tiny_dataset
@@ -136,7 +145,10 @@ def test_the_last_pass_goes_on_from_what_validation_chose(
 
     def read(table: Dataset) -> RetrievalData:
         random = np.random.default_rng(0)
-        return TrainingInputs.read(live_courses, layout, table, vocabularies, random).retrieval
+        trend = read_trend(live_courses, layout, table)
+        return TrainingInputs.read(
+            live_courses, layout, table, vocabularies, trend, random
+        ).retrieval
 
     shares: list[float] = []
     first, latest = read(dataset), read(later)
@@ -152,15 +164,16 @@ def test_the_last_pass_goes_on_from_what_validation_chose(
     assert 0.9 < shares[-1] <= 1.0
 
 
-def test_the_ranker_starts_from_the_trend_as_retrieval_weighed_it(models: TrainedModels) -> None:
-    courses = models.layout.entity_index("course")
-    surface = models.layout.surface_index("courses")
-    weight = float(models.towers.user.trend[courses].detach())
-    ranker = models.ranker.ranker
-    assert ranker.shape.trend == models.layout.item_features.index("purchases_7d")
-    ratio = ranker.trend[surface].detach() / ranker.scale[surface].detach()
-    # A few steps from there: of its order for every objective.
-    assert ((ratio > 0.3 * weight) & (ratio < 3.0 * weight)).all()
+def test_the_ranker_is_given_the_trend_of_what_each_surface_ranks(
+    live_courses: Domain, models: TrainedModels
+) -> None:
+    towers = copy.deepcopy(models.towers)
+    with torch.no_grad():
+        towers.user.trend.copy_(torch.tensor([9.0, 0.1, 0.2, 0.3, 0.4]))
+    given = trend_by_surface(live_courses, models.layout, towers)
+    entities = {"courses": 0.1, "hosts": 0.2, "rooms": 0.3, "videos": 0.4}
+    expected = [0.0, *(entities[surface] for surface in models.layout.surfaces)]
+    np.testing.assert_allclose(given, expected, rtol=1e-6)
 
 
 def test_a_dataset_of_another_domain_is_refused(live_courses: Domain) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offline.training.data import Histories
-from offline.training.trend import STEPS, Trend, trend_of
+from offline.training.layout import layout_of
+from offline.training.train import read_trend
+from offline.training.trend import STEPS, Trend
+from services.common.domain import load_domain
+from tests.support.tiny_dataset import make_tiny_dataset
 
 ITEMS = 3
 STEP_MS = 10
@@ -23,7 +28,7 @@ def test_it_counts_the_window_before_the_running_step(
 ) -> None:
     times = np.array([time for time, _ in events], np.int64)
     rows = np.array([row for _, row in events], np.int64)
-    trend = Trend(times, rows, ITEMS, STEPS * STEP_MS)
+    trend = Trend(times, rows, ITEMS, STEPS * STEP_MS, 0)
     first = min((time for time, _ in events), default=0)
     now = (asked_ms - first) // STEP_MS
     counts = [
@@ -35,25 +40,32 @@ def test_it_counts_the_window_before_the_running_step(
 
 
 def test_what_happens_now_or_later_is_not_in_it() -> None:
-    trend = Trend(np.array([0, 70, 71]), np.array([0, 1, 1]), ITEMS, STEPS * STEP_MS)
+    trend = Trend(np.array([0, 70, 71]), np.array([0, 1, 1]), ITEMS, STEPS * STEP_MS, 0)
     assert trend.at(np.array([70, 71, 79]), np.array([1, 1, 1])).tolist() == [0.0, 0.0, 0.0]
     assert trend.at(np.array([80]), np.array([1])).tolist() == [np.float32(np.log1p(2))]
 
 
-def test_only_chosen_events_on_known_items_count() -> None:
-    ones = np.ones(4, np.int64)
-    histories = Histories(
-        items=ones,
-        targets=np.array([0, 1, -1, 1]),
-        actions=np.array([1, 2, 2, 2]),
-        surfaces=ones,
-        times_ms=np.array([0, 1, 2, 3]),
-        split=np.full(4, "train", object),
-        offsets=np.array([0, 4]),
-    )
-    trend = trend_of(histories, histories.actions == 2, ITEMS, STEPS * STEP_MS)
-    assert trend.at(np.array([50]), np.arange(ITEMS)).tolist() == [
-        0.0,
-        np.float32(np.log1p(2)),
-        0.0,
+def test_it_reads_what_the_feature_counts_of_known_items() -> None:
+    domain = load_domain(Path(__file__).parents[4] / "config" / "live_courses.yaml")
+    layout = layout_of(domain)
+    dataset = make_tiny_dataset(domain)
+    trend = read_trend(domain, layout, dataset)
+    assert trend is not None
+    assert layout.item_features[trend.column] == "purchases_7d"
+    ids = dataset.catalogue["course"]["id"].to_pylist()
+    last_ms = dataset.meta.end_ms
+    # The tiny dataset is longer than the window; half a day is a step.
+    found = np.expm1(trend.at(np.array([last_ms]), np.arange(len(ids))))
+    purchases = [
+        (event["time_ms"], ids.index(event["item"]))
+        for event in dataset.interactions.to_pylist()
+        if event["action"] == "purchase" and event["item"] in ids
     ]
+    step_ms = 7 * 86_400_000 // STEPS
+    first = min(time for time, _ in purchases)
+    now = (last_ms - first) // step_ms
+    counts = np.zeros(len(ids))
+    for time, row in purchases:
+        counts[row] += now - STEPS <= (time - first) // step_ms < now
+    assert counts.sum() > 0
+    np.testing.assert_allclose(found, counts, atol=1e-4)

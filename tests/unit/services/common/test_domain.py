@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.common.domain import duration_ms, load_domain
+from services.common.domain import load_domain
+from services.common.durations import duration_ms
 from services.common.errors import ConfigError
 
 CONFIG = Path(__file__).parents[4] / "config"
@@ -120,6 +121,12 @@ def test_a_typo_names_file_line_and_field(
     ("right", "wrong", "message"),
     [
         ("purchases_7d, purchases_30d, click", "purchases_30d, click", "not among model.item_fea"),
+        (
+            "events: [purchase], window: 7d}",
+            "events: [purchase], window: 23h}",
+            "window of 23h; 1d is the least",
+        ),
+        ("{kind: time, validation: 3d, test: 7d}", "{kind: leave_last}", "needs a split by time"),
         (
             "{kind: count, entities: [course, host, room, video], events: [purchase]",
             "{kind: count, entities: [course, host, room, video], events: [purchase, refund]",

@@ -1,0 +1,93 @@
+"""What the history loss takes as given, written out for towers that know nothing."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from offline.training import retrieval
+from offline.training.batches import training_windows, window_batches
+from offline.training.data import build_vocabularies
+from offline.training.layout import layout_of
+from offline.training.retrieval import TowerFit
+from offline.training.train import TrainingInputs, read_trend
+from services.common.domain import load_domain
+from tests.support.tiny_dataset import make_tiny_dataset
+
+
+@pytest.fixture(scope="module")
+def fit() -> TowerFit:
+    domain = load_domain(Path(__file__).parents[4] / "config" / "live_courses.yaml")
+    layout = layout_of(domain)
+    dataset = make_tiny_dataset(domain)
+    vocabularies = build_vocabularies(layout, dataset)
+    trend = read_trend(domain, layout, dataset)
+    data = TrainingInputs.read(
+        domain, layout, dataset, vocabularies, trend, np.random.default_rng(0)
+    ).retrieval
+    fit = TowerFit(domain, data, 0, lambda _: None, goes_on=False)
+    with torch.no_grad():
+        for parameter in [*fit.item.parameters(), *fit.user.parameters()]:
+            parameter.zero_()
+        fit.user.trend.copy_(torch.tensor([9.0, 0.7, 9.0, 9.0, 9.0]))
+    return fit
+
+
+def _questions(fit: TowerFit) -> tuple[retrieval.Batch, list[tuple[int, int, set[int]]]]:
+    """A batch; and (asked_ms, wanted row, rows had before with a final action) of each question."""
+    windows = training_windows(fit.data.histories, 50)
+    batches = window_batches(
+        fit.data.histories, windows, tokens=400, ahead=3, random=np.random.default_rng(0)
+    )
+    batch = next(batches)
+    row_of = fit.input_rows.numpy()
+    asked = []
+    for row in range(len(batch.items)):
+        had: set[int] = set()
+        for place in range(batch.items.shape[1]):
+            if batch.actions[row, place] in fit.data.layout.final_actions:
+                had.add(int(row_of[batch.items[row, place]]))
+            wanted = int(batch.targets[row, place])
+            if wanted >= 0:
+                asked.append((int(batch.asked_ms[row, place]), wanted, had - {wanted}))
+    assert any(had for _, _, had in asked)
+    return batch, asked
+
+
+def _given(fit: TowerFit, asked_ms: int) -> np.ndarray:
+    assert fit.data.trend is not None
+    return 0.7 * fit.data.trend.at(np.array([asked_ms]), np.arange(len(fit.data.available)))
+
+
+def test_the_softmax_holds_the_trend_as_of_each_event_and_nothing_taken(fit: TowerFit) -> None:
+    batch, asked = _questions(fit)
+    losses = []
+    for asked_ms, wanted, had in asked:
+        logits = _given(fit, asked_ms)
+        open_rows = [row for row in np.flatnonzero(fit.data.available) if row not in had]
+        losses.append(np.log(np.exp(logits[open_rows]).sum()) - logits[wanted])
+    loss, positions = fit.history_loss(batch)
+    assert positions == len(asked)
+    # Somebody bought something by then: without the trend every logit would be 0.
+    assert any(_given(fit, asked_ms).any() for asked_ms, _, _ in asked)
+    np.testing.assert_allclose(loss.item(), np.mean(losses), rtol=1e-5)
+
+
+def test_the_sampled_softmax_holds_it_too(fit: TowerFit, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, asked = _questions(fit)
+    monkeypatch.setattr(retrieval, "FULL_SOFTMAX_ITEMS", 1)
+    drawn = np.array([0, 3, 3, 5])
+    monkeypatch.setattr(fit, "_draw", lambda: drawn)
+    rows = np.flatnonzero(fit.data.available)[drawn]
+    losses = []
+    for asked_ms, wanted, _ in asked:
+        logits = _given(fit, asked_ms)
+        corrected = logits[rows] - fit.log_share[drawn] - math.log(len(drawn))
+        others = corrected[rows != wanted]
+        losses.append(np.log(np.exp(others).sum() + np.exp(logits[wanted])) - logits[wanted])
+    loss, _ = fit.history_loss(batch)
+    np.testing.assert_allclose(loss.item(), np.mean(losses), rtol=1e-5)
