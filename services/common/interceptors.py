@@ -57,6 +57,7 @@ class State(Enum):
     WARMING = "warming"
     READY = "ready"
     DRAINING = "draining"
+    CLOSING = "closing"
 
 
 class Gate:
@@ -73,7 +74,8 @@ class Gate:
         self._lock = threading.Lock()
 
     def enter(self) -> None:
-        """Counts a call in. Raises ``Unavailable`` while warming, ``Overloaded`` at the limit."""
+        """Counts a call in. Raises ``Unavailable`` while warming or closing, ``Overloaded`` at the
+        limit."""
         self.check_ready()
         with self._lock:
             if self.in_flight < self._limit:
@@ -82,9 +84,11 @@ class Gate:
         raise Overloaded(f"{self._limit} calls are being worked on", retry_after_ms=50)
 
     def check_ready(self) -> None:
-        """Raises ``Unavailable`` while warming. A draining server still answers what it took."""
+        """Raises ``Unavailable`` while warming or closing. A draining server still takes calls."""
         if self.state is State.WARMING:
             raise Unavailable("the service is starting", reason="NOT_READY")
+        if self.state is State.CLOSING:
+            raise Unavailable("the service is shutting down", reason="DRAINING")
 
     def leave(self) -> None:
         """Counts a call out."""

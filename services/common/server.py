@@ -1,7 +1,7 @@
 """Servers with true readiness, reflection, interceptors and a drain that loses no accepted call.
 
 A server listens from ``start`` on, answers health checks with NOT_SERVING and calls with
-UNAVAILABLE until ``set_ready``. Draining goes: NOT_SERVING, the lame-duck time, stop accepting,
+UNAVAILABLE until ``set_ready``. Draining goes: NOT_SERVING, the lame-duck time, refuse, close,
 finish what is in flight; the caller then closes its parts in reverse order of making them.
 """
 
@@ -39,7 +39,11 @@ _logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class ServerOptions:
     """Where and how to serve. Port 0 means any free one; ``policies`` are by full method name,
-    e.g. ``/podium.ranker.v1.RankerService/Rank``."""
+    e.g. ``/podium.ranker.v1.RankerService/Rank``.
+
+    ``refusing_seconds``: how long new calls are told UNAVAILABLE, which callers retry elsewhere,
+    before the server closes: gRPC ends what it has received by then and not begun as CANCELLED.
+    """
 
     address: str = "127.0.0.1"
     port: int = 0
@@ -47,6 +51,7 @@ class ServerOptions:
     max_request_bytes: int = 4 << 20
     drain_seconds: float = 20.0
     lame_duck_seconds: float = 0.0
+    refusing_seconds: float = 0.25
     policies: Mapping[str, CallPolicy] = field(default_factory=dict)
 
     def channel_arguments(self) -> list[tuple[str, int]]:
@@ -99,12 +104,14 @@ class SyncServer:
 
         A second call does nothing.
         """
-        if self._gate.state is State.DRAINING:
+        if self._gate.state in (State.DRAINING, State.CLOSING):
             return
         _logger.info("draining")
         self._gate.state = State.DRAINING
         self._health.enter_graceful_shutdown()
         threading.Event().wait(self._options.lame_duck_seconds)
+        self._gate.state = State.CLOSING
+        threading.Event().wait(self._options.refusing_seconds)
         stopped = self._server.stop(self._options.drain_seconds)
         self._health.end_watches()
         stopped.wait()
@@ -157,12 +164,14 @@ class AioServer:
 
         A second call does nothing.
         """
-        if self._gate.state is State.DRAINING:
+        if self._gate.state in (State.DRAINING, State.CLOSING):
             return
         _logger.info("draining")
         self._gate.state = State.DRAINING
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._options.lame_duck_seconds)
+        self._gate.state = State.CLOSING
+        await asyncio.sleep(self._options.refusing_seconds)
         self.draining.set()
         await self._server.stop(self._options.drain_seconds)
         _logger.info("stopped")

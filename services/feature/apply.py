@@ -47,9 +47,12 @@ def schema_of(domain: Domain) -> str:
 
 
 def remembered_days(now_ms: int) -> range:
-    """Days (since the epoch) whose arrivals are remembered by id, the latest first."""
+    """Days (since the epoch) whose arrivals are remembered by id, the latest first.
+
+    Tomorrow is one of them: a clock may have been ahead, and set back over midnight.
+    """
     today = now_ms // DAY_MS
-    return range(today, today - DEDUPLICATION_MS // DAY_MS - 1, -1)
+    return range(today + 1, today - DEDUPLICATION_MS // DAY_MS - 1, -1)
 
 
 class Applier:

@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from podium.common.v1.common_pb2 import EntityRef, Money
 from podium.event.v1.event_pb2 import EntityUpsert, Event, LoggedEvent, Refund, RoomState
 from podium.feature.v1 import feature_pb2
-from services.common.actor import DEVICE_PREFIX, actor_key, split_actor_key
+from services.common.actor import actor_key, split_actor_key
 from services.common.convert_event import milliseconds
 from services.common.convert_limits import (
     MAX_ATTRIBUTES,
@@ -42,6 +42,7 @@ from services.common.convert_limits import (
     require_money,
     require_range,
     require_text,
+    require_traffic_class,
 )
 from services.common.domain import Domain
 from services.common.errors import InvalidArgument
@@ -175,18 +176,14 @@ class EventConverter:
         if event.HasField("actor"):
             if catalogue:
                 raise InvalidArgument.field(f"{at}.actor", f"must be absent with type {kind}")
-            user_id, _ = require_actor(f"{at}.actor", event.actor)
-            if user_id.startswith(DEVICE_PREFIX):
-                # Who asks for the features of such a key means a device.
-                raise InvalidArgument.field(
-                    f"{at}.actor.user_id", f"must not begin with {DEVICE_PREFIX!r}"
-                )
+            require_actor(f"{at}.actor", event.actor)
         elif declared is not None and not catalogue and kind != "decision":
             raise InvalidArgument.field(f"{at}.actor", f"is required with type {kind}")
         optional_id(f"{at}.rank_id", event.rank_id)
         if event.HasField("position") and event.position < 0:
             raise InvalidArgument.field(f"{at}.position", f"is {event.position}, must be 0 or more")
         optional_text(f"{at}.surface", event.surface, MAX_NAME_BYTES)
+        require_traffic_class(f"{at}.traffic_class", event.traffic_class)
         self._check_entities(at, event, known_type=declared is not None)
         values = attribute_values(f"{at}.attributes", event.attributes, MAX_ATTRIBUTES)
         for name, dtype in (declared.attributes if declared else {}).items():

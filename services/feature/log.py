@@ -116,6 +116,7 @@ class Ingestor:
         self._recent: dict[str, tuple[bytes, int]] = {}
         self._next_sequences: dict[str, int] = {}
         self._applied = 0
+        self._now_ms = 0
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="log")
         self._task: asyncio.Task[None] | None = None
         self.synced = log.next_arrival
@@ -240,7 +241,8 @@ class Ingestor:
         """Receipts as they will be once the payloads, of the events that are new, are written."""
         receipts: list[Receipt] = []
         payloads: list[bytes] = []
-        now_ms = self._clock_ms()
+        # Arrival times never go back, whatever the clock does.
+        self._now_ms = now_ms = max(self._now_ms, self._clock_ms())
         days = remembered_days(now_ms)
         with self._store.read() as view:
             for request in group:

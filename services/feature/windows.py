@@ -8,9 +8,8 @@ exact for every t at or after the arrival time of the last event folded.
 
 from __future__ import annotations
 
-import copy
 import json
-from bisect import insort
+from bisect import bisect_right, insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -119,7 +118,8 @@ def take_refund(
 
 @dataclass(slots=True)
 class KeyState:
-    """State of one entity or user; lists run parallel to its ``EntityAggregates``."""
+    """State of one entity or user; lists run parallel to its ``EntityAggregates``. ``pending``:
+    what waits, by the time from which it is visible."""
 
     windows: list[dict[int, int]]
     last_times: list[int | None]
@@ -128,6 +128,18 @@ class KeyState:
     attributes: dict[str, tuple[int, int, AttributeScalar]] = field(default_factory=dict)
     listing: tuple[int, int, int] | None = None
     pending: list[tuple[int, Operation]] = field(default_factory=list)
+
+    def copied(self) -> KeyState:
+        """A copy that can be folded into while this one is kept."""
+        return KeyState(
+            windows=[dict(tiles) for tiles in self.windows],
+            last_times=list(self.last_times),
+            last_entries=[list(entries) for entries in self.last_entries],
+            known_ms=self.known_ms,
+            attributes=dict(self.attributes),
+            listing=self.listing,
+            pending=list(self.pending),
+        )
 
     @property
     def in_catalogue(self) -> bool:
@@ -180,7 +192,8 @@ class EntityPlan:
         if event.time_ms <= clock_ms:
             self._fold_now(state, event)
         else:
-            state.pending += [(event.time_ms, op) for op in self._operations(event)]
+            for op in self._operations(event):
+                insort(state.pending, (event.time_ms, op), key=_visible_ms)
         facts = event.refund
         if facts is None:
             return
@@ -209,19 +222,16 @@ class EntityPlan:
 
     def settle(self, state: KeyState, t_ms: int) -> None:
         """Folds in what has become visible by ``t_ms``."""
-        waiting = []
-        for visible_ms, op in state.pending:
-            if visible_ms <= t_ms:
-                self._apply(state, op)
-            else:
-                waiting.append((visible_ms, op))
-        state.pending = waiting
+        visible = bisect_right(state.pending, t_ms, key=_visible_ms)
+        for _, op in state.pending[:visible]:
+            self._apply(state, op)
+        del state.pending[:visible]
 
     def as_of(self, state: KeyState, t_ms: int) -> KeyState:
         """The state as visible at ``t_ms``: itself, or a copy with what waited folded in."""
-        if not state.pending or all(visible_ms > t_ms for visible_ms, _ in state.pending):
+        if not state.pending or state.pending[0][0] > t_ms:
             return state
-        visible = copy.deepcopy(state)
+        visible = state.copied()
         self.settle(visible, t_ms)
         return visible
 
@@ -256,7 +266,7 @@ class EntityPlan:
             known_ms=known_ms,
             attributes={name: tuple(found) for name, found in attributes.items()},
             listing=tuple(listing) if listing is not None else None,
-            pending=[(visible_ms, tuple(op)) for visible_ms, op in pending],
+            pending=sorted(((when, tuple(op)) for when, op in pending), key=_visible_ms),
         )
 
     def _type_plan(self, event_type: str) -> _TypePlan:
@@ -316,7 +326,7 @@ class EntityPlan:
         if visible_ms <= clock_ms:
             self._apply(state, op)
         else:
-            state.pending.append((visible_ms, op))
+            insort(state.pending, (visible_ms, op), key=_visible_ms)
 
     def _apply(self, state: KeyState, op: Operation) -> None:
         match op:
@@ -349,6 +359,10 @@ class EntityPlan:
             insort(entries, entry)
         if len(entries) > self.aggregates.last_entries[index].limit:
             del entries[0]
+
+
+def _visible_ms(waiting: tuple[int, Operation]) -> int:
+    return waiting[0]
 
 
 def compile_plans(domain: Domain) -> dict[str, EntityPlan]:

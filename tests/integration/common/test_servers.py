@@ -386,3 +386,23 @@ def test_a_lame_duck_still_takes_calls(start: Start) -> None:
         with pytest.raises(grpc.RpcError) as gone:
             stub.Assign(request())
         assert gone.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_before_it_closes_a_server_tells_callers_to_go_elsewhere(start: Start) -> None:
+    options = ServerOptions(refusing_seconds=2)
+    with (
+        start(Script(), options) as running,
+        open_channel(running.target, retries=False) as channel,
+    ):
+        running.ready()
+        stub = experiment_pb2_grpc.ExperimentServiceStub(channel)
+        assert stub.Assign(request())
+        drain = threading.Thread(target=running.drain)
+        drain.start()
+
+        def told() -> str:
+            error = stub.Assign.future(request()).exception()
+            return _info(error).reason if error is not None else ""
+
+        eventually(lambda: told() == "DRAINING")
+        drain.join()

@@ -235,9 +235,11 @@ def test_ids_are_known_from_the_store_once_applied(setup: Setup) -> None:
             transaction.put_fingerprint("a", NOW_MS // DAY_MS, b"content")
             transaction.put_fingerprint("week", NOW_MS // DAY_MS - 7, b"content")
             transaction.put_fingerprint("older", NOW_MS // DAY_MS - 8, b"content")
+            # Stored while the clock was ahead by more than the rest of the day.
+            transaction.put_fingerprint("tomorrow", NOW_MS // DAY_MS + 1, b"content")
         ingestor.applied_through(1)
-        receipt = await ingestor.ingest(events("a", "week", "older"), "", None)
-        assert (receipt.accepted, receipt.duplicates) == (1, 2)
+        receipt = await ingestor.ingest(events("a", "week", "older", "tomorrow"), "", None)
+        assert (receipt.accepted, receipt.duplicates) == (1, 3)
         await ingestor.close()
 
     asyncio.run(scenario())
@@ -275,3 +277,23 @@ def test_closing_writes_what_waits(setup: Setup) -> None:
             await ingestor.ingest(events("b"), "", None)
 
     asyncio.run(scenario())
+
+
+def test_arrival_times_never_go_back(setup: Setup) -> None:
+    clock = iter([NOW_MS, NOW_MS - 5_000, NOW_MS + 1])
+    arrivals: list[object] = []
+
+    class Timed(FakeEvent):
+        def payload(self, *said: object) -> bytes:
+            arrivals.append(said[1])
+            return b"{}"
+
+    async def scenario() -> None:
+        ingestor = Ingestor(setup.log, setup.store, lambda: next(clock), gaps=lambda *_: None)
+        ingestor.start()
+        for event_id in "abc":
+            await ingestor.ingest([Timed(0, event_id)], "", None)
+        await ingestor.close()
+
+    asyncio.run(scenario())
+    assert arrivals == [NOW_MS, NOW_MS, NOW_MS + 1]

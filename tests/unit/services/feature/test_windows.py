@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from services.feature.definitions import USER_ENTITY
 from services.feature.windows import (
     AppliedEvent,
@@ -73,3 +76,24 @@ def test_what_waits_survives_storing_and_is_not_seen_before_its_time() -> None:
     assert seen.known_ms == START_MS + 500
     assert [entry[3] for entry in seen.last_entries[0]] == ["c"]
     assert stored.known_ms is None
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=20), st.integers(0, 320))
+def test_what_waits_is_seen_at_its_time_in_whatever_order_it_came(
+    ahead_ms: list[int], asked_ms: int
+) -> None:
+    plan = compile_plans(DOMAIN)[USER_ENTITY]
+    state = plan.new_state()
+    for arrival, ahead in enumerate(ahead_ms):
+        event = AppliedEvent(arrival, START_MS, START_MS + ahead, "purchase", "ann", [], {})
+        plan.fold(state, event)
+    before = plan.encode(state, START_MS)
+
+    seen = plan.as_of(state, START_MS + asked_ms)
+
+    assert sum(seen.windows[0].values()) == sum(ahead <= asked_ms for ahead in ahead_ms)
+    assert len(seen.pending) == len(state.pending) * sum(a > asked_ms for a in ahead_ms) / len(
+        ahead_ms
+    )
+    # A read leaves what is stored as it was.
+    assert plan.encode(state, START_MS) == before
