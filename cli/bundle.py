@@ -22,10 +22,13 @@ def register(app: typer.Typer) -> None:
 
 
 def list_bundles(bundles: Bundles) -> None:
-    """All bundles, oldest first; * marks the current one. A corrupt one shows what is wrong."""
-    from rich.console import Console
-    from rich.table import Table
+    """Verify and list all bundles, oldest first; * marks the current one.
 
+    What is wrong with a corrupt one goes to standard error.
+    """
+    from rich.table import Column, Table
+
+    from cli.console import wide_console
     from services.common.bundle.store import BundleStore
     from services.common.errors import BundleError
 
@@ -36,11 +39,17 @@ def list_bundles(bundles: Bundles) -> None:
     except BundleError as error:
         current = None
         typer.echo(f"error: {error.message}", err=True)
-    table = Table("", "version", "domain", "seed", "log position", "items", "revision")
+    # A version is copied into other commands, so it is never shortened; other columns may be.
+    width = max(map(len, versions), default=0)
+    table = Table(
+        "",
+        Column("version", no_wrap=True, min_width=width),
+        *("domain", "seed", "log position", "items", "revision"),
+    )
     for version in versions:
         marker = "*" if version == current else ""
         try:
-            manifest = store.manifest(version)
+            manifest = store.verify(version)
         except BundleError as error:
             table.add_row(marker, version, "corrupt")
             typer.echo(f"error: {error.message}", err=True)
@@ -54,7 +63,7 @@ def list_bundles(bundles: Bundles) -> None:
             f"{sum(entry.rows for entry in manifest.indexes.values()):,}",
             manifest.git_revision[:12],
         )
-    Console().print(table)
+    wide_console().print(table, crop=False)
 
 
 def show(version: Version, bundles: Bundles) -> None:

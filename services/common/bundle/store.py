@@ -165,7 +165,10 @@ class BundleStore:
 
 
 def verify_directory(directory: Path) -> Manifest:
-    """Checks manifest, sizes and hashes of a bundle directory; ``BundleError`` names the file."""
+    """Checks manifest, sizes and hashes of a bundle directory; ``BundleError`` names the file.
+
+    A file that the manifest does not list is refused too.
+    """
     manifest = read_manifest(directory)
     for name, expected in manifest.files.items():
         path = directory / name
@@ -173,6 +176,9 @@ def verify_directory(directory: Path) -> Manifest:
             raise BundleError(f"{path}: missing from the bundle")
         if file_entry(path) != expected:
             raise BundleError(f"{path}: corrupt: its SHA-256 is not the manifest's")
+    unlisted = _names(directory) - {MANIFEST_FILE, *manifest.files}
+    if unlisted:
+        raise BundleError(f"{directory / min(unlisted)}: missing from the manifest")
     return manifest
 
 
@@ -188,6 +194,13 @@ def file_entry(path: Path) -> FileEntry:
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
     return FileEntry(sha256=digest.hexdigest(), bytes=size)
+
+
+def _names(directory: Path) -> set[str]:
+    try:
+        return {path.name for path in directory.iterdir()}
+    except OSError as error:
+        raise BundleError(f"{directory}: cannot be read: {error.strerror}") from error
 
 
 def _write_atomically(path: Path, text: str) -> None:

@@ -37,10 +37,10 @@ def versions(tmp_path: Path) -> list[str]:
     ]
 
 
-def run(*arguments: str) -> str:
+def run(*arguments: str, **environment: str) -> str:
     app = typer.Typer()
     bundle.register(app)
-    result = RUNNER.invoke(app, ["bundle", *arguments], env={"COLUMNS": "200"})
+    result = RUNNER.invoke(app, ["bundle", *arguments], env={"COLUMNS": "200", **environment})
     if result.exception is not None:
         raise result.exception
     return result.output
@@ -68,6 +68,34 @@ def test_a_corrupt_manifest_does_not_hide_the_others(tmp_path: Path, versions: l
     assert versions[0] in corrupt
     assert any(versions[1] in line and "mooccubex" in line for line in output.splitlines())
     assert "names a bundle that is not there" in output
+
+
+@pytest.mark.parametrize("environment", [{}, {"FORCE_COLOR": "1"}], ids=["file", "terminal"])
+def test_a_version_is_never_cut_off(
+    tmp_path: Path, versions: list[str], environment: dict[str, str]
+) -> None:
+    output = run("list", "--bundles", str(tmp_path), COLUMNS="80", **environment)
+    assert all(version in output for version in versions)
+
+
+def test_a_version_wider_than_the_terminal_is_printed_whole(tmp_path: Path) -> None:
+    version = "v" * 120
+    (tmp_path / version).mkdir()
+    output = run("list", "--bundles", str(tmp_path), COLUMNS="80", FORCE_COLOR="1")
+    assert any(version in line for line in output.splitlines() if "│" in line)
+
+
+def test_list_shows_a_bundle_with_a_flipped_byte_as_corrupt(
+    tmp_path: Path, versions: list[str]
+) -> None:
+    path = tmp_path / versions[0] / "ranker.onnx"
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    output = run("list", "--bundles", str(tmp_path))
+    (corrupt,) = [line for line in output.splitlines() if "corrupt" in line and "│" in line]
+    assert versions[0] in corrupt
+    assert f"error: {path}: corrupt" in output
 
 
 def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
