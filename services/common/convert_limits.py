@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 
 from podium.common.v1 import common_pb2
+from services.common.actor import DEVICE_PREFIX
 from services.common.errors import InvalidArgument
 
 MAX_ID_BYTES = 128
@@ -39,6 +40,8 @@ MAX_FUTURE_MS = 5 * 60 * 1_000
 MAX_SEQUENCE = (1 << 62) - 1
 
 Value = str | int | float | bool | list[str]
+
+_TRAFFIC_CLASSES = {number: name for name, number in common_pb2.TrafficClass.items()}
 
 
 def require_text(field: str, value: str, max_bytes: int) -> str:
@@ -89,10 +92,21 @@ def require_finite(field: str, value: float) -> float:
 def require_actor(field: str, actor: common_pb2.Actor) -> tuple[str, str]:
     """(user_id, device_id) of an actor; at least one is given."""
     user_id = optional_id(f"{field}.user_id", actor.user_id)
+    if user_id.startswith(DEVICE_PREFIX):
+        # Who asks for the features of such a key means a device.
+        raise InvalidArgument.field(f"{field}.user_id", f"must not begin with {DEVICE_PREFIX!r}")
     device_id = optional_id(f"{field}.device_id", actor.device_id)
     if not user_id and not device_id:
         raise InvalidArgument.field(field, "a user_id or a device_id is required")
     return user_id, device_id
+
+
+def require_traffic_class(field: str, value: common_pb2.TrafficClass) -> common_pb2.TrafficClass:
+    """A declared class of traffic; proto3 lets any number through."""
+    if value not in _TRAFFIC_CLASSES:
+        allowed = ", ".join(f"{number} ({name})" for number, name in _TRAFFIC_CLASSES.items())
+        raise InvalidArgument.field(field, f"is {int(value)}, must be one of {allowed}")
+    return value
 
 
 def require_entity(field: str, entity: common_pb2.EntityRef) -> tuple[str, str]:

@@ -27,6 +27,12 @@ _RETRY_S = 5.0
 _CATALOGUE_WAIT_S = 30.0
 
 
+class _Unforeseen(BundleError):
+    """A bundle made the code that loads or prepares it fail; the cause has the traceback."""
+
+    reason = "UNFORESEEN"
+
+
 class BundleWatcher:
     """Looks at the store every ``poll_s``. ``probe`` asks the feature service whether it serves a
     view of an entity type, and raises a PodiumError when not."""
@@ -79,7 +85,7 @@ class BundleWatcher:
 
     def poll(self) -> bool:
         """One look. True when a new bundle was taken into force."""
-        version = ""
+        version, promotion = "", ("", 0)
         try:
             version = self._store.current() or ""
             if not version and self._serving.version is None:
@@ -94,7 +100,7 @@ class BundleWatcher:
             self._take(version)
         except BundleError as error:
             # The same files will not get better: wait for another promotion.
-            self._refused = (version, self._promoted_ns())
+            self._refused = promotion
             self._complain(version, error)
         except PodiumError as error:
             self._retry_at_s = time.monotonic() + _RETRY_S
@@ -113,6 +119,19 @@ class BundleWatcher:
             self._closing.wait(self._poll_s)
 
     def _take(self, version: str) -> None:
+        """Takes a version into force.
+
+        Raises ``BundleError`` when its files are at fault, or seem to be (``_Unforeseen``), and
+        any other ``PodiumError`` for what may pass by itself.
+        """
+        try:
+            self._load_into_force(version)
+        except PodiumError:
+            raise
+        except Exception as error:
+            raise _Unforeseen(f"{type(error).__name__}: {error}") from error
+
+    def _load_into_force(self, version: str) -> None:
         started_s = time.monotonic()
         bundle = self._load(self._store.path(version))
         spec = self._specify(bundle)
@@ -182,6 +201,7 @@ class BundleWatcher:
                 version or "(unknown)",
                 self._serving.version or "none",
                 error.message,
+                exc_info=error if isinstance(error, _Unforeseen) else None,
             )
 
     def _say_none_is_promoted(self) -> None:

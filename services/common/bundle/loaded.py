@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import onnxruntime
@@ -80,27 +81,26 @@ class LoadedBundle:
 
     @classmethod
     def load(cls, directory: Path, *, threads: int = 1, device: Device = "auto") -> LoadedBundle:
-        """Verifies every hash, opens and warms the graphs.
+        """Verifies every hash, reads and checks every file, opens and warms the graphs.
 
         ``threads``: of one graph run and of one search. Raises ``BundleError`` naming the file.
         """
         manifest = verify_directory(directory)
+        path_of = functools.partial(_listed, directory, manifest)
         set_search_threads(threads)
         sessions = {
-            name: GraphSession(directory / name, threads=threads, device=device)
+            name: GraphSession(path_of(name), threads=threads, device=device)
             for name in (USER_TOWER_FILE, ITEM_TOWER_FILE, RANKER_FILE)
         }
-        vocabularies = {
-            name: {value: place + 1 for place, value in enumerate(values)}
-            for name, values in _read_json(directory / VOCABULARY_FILE).items()
-        }
+        vocabularies = _read_vocabularies(path_of(VOCABULARY_FILE))
         ids, vectors, indexes = {}, {}, {}
         for entity, entry in manifest.indexes.items():
-            ids[entity] = list(_read_json(directory / entry.ids_file))
-            vectors[entity] = np.load(directory / vectors_file(entity), allow_pickle=False)
-            indexes[entity] = ItemIndex.read(directory / entry.file)
-            if not len(ids[entity]) == len(vectors[entity]) == indexes[entity].rows == entry.rows:
-                raise BundleError(f"{directory / entry.file}: rows differ from ids or vectors")
+            ids[entity] = _read_ids(path_of(entry.ids_file))
+            shape = (len(ids[entity]), manifest.dim)
+            vectors[entity] = _read_vectors(path_of(vectors_file(entity)), shape)
+            indexes[entity] = ItemIndex.read(path_of(entry.file))
+            if not len(ids[entity]) == indexes[entity].rows == entry.rows:
+                raise BundleError(f"{directory / entry.file}: rows differ from ids or manifest")
         bundle = cls(
             manifest,
             ids,
@@ -206,12 +206,12 @@ class LoadedBundle:
         """Runs each graph once; wrong shapes show here and not in a request."""
         manifest = self.manifest
         one = np.zeros(1, np.int64)
-        history = np.zeros((1, manifest.sequence.length), np.int64)
         user_features = np.zeros((1, len(manifest.user_features)), np.float32)
         item_features = np.zeros((1, len(manifest.item_features)), np.float32)
         fields = np.zeros((1, len(manifest.tower_fields)), np.int64)
         numeric = np.zeros((1, len(manifest.tower_numeric)), np.float32)
         try:
+            history = np.zeros((1, manifest.sequence.length), np.int64)
             user = self.encode_users(history, history, user_features, one)
             item = self.encode_items(one, fields, numeric)
             scores = self.score(
@@ -236,8 +236,55 @@ class LoadedBundle:
             self.search(entity, user, 1)
 
 
+def _listed(directory: Path, manifest: Manifest, name: str) -> Path:
+    """Path of a file that the manifest lists, hence verified. Raises ``BundleError``."""
+    path = directory / name
+    if name not in manifest.files:
+        raise BundleError(f"{path}: missing from the manifest")
+    return path
+
+
+def _read_vocabularies(path: Path) -> dict[str, dict[str, int]]:
+    """Row of every value, from 1, by vocabulary. Raises ``BundleError``."""
+    vocabularies = _read_json(path)
+    if not isinstance(vocabularies, dict) or not all(map(_are_strings, vocabularies.values())):
+        raise BundleError(f"{path}: must be an object of lists of strings")
+    return {
+        name: {value: place + 1 for place, value in enumerate(values)}
+        for name, values in vocabularies.items()
+    }
+
+
+def _read_ids(path: Path) -> list[str]:
+    """Ids in index order. Raises ``BundleError``."""
+    ids = _read_json(path)
+    if not _are_strings(ids):
+        raise BundleError(f"{path}: must be a list of strings")
+    return ids
+
+
+def _read_vectors(path: Path, shape: tuple[int, int]) -> FloatArray:
+    """Finite vectors, float32 of ``shape`` = ``[rows, dim]``. Raises ``BundleError``."""
+    try:
+        with path.open("rb") as file:
+            vectors: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    except Exception as error:  # what NumPy's parser of headers raises has no bounds
+        raise BundleError(f"{path}: not an array in NumPy's format: {error}") from error
+    if vectors.dtype != np.float32 or vectors.shape != shape:
+        raise BundleError(
+            f"{path}: is {vectors.dtype} {list(vectors.shape)}, must be float32 {list(shape)}"
+        )
+    if not np.isfinite(vectors).all():
+        raise BundleError(f"{path}: holds a number that is not finite")
+    return vectors
+
+
+def _are_strings(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+
+
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path}: not JSON: {error}") from error

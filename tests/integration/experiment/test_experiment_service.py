@@ -141,6 +141,12 @@ def test_lists_what_is_in_force(stub: Stub) -> None:
     ("request_", "code", "reason", "text"),
     [
         (_request(), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT", "actor"),
+        (
+            _request("device:1"),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "INVALID_ARGUMENT",
+            "actor.user_id",
+        ),
         (_request("u" * 129), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT", "128"),
         (_request("é" * 65), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT", "130 bytes"),
         (

@@ -128,6 +128,10 @@ def _user_called_device(event: Event) -> None:
     event.actor.user_id = "device:phone"
 
 
+def _undeclared_traffic(event: Event) -> None:
+    event.MergeFromString(bytes([9 << 3, 99]))
+
+
 def _two_courses(event: Event) -> None:
     event.entities.add(type="course", id="another")
 
@@ -192,6 +196,7 @@ def _state_of_other_type(event: Event) -> None:
         (_in_future, "event_time", "EVENT_TIME_IN_FUTURE"),
         (_no_actor, "actor", "INVALID_ARGUMENT"),
         (_user_called_device, "actor.user_id", "INVALID_ARGUMENT"),
+        (_undeclared_traffic, "traffic_class", "INVALID_ARGUMENT"),
         (_two_courses, "entities[1].type", "INVALID_ARGUMENT"),
         (_user_entity, "entities[1].type", "INVALID_ARGUMENT"),
         (_unknown_entity, "entities[1].type", "INVALID_ARGUMENT"),

@@ -16,7 +16,9 @@ from podium.common.v1.common_pb2 import (
     Money,
     RequestContext,
     StringList,
+    TrafficClass,
 )
+from podium.ranker.v1.ranker_pb2 import RankRequest
 from services.common import convert_limits as limits
 from services.common.errors import InvalidArgument
 
@@ -65,6 +67,23 @@ def test_actors() -> None:
     _refused(lambda: limits.require_actor("actor", Actor()), "actor", "is required")
     long = Actor(user_id="u", device_id="d" * 129)
     _refused(lambda: limits.require_actor("actor", long), "actor.device_id", "129 bytes")
+    device = Actor(user_id="device:1", device_id="d")
+    _refused(lambda: limits.require_actor("actor", device), "actor.user_id", "'device:'")
+    assert limits.require_actor("actor", Actor(device_id="device:1")) == ("", "device:1")
+
+
+@given(st.integers(-(2**31), 2**31 - 1) | st.sampled_from(TrafficClass.values()))
+def test_traffic_classes(number: int) -> None:
+    # On the wire a class is any 32-bit integer.
+    sent = RankRequest(traffic_class=number).traffic_class  # type: ignore[arg-type]
+    if number in TrafficClass.values():
+        assert limits.require_traffic_class("t", sent) == number
+    else:
+        _refused(
+            lambda: limits.require_traffic_class("t", sent),
+            "t",
+            f"is {number}, must be one of 0 (TRAFFIC_CLASS_UNSPECIFIED), 1 (TRAFFIC_CLASS_LIVE)",
+        )
 
 
 def test_entities() -> None:

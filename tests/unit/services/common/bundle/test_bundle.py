@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
 from services.common.bundle.index import ItemIndex, recall_at_k
 from services.common.bundle.loaded import LoadedBundle
@@ -113,6 +117,89 @@ def test_one_flipped_byte_in_any_file_is_caught(store: BundleStore) -> None:
                 LoadedBundle.load(directory, device="cpu")
         path.write_bytes(content)
     LoadedBundle.load(directory, device="cpu")
+
+
+def resealed(store: BundleStore, name: str, content: bytes | None) -> Path:
+    """A copy of the current bundle with one file replaced, or left out; its digests are right."""
+    sound = current_path(store)
+    with store.staging() as staging:
+        shutil.copytree(sound, staging, dirs_exist_ok=True)
+        (staging / name).unlink()
+        if content is not None:
+            (staging / name).write_bytes(content)
+        manifest = store.manifest(sound.name).model_copy(update={"version": "resealed"})
+        return store.path(store.publish(staging, manifest))
+
+
+def npy(values: ArrayLike, dtype: str = "<f4") -> bytes:
+    """An array in NumPy's format."""
+    file = io.BytesIO()
+    np.save(file, np.asarray(values, dtype))
+    return file.getvalue()
+
+
+IDS = json.dumps([f"c{i}" for i in range(12)]).encode()
+VECTORS = np.ones((12, 8))
+MALFORMED = [
+    ("vocabulary.json", b"[]"),
+    ("vocabulary.json", b'{"course": "c0"}'),
+    ("vocabulary.json", b'{"course": [["c0"]]}'),
+    ("vocabulary.json", b"[" * 100_000),
+    ("vocabulary.json", None),
+    ("ids_course.json", b"3"),
+    ("ids_course.json", b'{"c0": 1}'),
+    ("ids_course.json", b'"c0c1c2c3c4c5"'),
+    ("ids_course.json", IDS.replace(b'"c0"', b"0")),
+    ("ids_course.json", b"\xff"),
+    ("ids_course.json", None),
+    ("vectors_course.npy", b""),
+    ("vectors_course.npy", b"junk"),
+    ("vectors_course.npy", b"PK\x03\x04junk"),
+    ("vectors_course.npy", npy(VECTORS)[:-1]),
+    ("vectors_course.npy", npy(VECTORS).replace(b"{'descr'", b"{{{{{{{{")),
+    ("vectors_course.npy", npy(VECTORS, "object")),
+    ("vectors_course.npy", npy(VECTORS, "<f8")),
+    ("vectors_course.npy", npy(VECTORS, ">f4")),
+    ("vectors_course.npy", npy(VECTORS[:, :7])),
+    ("vectors_course.npy", npy(VECTORS[:11])),
+    ("vectors_course.npy", npy(VECTORS.ravel())),
+    ("vectors_course.npy", npy(np.float32(1))),
+    ("vectors_course.npy", npy(np.where(np.eye(12, 8) > 0, np.nan, 1))),
+    ("vectors_course.npy", npy(np.where(np.eye(12, 8) > 0, np.inf, 1))),
+    ("vectors_course.npy", None),
+    ("index_course.faiss", b"junk"),
+    ("index_course.faiss", None),
+    ("ranker.onnx", b"junk"),
+    ("ranker.onnx", None),
+]
+
+
+@pytest.mark.parametrize(("name", "content"), MALFORMED)
+def test_a_sealed_but_malformed_file_is_named(
+    store: BundleStore, name: str, content: bytes | None
+) -> None:
+    directory = resealed(store, name, content)
+    assert store.verify(directory.name).version == "resealed"
+    with pytest.raises(BundleError, match=name):
+        LoadedBundle.load(directory, device="cpu")
+
+
+def test_vectors_are_what_was_sealed(store: BundleStore) -> None:
+    bundle = LoadedBundle.load(resealed(store, "vectors_course.npy", npy(VECTORS)), device="cpu")
+    assert bundle.item_vectors["course"].dtype == np.float32
+    assert np.array_equal(bundle.item_vectors["course"], VECTORS)
+
+
+def test_a_history_of_negative_length_is_refused(store: BundleStore) -> None:
+    sound = current_path(store)
+    manifest = store.manifest(sound.name)
+    sequence = manifest.sequence.model_copy(update={"length": -1})
+    wrong = manifest.model_copy(update={"sequence": sequence, "version": "wrong"})
+    with store.staging() as staging:
+        shutil.copytree(sound, staging, dirs_exist_ok=True)
+        directory = store.path(store.publish(staging, wrong))
+    with pytest.raises(BundleError, match="wrong: a graph refuses"):
+        LoadedBundle.load(directory, device="cpu")
 
 
 def test_a_missing_file_is_named(store: BundleStore) -> None:
