@@ -24,7 +24,7 @@ from offline.dataset.tables import (
 from offline.progress import Progress, no_progress
 from services.common.domain import Domain
 from services.common.durations import duration_ms
-from services.common.errors import FailedPrecondition
+from services.common.errors import FailedPrecondition, NotFound
 from services.feature.definitions import compile_views
 
 COLUMNS_DIRECTORY = "columns"
@@ -44,12 +44,15 @@ def build_dataset(
 
     The compacted columns of the log stay in ``out_dir/columns``, so that a later build of a grown
     log reads only what is new. ``meta.json`` is written last: a directory without it is no
-    dataset. Equal logs give equal files. Raises ``NotFound`` without a log, ``FailedPrecondition``
-    (FEATURE_LEAK) when a sampled example is not what the log up to its point gives.
+    dataset. Equal logs give equal files. Raises ``NotFound`` without a log or any event in it,
+    ``FailedPrecondition`` (FEATURE_LEAK) when a sampled example is not what the log up to its point
+    gives.
     """
     (out_dir / META_FILE).unlink(missing_ok=True)
     schema = ColumnSchema.of(domain)
     columns = compact(log_dir, out_dir / COLUMNS_DIRECTORY, schema, progress=progress)
+    if columns.state.next_arrival == 0:
+        raise NotFound(f"{log_dir} holds no events")
     with open_tables(columns) as tables:
         start_ms, end_ms = _time_range(tables)
         starts = split_starts(domain, end_ms)

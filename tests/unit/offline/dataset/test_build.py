@@ -149,9 +149,26 @@ def test_a_missing_log_is_named(small: tuple[Domain, Any], tmp_path: Path) -> No
         build_dataset(small[0], tmp_path / "nowhere", tmp_path / "out")
 
 
-def test_an_empty_log_gives_empty_tables(small: tuple[Domain, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("written", [True, False], ids=["empty segment", "empty directory"])
+def test_a_log_without_events_is_named(
+    small: tuple[Domain, Any], tmp_path: Path, written: bool
+) -> None:
+    log_dir = tmp_path / "log"
+    if written:
+        write_log(log_dir, [])
+    else:
+        log_dir.mkdir()
+    with pytest.raises(NotFound, match="log holds no events"):
+        build_dataset(small[0], log_dir, tmp_path / "out")
+
+
+def test_a_log_of_events_that_do_not_count_gives_empty_tables(
+    small: tuple[Domain, Any], tmp_path: Path
+) -> None:
     domain = small[0]
-    build_dataset(domain, write_log(tmp_path / "log", []), tmp_path / "out")
+    undeclared = LoggedEvent()
+    undeclared.event.type = "unheard_of"
+    build_dataset(domain, write_log(tmp_path / "log", [undeclared]), tmp_path / "out")
     dataset = load_dataset(tmp_path / "out")
     assert dataset.examples.num_rows == 0
     assert dataset.examples.column_names == documented_columns(domain)
