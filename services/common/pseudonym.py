@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from services.common.errors import ConfigError, InvalidArgument
+from services.common.errors import ConfigError, FailedPrecondition, InvalidArgument
 
 KEY_BYTES = 64
 SETTING = "PODIUM_PSEUDONYM_KEYS"
@@ -75,14 +75,22 @@ class Pseudonymiser:
         return self._prefix + base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
     def decrypt(self, pseudonym: str) -> str:
-        """Raw id of a pseudonym. Raises ``InvalidArgument`` (BAD_PSEUDONYM) for anything else."""
+        """Raw id of a pseudonym.
+
+        Raises ``InvalidArgument`` (BAD_PSEUDONYM) for anything else, and ``FailedPrecondition``
+        (PSEUDONYM_KEY_MISSING) where there is no key of its version.
+        """
         if not pseudonym:
             return ""
         match = _PSEUDONYM.match(pseudonym)
-        cipher = self._ciphers.get(int(match.group(1))) if match else None
-        if match is None or cipher is None:
-            raise InvalidArgument("not a pseudonym under a known key", reason="BAD_PSEUDONYM")
-        text = match.group(2)
+        if match is None:
+            raise InvalidArgument("not a pseudonym", reason="BAD_PSEUDONYM")
+        version, text = match.groups()
+        cipher = self._ciphers.get(int(version))
+        if cipher is None:
+            raise FailedPrecondition(
+                f"{SETTING} has no key of version {version}", reason="PSEUDONYM_KEY_MISSING"
+            )
         try:
             sealed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
             return cipher.decrypt(sealed, None).decode()

@@ -16,15 +16,17 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import grpc
+from google.protobuf.message import DecodeError
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from podium.event.v1 import event_pb2
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
-from services.common.errors import InvalidArgument, PodiumError, Unavailable
+from services.common.errors import InvalidArgument, Overloaded, PodiumError, Unavailable
 from services.common.event_log import LogCorrupt, LogReader, LogWriter, list_segments
 from services.common.ids import new_event_id
 from services.common.pseudonym import Pseudonymiser
@@ -36,6 +38,10 @@ FIRST_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 5.0
 _IDLE_WAIT_S = 0.5
 _STREAM_NAME = re.compile(rb"[!-~]{1,128}")
+# gRPC itself refuses a message above the receiver's limit. It gives no reason of Podium's, so that
+# ``error_from_rpc`` names the status; only the text tells size from what passes, e.g. a quota.
+_GRPC_EXHAUSTED = "RESOURCE_EXHAUSTED"
+_GRPC_TOO_LARGE = "larger than max"
 
 Send = Callable[[list[event_pb2.Event], int], None]
 
@@ -69,9 +75,11 @@ class Spool:
         self._segment_bytes = segment_bytes
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._writer: LogWriter | None = self._open()
+        self._acknowledged = self._read_acknowledged()
+        writer = self._open()
+        self._writer: LogWriter | None = writer
+        self._end = self._next_prune = writer.next_arrival
         self.producer = self._stream_name(producer)
-        self._next_prune = self._writer.next_arrival if self._writer else 0
 
     @property
     def next_sequence(self) -> int:
@@ -97,31 +105,29 @@ class Spool:
                     f"the spool could not be written: {error.strerror}",
                     reason="SPOOL_WRITE_FAILED",
                 ) from error
-            if writer.next_arrival >= self._next_prune:
-                self._next_prune = writer.next_arrival + 1_000
-                self._prune()
+            self._end = writer.next_arrival
+            if self._end >= self._next_prune:
+                self._next_prune = self._end + 1_000
+                with _removal_logged():
+                    self._prune()
         self.written.set()
 
     def acknowledged(self) -> int:
-        """Number of the first event that is not acknowledged.
+        """Number of the first event that is not acknowledged."""
+        return self._acknowledged
 
-        Where that can't be read, the first one there is: the log knows what it has already.
-        """
-        path = self.directory / "acknowledged"
-        try:
-            return int(path.read_bytes())
-        except FileNotFoundError:
-            return 0
-        except ValueError:
-            segments = list_segments(self.directory)
-            first = segments[0].first_arrival if segments else 0
-            _logger.error("%s is damaged: shipping again from %d", path, first)
-            return first
+    def waiting(self) -> int:
+        """Number of events that are not acknowledged. Touches no file and never raises."""
+        return max(0, self._end - self._acknowledged)
 
     def acknowledge(self, next_sequence: int) -> None:
-        """Remembers that all events before ``next_sequence`` are in the log; frees their files."""
+        """Remembers that all events before ``next_sequence`` are in the log; frees their files.
+
+        Raises ``OSError`` when that could not be remembered; files that stay are only logged.
+        """
         _replace(self.directory / "acknowledged", str(next_sequence))
-        with self._lock:
+        self._acknowledged = next_sequence
+        with self._lock, _removal_logged():
             for segment, following in pairwise(list_segments(self.directory)):
                 if following.first_arrival <= next_sequence:
                     segment.path.unlink()
@@ -137,8 +143,24 @@ class Spool:
             self.directory,
             segment_bytes=self._segment_bytes,
             durable=False,
-            at_least=self.acknowledged(),
+            at_least=self._acknowledged,
         )
+
+    def _read_acknowledged(self) -> int:
+        """What was remembered; the first event there is where that is damaged.
+
+        Shipping those again does no harm: the log knows what it has already.
+        """
+        path = self.directory / "acknowledged"
+        try:
+            return int(path.read_bytes())
+        except FileNotFoundError:
+            return 0
+        except ValueError:
+            segments = list_segments(self.directory)
+            first = segments[0].first_arrival if segments else 0
+            _logger.error("%s is damaged: shipping again from %d", path, first)
+            return first
 
     def _ready_writer(self) -> LogWriter:
         if self._writer is None:
@@ -200,17 +222,23 @@ class SpoolShipper:
     """Ships a spool from a thread of its own, in order, at least once, with backoff.
 
     ``send`` gets events with raw ids and the number of the first; when it returns they count as
-    taken. It raises ``InvalidArgument`` for a batch that will never be taken (counted, given up)
-    and any other ``PodiumError`` for one to try again.
+    taken. It raises ``InvalidArgument`` for a batch that will never be taken (counted, given up),
+    ``Overloaded`` without a reason of Podium's for one to try in halves, and anything else for one
+    to try again.
+
+    An event that can never be read is counted as refused and given up by itself. One whose key is
+    missing holds up what follows it until the key is back.
     """
 
     def __init__(self, spool: Spool, send: Send, metrics: SpoolMetrics) -> None:
         self._spool = spool
         self._send = send
         self._metrics = metrics
+        self._reader: LogReader | None = None
         self._stop = threading.Event()
         self._give_up_at_s: float | None = None
         self._thread = threading.Thread(target=self._run, name="spool-shipper", daemon=True)
+        metrics.lag.set_function(spool.waiting)
 
     def start(self) -> None:
         """Starts the thread."""
@@ -228,29 +256,38 @@ class SpoolShipper:
             self._thread.join()
 
     def _run(self) -> None:
-        reader = LogReader(self._spool.directory, self._spool.acknowledged())
         backoff_s = FIRST_BACKOFF_S
         while True:
             self._spool.written.clear()
-            first = reader.next_arrival
             try:
-                reader, batch = self._read(reader)
-                self._ship(batch)
-                self._metrics.lag.set(self._spool.next_sequence - reader.next_arrival)
-            except (PodiumError, OSError) as error:
+                shipped = self._ship_next()
+            except Exception as error:
+                # Nobody starts this thread again: whatever went wrong is tried anew.
                 self._metrics.failures.inc()
-                _logger.warning("shipping the spool failed: %s", error)
-                reader = LogReader(self._spool.directory, self._spool.acknowledged())
+                _logger.warning(
+                    "shipping the spool failed: %s",
+                    error,
+                    exc_info=not isinstance(error, PodiumError | OSError),
+                )
+                self._reader = None
                 if self._given_up():
                     return
                 self._wait(backoff_s)
                 backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
                 continue
             backoff_s = FIRST_BACKOFF_S
-            if reader.next_arrival == first:
+            if not shipped:
                 if self._stop.is_set():
                     return
                 self._spool.written.wait(_IDLE_WAIT_S)
+
+    def _ship_next(self) -> bool:
+        """Ships the next events or skips a gap; False when there was nothing to do."""
+        reader = self._reader or LogReader(self._spool.directory, self._spool.acknowledged())
+        first = reader.next_arrival
+        self._reader, records = self._read(reader)
+        self._ship(records)
+        return self._reader.next_arrival > first
 
     def _read(self, reader: LogReader) -> tuple[LogReader, list[tuple[int, bytes]]]:
         """What is there; where records are gone or bad, goes on at the next segment."""
@@ -260,29 +297,76 @@ class SpoolShipper:
         try:
             return reader, reader.read(BATCH_EVENTS)
         except LogCorrupt as error:
+            # Listed anew: the segment that makes the record a bad one may have come meanwhile.
+            starts = [segment.first_arrival for segment in list_segments(self._spool.directory)]
+            later = [start for start in starts if start > reader.next_arrival]
+            if not later:
+                raise
             _logger.error("%s", error)
-            later = [s.first_arrival for s in segments if s.first_arrival > reader.next_arrival]
             return self._skip(reader, later[0]), []
 
     def _skip(self, reader: LogReader, to_sequence: int) -> LogReader:
         lost = to_sequence - reader.next_arrival
+        self._spool.acknowledge(to_sequence)
         self._metrics.gaps.inc(lost)
         _logger.error("%d spooled events are lost before %d", lost, to_sequence)
-        self._spool.acknowledge(to_sequence)
         return LogReader(self._spool.directory, to_sequence)
 
     def _ship(self, records: list[tuple[int, bytes]]) -> None:
+        """Ships consecutive records; those before one that can't be read go out first."""
         for first, payloads in _by_size(records):
-            try:
-                self._send([self._opened(payload) for payload in payloads], first)
-                self._metrics.shipped.inc(len(payloads))
-            except InvalidArgument as error:
-                self._metrics.refused.inc(len(payloads))
-                _logger.error("events from %d were refused: %s", first, error)
-            self._spool.acknowledge(first + len(payloads))
+            events: list[event_pb2.Event] = []
+            for sequence, payload in enumerate(payloads, first):
+                try:
+                    events.append(self._opened(payload))
+                except PodiumError as error:
+                    self._deliver(sequence - len(events), events)
+                    if not isinstance(error, InvalidArgument):
+                        raise
+                    events = []
+                    self._give_up(sequence, 1, error)
+            self._deliver(first + len(payloads) - len(events), events)
+
+    def _deliver(self, first: int, events: list[event_pb2.Event]) -> None:
+        """Sends and acknowledges events, in halves where gRPC finds them too large together."""
+        if not events:
+            return
+        try:
+            self._send(events, first)
+        except InvalidArgument as error:
+            self._give_up(first, len(events), error)
+        except Overloaded as error:
+            if error.reason != _GRPC_EXHAUSTED:
+                raise
+            if len(events) > 1:
+                self._metrics.failures.inc()
+                _logger.info("%d events from %d go out in halves: %s", len(events), first, error)
+                middle = len(events) // 2
+                self._deliver(first, events[:middle])
+                self._deliver(first + middle, events[middle:])
+            elif _GRPC_TOO_LARGE in error.message:
+                self._give_up(first, 1, error)
+            else:
+                raise
+        else:
+            self._metrics.shipped.inc(len(events))
+            self._spool.acknowledge(first + len(events))
+
+    def _give_up(self, first: int, count: int, error: PodiumError) -> None:
+        self._spool.acknowledge(first + count)
+        self._metrics.refused.inc(count)
+        _logger.error("events %d to %d were refused: %s", first, first + count - 1, error)
 
     def _opened(self, payload: bytes) -> event_pb2.Event:
-        event = event_pb2.LoggedEvent.FromString(payload).event
+        """The event with raw ids.
+
+        Raises ``InvalidArgument`` for what can never be read, ``FailedPrecondition`` where a key
+        is missing.
+        """
+        try:
+            event = event_pb2.LoggedEvent.FromString(payload).event
+        except DecodeError as error:
+            raise InvalidArgument("not a logged event", reason="BAD_RECORD") from error
         if event.HasField("actor"):
             event.actor.user_id = self._spool.names.decrypt(event.actor.user_id)
             event.actor.device_id = self._spool.names.decrypt(event.actor.device_id)
@@ -334,6 +418,15 @@ def _by_size(records: list[tuple[int, bytes]]) -> Iterator[tuple[int, list[bytes
         size += len(payload)
     if batch:
         yield first, batch
+
+
+@contextmanager
+def _removal_logged() -> Iterator[None]:
+    """Logs an ``OSError``: a file that nobody needs must not fail a call that did its work."""
+    try:
+        yield
+    except OSError as error:
+        _logger.error("old files of the spool could not be removed: %s", error)
 
 
 def _replace(path: Path, text: str) -> None:

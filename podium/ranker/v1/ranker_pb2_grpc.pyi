@@ -34,8 +34,9 @@ class RankerServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RankerServiceAsyncStub: ...
     Rank: _grpc.UnaryUnaryMultiCallable[_ranker_pb2.RankRequest, _ranker_pb2.RankResponse]
-    """Answers with a slate for one user on one surface. The slate and the exposures it causes are
-    on disk before the call returns.
+    """Answers with a slate for one user on one surface. Before the call returns, the slate and the
+    exposures it causes are written to the operating system's file cache, but not synced: they
+    survive the death of the process, not of the machine.
     """
 
 @_typing.type_check_only
@@ -44,8 +45,9 @@ class RankerServiceAsyncStub(RankerServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Rank: _aio.UnaryUnaryMultiCallable[_ranker_pb2.RankRequest, _ranker_pb2.RankResponse]  # type: ignore[assignment]
-    """Answers with a slate for one user on one surface. The slate and the exposures it causes are
-    on disk before the call returns.
+    """Answers with a slate for one user on one surface. Before the call returns, the slate and the
+    exposures it causes are written to the operating system's file cache, but not synced: they
+    survive the death of the process, not of the machine.
     """
 
 class RankerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -57,8 +59,9 @@ class RankerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ranker_pb2.RankRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ranker_pb2.RankResponse, _abc.Awaitable[_ranker_pb2.RankResponse]]:
-        """Answers with a slate for one user on one surface. The slate and the exposures it causes are
-        on disk before the call returns.
+        """Answers with a slate for one user on one surface. Before the call returns, the slate and the
+        exposures it causes are written to the operating system's file cache, but not synced: they
+        survive the death of the process, not of the machine.
         """
 
 def add_RankerServiceServicer_to_server(servicer: RankerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.errors import ConfigError, InvalidArgument
+from services.common.errors import ConfigError, FailedPrecondition, InvalidArgument
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
 
 OLD, NEW = b"o" * 64, b"n" * 64
@@ -43,11 +43,17 @@ def test_rotation_keeps_old_pseudonyms_readable() -> None:
     assert both.encrypt("user-1") != before
 
 
-@pytest.mark.parametrize("bad", ["user-1", "p1.", "p1.AAAA", "p9.AAAA", "p1.!!!!"])
+@pytest.mark.parametrize("bad", ["user-1", "p1.", "p1.AAAA", "p1.!!!!"])
 def test_what_is_no_pseudonym_is_refused(bad: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         Pseudonymiser.from_text(DEVELOPMENT_KEYS).decrypt(bad)
     assert refused.value.reason == "BAD_PSEUDONYM"
+
+
+def test_a_missing_key_is_told_from_what_is_no_pseudonym() -> None:
+    with pytest.raises(FailedPrecondition, match="version 9") as refused:
+        Pseudonymiser.from_text(DEVELOPMENT_KEYS).decrypt("p9.AAAA")
+    assert refused.value.reason == "PSEUDONYM_KEY_MISSING"
 
 
 def test_a_changed_pseudonym_is_refused() -> None:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
 from podium.common.v1 import common_pb2
 from podium.event.v1 import event_pb2
-from services.common.errors import InvalidArgument, Unavailable
-from services.common.event_log import HEADER, list_segments, read_log
+from podium.feature.v1 import feature_pb2, feature_pb2_grpc
+from services.common import spool as spool_module
+from services.common.channels import open_channel
+from services.common.errors import InvalidArgument, Overloaded, Unavailable
+from services.common.event_log import HEADER, LogWriter, Segment, list_segments, read_log
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
-from services.common.spool import BATCH_BYTES, Spool, SpoolMetrics, SpoolShipper
+from services.common.spool import BATCH_BYTES, Spool, SpoolMetrics, SpoolShipper, ingest_sender
 from tests.support.eventually import eventually
 
 NAMES = Pseudonymiser.from_text(DEVELOPMENT_KEYS)
+BOTH_KEYS = Pseudonymiser.from_text(
+    f"{DEVELOPMENT_KEYS},2:{base64.b64encode(b'second'.ljust(64)).decode()}"
+)
 
 
 def _event(number: int, padding: int = 0) -> event_pb2.Event:
@@ -43,6 +53,13 @@ class _Sink:
 
 def _open(path: Path, **options: int) -> Spool:
     return Spool(path, "ranker", NAMES, **options)
+
+
+def _append_under(path: Path, names: Pseudonymiser, *events: event_pb2.Event) -> None:
+    """Spools events in a process of their own, with other keys."""
+    spool = Spool(path, "ranker", names)
+    spool.append(events)
+    spool.close()
 
 
 class _Shipping:
@@ -257,3 +274,219 @@ def test_a_failed_write_is_unavailable_and_the_next_one_works(tmp_path: Path) ->
     spool.close()
     records = [event_pb2.LoggedEvent.FromString(record) for _, record in read_log(tmp_path)]
     assert [(r.sequence, r.event.event_id) for r in records] == [(0, "e0"), (1, "e2")]
+
+
+def test_a_missing_key_holds_up_what_follows_until_it_is_back(tmp_path: Path, sink: _Sink) -> None:
+    _append_under(tmp_path, NAMES, _event(0), _event(1))
+    _append_under(tmp_path, BOTH_KEYS, _event(2))
+    _append_under(tmp_path, NAMES, _event(3))
+    spool = _open(tmp_path)
+    shipping = _Shipping(spool, sink)
+    eventually(lambda: shipping.value("failures_total") >= 2)
+    shipping.shipper.close(flush_seconds=0)
+    spool.close()
+    assert sink.taken == {0: _event(0), 1: _event(1)}
+    assert spool.acknowledged() == 2
+    assert shipping.value("refused_total") == 0
+
+    spool = Spool(tmp_path, "ranker", BOTH_KEYS)
+    _Shipping(spool, sink).shipper.close()
+    spool.close()
+    assert sink.taken == {number: _event(number) for number in range(4)}
+
+
+@pytest.mark.parametrize("last", [3, 5])
+def test_an_event_that_can_never_be_read_is_refused_alone(
+    tmp_path: Path, sink: _Sink, last: int
+) -> None:
+    _append_under(tmp_path, NAMES, _event(0), _event(1))
+    _append_under(tmp_path, Pseudonymiser({1: b"another".ljust(64)}, 1), _event(2))
+    with LogWriter(tmp_path, durable=False) as log:
+        log.append([b"\xff"])
+    _append_under(tmp_path, NAMES, *(_event(number) for number in range(4, last + 1)))
+    spool = _open(tmp_path)
+    shipping = _Shipping(spool, sink)
+    shipping.shipper.close()
+    spool.close()
+    assert sink.taken == {n: _event(n) for n in range(last + 1) if n not in {2, 3}}
+    assert spool.acknowledged() == last + 1
+    assert shipping.value("refused_total") == 2
+    assert shipping.value("shipped_total") == last - 1
+
+
+def test_an_acknowledgement_that_fails_is_tried_again(spool: Spool, sink: _Sink) -> None:
+    blocked = spool.directory / "acknowledged"
+    blocked.mkdir()
+    shipping = _Shipping(spool, sink)
+    spool.append([_event(0)])
+    eventually(lambda: shipping.value("failures_total") >= 2)
+    blocked.rmdir()
+    eventually(lambda: spool.acknowledged() == 1)
+    spool.append([_event(1)])
+    shipping.shipper.close()
+    assert list(sink.taken) == [0, 1]
+    assert blocked.read_text() == "2"
+
+
+def test_an_unexpected_error_does_not_end_shipping(
+    spool: Spool, sink: _Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        if sink.calls < 3:
+            raise RuntimeError("a bug")
+
+    sink.fail = fail
+    shipping = _Shipping(spool, sink)
+    spool.append([_event(0)])
+    eventually(lambda: spool.acknowledged() == 1)
+    shipping.shipper.close()
+    assert list(sink.taken) == [0]
+    assert shipping.value("failures_total") == 2
+    assert "RuntimeError: a bug" in caplog.text
+
+
+def test_the_lag_grows_while_nothing_is_shipped(spool: Spool, sink: _Sink) -> None:
+    down = threading.Event()
+    down.set()
+
+    def fail() -> None:
+        if down.is_set():
+            raise Unavailable("no log")
+
+    sink.fail = fail
+    shipping = _Shipping(spool, sink)
+    spool.append([_event(number) for number in range(10)])
+    assert shipping.value("lag") == 10
+    eventually(lambda: shipping.value("failures_total"))
+    spool.append([_event(10)])
+    assert shipping.value("lag") == 11
+    down.clear()
+    eventually(lambda: shipping.value("lag") == 0)
+    shipping.shipper.close()
+
+
+def test_a_bad_record_that_a_new_segment_follows_is_a_gap(
+    tmp_path: Path, sink: _Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = _open(tmp_path, segment_bytes=1_000)
+    spool.append([_event(number) for number in range(20)])
+    first, second = list_segments(tmp_path)[:2]
+    first.path.write_bytes(b"bad" + first.path.read_bytes())
+    listings = iter([[first]])
+
+    def listed(directory: Path) -> list[Segment]:
+        return next(listings, list_segments(directory))
+
+    monkeypatch.setattr(spool_module, "list_segments", listed)
+    shipping = _Shipping(spool, sink)
+    shipping.shipper.close()
+    spool.close()
+    assert list(sink.taken) == list(range(second.first_arrival, 20))
+    assert shipping.value("failures_total") == 0
+    assert shipping.value("gaps_total") == second.first_arrival
+
+
+def test_a_bad_record_that_nothing_follows_any_more_is_waited_for(
+    tmp_path: Path, sink: _Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = _open(tmp_path, segment_bytes=1_000)
+    spool.append([_event(number) for number in range(20)])
+    first, second = list_segments(tmp_path)[:2]
+    first.path.write_bytes(b"bad" + first.path.read_bytes())
+    listings = iter([[first]] * 2)
+
+    def listed(directory: Path) -> list[Segment]:
+        return next(listings, list_segments(directory))
+
+    monkeypatch.setattr(spool_module, "list_segments", listed)
+    shipping = _Shipping(spool, sink)
+    shipping.shipper.close()
+    spool.close()
+    assert list(sink.taken) == list(range(second.first_arrival, 20))
+    assert shipping.value("failures_total") == 1
+
+
+class _Receiver(feature_pb2_grpc.FeatureServiceServicer):
+    """Takes every event that gRPC lets through."""
+
+    def __init__(self) -> None:
+        self.taken: dict[int, event_pb2.Event] = {}
+
+    def Ingest(self, request: Any, _context: Any) -> Any:  # noqa: N802 - the proto's name
+        self.taken.update(enumerate(request.events, request.first_sequence))
+        return feature_pb2.IngestResponse()
+
+
+@pytest.fixture
+def small_receiver() -> Iterator[tuple[_Receiver, str]]:
+    """A server with the least PODIUM_MAX_REQUEST_BYTES there can be."""
+    receiver = _Receiver()
+    limit = ("grpc.max_receive_message_length", 1_024)
+    server = grpc.server(ThreadPoolExecutor(2), options=[limit])
+    feature_pb2_grpc.add_FeatureServiceServicer_to_server(receiver, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield receiver, f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+def test_a_batch_above_the_receivers_limit_goes_out_in_parts(
+    spool: Spool, small_receiver: tuple[_Receiver, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver, target = small_receiver
+    spool.append([_event(number, padding=2_000 if number == 7 else 0) for number in range(100)])
+    registry = CollectorRegistry()
+    metrics = SpoolMetrics(registry)
+    with open_channel(target) as channel:
+        shipper = SpoolShipper(spool, ingest_sender(channel, spool.producer, metrics), metrics)
+        shipper.start()
+        eventually(lambda: spool.acknowledged() == 100)
+        shipper.close()
+    assert receiver.taken == {number: _event(number) for number in range(100) if number != 7}
+    assert registry.get_sample_value("podium_spool_refused_total") == 1
+    assert registry.get_sample_value("podium_spool_shipped_total") == 99
+    assert "events 7 to 7 were refused" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("reason", "calls"), [("INGEST_BACKLOG", [(0, 4)]), ("RESOURCE_EXHAUSTED", [(0, 4), (0, 2)])]
+)
+def test_an_overload_is_waited_out_and_drops_nothing(
+    spool: Spool, reason: str, calls: list[tuple[int, int]]
+) -> None:
+    sent: list[tuple[int, int]] = []
+    down = threading.Event()
+    down.set()
+
+    def send(events: list[event_pb2.Event], first: int) -> None:
+        sent.append((first, len(events)))
+        if down.is_set():
+            raise Overloaded("come back later", reason=reason)
+
+    spool.append([_event(number) for number in range(4)])
+    registry = CollectorRegistry()
+    shipper = SpoolShipper(spool, send, SpoolMetrics(registry))
+    shipper.start()
+    eventually(lambda: sent.count((0, 4)) >= 2)
+    down.clear()
+    eventually(lambda: spool.acknowledged() == 4)
+    shipper.close()
+    assert sent[: len(calls)] == calls
+    assert registry.get_sample_value("podium_spool_refused_total") == 0
+
+
+def test_old_files_that_stay_do_not_fail_the_call(
+    tmp_path: Path, sink: _Sink, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read_only(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    spool = _open(tmp_path, segment_bytes=1_000, max_bytes=2_000)
+    monkeypatch.setattr(Path, "unlink", read_only)
+    spool.append([_event(number) for number in range(100)])
+    assert "could not be removed" in caplog.text
+    shipping = _Shipping(spool, sink)
+    shipping.shipper.close()
+    spool.close()
+    assert list(sink.taken) == list(range(100))
+    assert shipping.value("failures_total") == 0
