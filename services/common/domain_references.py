@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from services.common.durations import duration_ms
@@ -13,12 +14,30 @@ if TYPE_CHECKING:
 
 _NUMERIC = ("int", "float", "bool")
 _SHORTEST_TREND = "1d"
+_NEAR = 0.85
+"""Share of letters from which on two names are taken for one, misspelt."""
+
+_REQUIRED = {
+    "entity_upsert": "the catalogue comes by it",
+    "entity_withdrawal": "what is withdrawn leaves the catalogue by it",
+    "slate_served": "the ranker logs by it what it served",
+    "exposure": "the ranker logs by it who took part in an experiment",
+}
+_ROOM_EVENTS = ("room_started", "room_heartbeat", "room_now_selling", "room_ended")
+BUILT_IN_EVENTS = (
+    *_REQUIRED,
+    *_ROOM_EVENTS,
+    *("impression", "purchase", "refund", "decision"),
+)
+"""Types that the code knows by name: under another they would be events like any other."""
 
 
 def reference_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
     """(location, message) of every name that refers to nothing, or to the wrong kind of thing."""
+    yield from _misspelt_event_errors(domain)
     yield from _event_errors(domain)
     yield from _entity_errors(domain)
+    yield from _vocabulary_errors(domain)
     yield from _feature_errors(domain)
     yield from _objective_errors(domain)
     yield from _surface_errors(domain)
@@ -51,11 +70,25 @@ def _one_of(names: Iterable[str]) -> str:
     return "one of " + ", ".join(sorted(names))
 
 
+def _near(name: str, known: Iterable[str]) -> str | None:
+    """The one of the other names ``known`` that ``name`` is probably meant to be."""
+    return next(iter(get_close_matches(name, sorted(known), n=1, cutoff=_NEAR)), None)
+
+
+def _misspelt_event_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
+    for event in sorted(domain.events.keys() - set(BUILT_IN_EVENTS)):
+        near = _near(event, BUILT_IN_EVENTS)
+        if near is not None:
+            yield ("events", event), f"is too close to the built-in {near!r}: misspelt?"
+
+
 def _event_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
-    """Types that the log is read for: without them nothing would be found, and nothing said."""
-    wanted = {"entity_upsert": "the catalogue comes by it"}
+    """Types that the system relies on: without them nothing would be found, and nothing said."""
+    wanted = dict(_REQUIRED)
     if domain.log.impressions:
-        wanted |= dict.fromkeys(("impression", "slate_served"), "log.impressions is true")
+        wanted["impression"] = "log.impressions is true"
+    if not domain.events.keys().isdisjoint(_ROOM_EVENTS):
+        wanted |= dict.fromkeys(_ROOM_EVENTS, "another stage of a room is")
     if any(o.reversed_by_refund or o.reversal_of for o in domain.objectives.values()):
         wanted["refund"] = "an objective counts refunds"
     for event, reason in wanted.items():
@@ -85,6 +118,20 @@ def _entity_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
                 yield (
                     ("entities", name, "tower", "numeric", index),
                     f"{attribute!r} is not a numeric attribute of {name}",
+                )
+
+
+def _vocabulary_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
+    """A vocabulary misspelt in one entity would be a second one, and nothing shared."""
+    named = {name: set(e.tower.fields) for name, e in domain.entities.items() if e.tower}
+    for name, own in named.items():
+        others = set().union(*(fields for other, fields in named.items() if other != name))
+        for vocabulary in sorted(own - others):
+            near = _near(vocabulary, others - own)
+            if near is not None:
+                yield (
+                    ("entities", name, "tower", "fields", vocabulary),
+                    f"is too close to the vocabulary {near!r} of another entity: misspelt?",
                 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,19 +18,38 @@ Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[int | str, ...]
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a mapping that names a key twice."""
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key given twice or that is no scalar, and a value that does not fit its tag."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        if isinstance(node, yaml.MappingNode):
+            self._check_keys(node)
+        return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except _MISFITS as error:
+            kind = node.tag.rpartition(":")[2]
+            raise _refused(node, f"{reprlib.repr(node.value)} is not a valid {kind}") from error
+
+    def _check_keys(self, node: yaml.MappingNode) -> None:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise _refused(key_node, "a key must be a scalar")
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", key_node.start_mark
-                )
+                raise _refused(key_node, f"key {key!r} is given twice")
             seen.add(key)
-        return super().construct_mapping(node, deep)
+
+
+# What PyYAML's constructors of scalars raise beside its own errors, as for "!!bool x".
+_MISFITS = (ValueError, LookupError, ArithmeticError, AttributeError)
+
+
+def _refused(node: yaml.Node, problem: str) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
 def load_yaml(
@@ -45,12 +65,7 @@ def load_yaml(
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), 0, "", f"cannot be read: {error}") from error
-    try:
-        root = yaml.compose(text, Loader=_UniqueKeyLoader)
-        data = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader subclass
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise ConfigError(str(path), line, "", error.problem or "malformed YAML") from error
+    root, data = _parse(path, text)
     if not isinstance(data, dict):
         raise ConfigError(str(path), 1, "", "must be a mapping")
     try:
@@ -67,12 +82,53 @@ def load_yaml(
     return value
 
 
+def _parse(path: Path, text: str) -> tuple[yaml.Node | None, Any]:
+    """The nodes of ``text`` and what they say. Raises ``ConfigError`` where it is not YAML."""
+    root: yaml.Node | None = None
+    try:
+        root = yaml.compose(text, Loader=_StrictLoader)
+        return root, yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader subclass
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        problem = f"character U+{int(error.character):04X} is not allowed"
+        raise ConfigError(str(path), line, "", problem) from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = mark.line + 1 if mark else 0
+        field = _field_at(root, mark.index) if root and mark else ""
+        raise ConfigError(str(path), line, field, error.problem or "malformed YAML") from error
+
+
 def canonical_hash(model: BaseModel) -> str:
     """SHA-256 over the canonical JSON of ``model``: equal content gives an equal hash."""
     text = json.dumps(
         model.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
     )
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _field_at(node: yaml.Node, index: int) -> str:
+    """Field path of what stands at the character ``index``."""
+    before = [entry for entry in _entries(node) if entry[1].start_mark.index <= index]
+    if not before:
+        return ""
+    name, first, value = max(before, key=lambda entry: entry[1].start_mark.index)
+    # What an alias names stands elsewhere, maybe around this node.
+    here = max(first.start_mark.index, node.start_mark.index + 1)
+    rest = _field_at(value, index) if here <= value.start_mark.index <= index else ""
+    return f"{name}.{rest}" if name and rest else name
+
+
+def _entries(node: yaml.Node) -> list[tuple[str, yaml.Node, yaml.Node]]:
+    """(name, node it begins with, value) of what a mapping or a sequence holds."""
+    if isinstance(node, yaml.MappingNode):
+        return [
+            (key.value if isinstance(key, yaml.ScalarNode) else "", key, value)
+            for key, value in node.value
+        ]
+    if isinstance(node, yaml.SequenceNode):
+        return [(str(index), item, item) for index, item in enumerate(node.value)]
+    return []
 
 
 def _locate(root: yaml.Node | None, location: Location) -> tuple[str, int]:

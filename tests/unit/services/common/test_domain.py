@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from podium.event.v1.event_pb2 import Event
 from services.common.domain import load_domain
+from services.common.domain_references import BUILT_IN_EVENTS
 from services.common.durations import duration_ms
 from services.common.errors import ConfigError
+from services.feature.definitions import ROOM_EVENTS
 
 CONFIG = Path(__file__).parents[4] / "config"
 LIVE_COURSES = CONFIG / "live_courses.yaml"
@@ -153,13 +156,68 @@ def test_moving_item_features_need_impressions(tmp_path: Path) -> None:
         load_domain(path)
 
 
-@pytest.mark.parametrize("event", ["impression", "slate_served", "entity_upsert", "refund"])
+@pytest.mark.parametrize(
+    "event",
+    [
+        *("impression", "slate_served", "entity_upsert", "refund", "exposure", "entity_withdrawal"),
+        *ROOM_EVENTS,
+    ],
+)
 def test_events_that_the_log_is_read_for_must_be_declared(tmp_path: Path, event: str) -> None:
     path = tmp_path / "domain.yaml"
     lines = LIVE_COURSES.read_text().splitlines(keepends=True)
     path.write_text("".join(line for line in lines if not line.startswith(f"  {event}: {{")))
     with pytest.raises(ConfigError, match=f"events.{event}: must be declared"):
         load_domain(path)
+
+
+@pytest.mark.parametrize("event", BUILT_IN_EVENTS)
+def test_a_misspelt_built_in_event_names_the_one_it_resembles(tmp_path: Path, event: str) -> None:
+    path = tmp_path / "domain.yaml"
+    path.write_text(LIVE_COURSES.read_text().replace(f"\n  {event}: {{", f"\n  {event}x: {{"))
+    with pytest.raises(ConfigError, match=rf"events\.{event}x: .* '{event}'"):
+        load_domain(path)
+
+
+def test_the_built_in_events_are_those_of_the_contract() -> None:
+    payloads = {field.name for field in Event.DESCRIPTOR.oneofs_by_name["payload"].fields}
+    assert set(BUILT_IN_EVENTS) == payloads - {"room_state"} | {*ROOM_EVENTS, "impression"}
+
+
+def test_the_stages_of_a_room_may_all_be_absent(tmp_path: Path) -> None:
+    path = tmp_path / "domain.yaml"
+    lines = LIVE_COURSES.read_text().splitlines(keepends=True)
+    stages = tuple(f"  {event}: {{" for event in ROOM_EVENTS)
+    path.write_text("".join(line for line in lines if not line.startswith(stages)))
+    assert load_domain(path).events.keys().isdisjoint(ROOM_EVENTS)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "field"),
+    [
+        ("course: selling_course_id", "coursex: selling_course_id", "room.tower.fields.coursex"),
+        ("host: id, category", "hosts: id, category", "host.tower.fields.hosts"),
+    ],
+)
+def test_a_vocabulary_misspelt_in_one_entity_is_refused(
+    tmp_path: Path, right: str, wrong: str, field: str
+) -> None:
+    text = LIVE_COURSES.read_text()
+    assert right in text
+    path = tmp_path / "domain.yaml"
+    path.write_text(text.replace(right, wrong, 1))
+    with pytest.raises(ConfigError, match=field.replace(".", r"\.")) as caught:
+        load_domain(path)
+    assert "of another entity: misspelt?" in caught.value.description
+
+
+def test_an_entity_may_name_two_vocabularies_alike(tmp_path: Path) -> None:
+    text = LIVE_COURSES.read_text().replace(
+        "course: selling_course_id,", "course: selling_course_id, course_2: id,"
+    )
+    path = tmp_path / "domain.yaml"
+    path.write_text(text)
+    load_domain(path)
 
 
 def test_items_and_actions_of_the_sequence_come_from_the_same_events(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_experiments_come_in_key_order_and_variants_in_file_order(tmp_path: Path
             "'wach' is not one of click",
         ),
         ("weight: 1}", "weight: .nan}", 16, "experiments.layout.variants.only.weight", "equal"),
-        ("  layout:", "  weights:", 0, "", "given twice"),
+        ("  layout:", "  weights:", 0, "experiments.weights", "given twice"),
     ],
 )
 def test_mistakes_are_located(
