@@ -15,13 +15,16 @@ user after user. Equal input gives an equal log, byte for byte.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from offline.importers.report import Count, ImportReport
 from offline.progress import Progress, no_progress
 from podium.event.v1 import event_pb2
+from services.common.convert_limits import MAX_ID_BYTES
 from services.common.domain import Domain
 from services.common.errors import FailedPrecondition, InvalidArgument, NotFound
 from services.common.event_log import LogWriter
@@ -36,6 +39,7 @@ SCHOOL = "school"
 
 _BATCH = 4_096
 _PROGRESS_LINES = 1_000
+_MAX_DIGITS = 18
 # A course belongs to one school, and most courses name theirs.
 _SCHOOL_SINGLE_SHARE = 0.95
 _SCHOOL_COVERAGE = 0.5
@@ -61,9 +65,9 @@ def import_mooccubex(
     """Writes the enrolments under ``source`` as a new event log in ``log_dir``.
 
     ``pseudonym`` maps a raw user id to what is stored. The log appears as a whole: it is written
-    beside ``log_dir`` and renamed. Raises ``NotFound`` for a missing file, ``InvalidArgument`` for
-    one that is no such file or a domain without the needed types, ``FailedPrecondition`` when
-    ``log_dir`` is not empty.
+    beside ``log_dir`` and renamed; what fails leaves nothing behind. Raises ``NotFound`` for a
+    missing file, ``InvalidArgument`` for one that is no such file or a domain without the needed
+    types, ``FailedPrecondition`` when ``log_dir`` is not empty or another import writes it.
     """
     _require_domain(domain)
     if log_dir.exists() and (not log_dir.is_dir() or any(log_dir.iterdir())):
@@ -73,24 +77,39 @@ def import_mooccubex(
         )
     report = ImportReport({})
     known = _read_source(source, domain, report)
+    with _staging(log_dir) as staging:
+        with LogWriter(staging) as writer:
+            sink = _Sink(writer, domain)
+            for course, school in _course_facts(known):
+                sink.add_course(course, school)
+            for user, courses in _enrolments(source / "sequences.txt", known, report, progress):
+                sink.add_enrolments(pseudonym(user), courses)
+            sink.flush()
+            report.events = writer.next_arrival
+        if log_dir.exists():
+            log_dir.rmdir()
+        staging.rename(log_dir)
+    return report
+
+
+@contextmanager
+def _staging(log_dir: Path) -> Iterator[Path]:
+    """A new directory beside ``log_dir``, removed when what is done in it fails.
+
+    Raises ``FailedPrecondition`` where there is one already.
+    """
     staging = log_dir.with_name(log_dir.name + ".partial")
-    if staging.exists():
+    try:
+        staging.mkdir(parents=True)
+    except FileExistsError as error:
         raise FailedPrecondition(
             f"{staging} is left from an unfinished import: remove it first", reason="LOG_NOT_EMPTY"
-        )
-    log_dir.parent.mkdir(parents=True, exist_ok=True)
-    with LogWriter(staging) as writer:
-        sink = _Sink(writer, domain)
-        for course, school in _course_facts(known):
-            sink.add_course(course, school)
-        for user, courses in _enrolments(source / "sequences.txt", known, report, progress):
-            sink.add_enrolments(pseudonym(user), courses)
-        sink.flush()
-        report.events = writer.next_arrival
-    if log_dir.exists():
-        log_dir.rmdir()
-    staging.rename(log_dir)
-    return report
+        ) from error
+    try:
+        yield staging
+    except BaseException:
+        shutil.rmtree(staging)
+        raise
 
 
 class _Sink:
@@ -173,12 +192,20 @@ def _read_source(source: Path, domain: Domain, report: ImportReport) -> _Source:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Lines of a UTF-8 file. Raises ``InvalidArgument`` where it is none."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            yield from file
-    except UnicodeDecodeError as error:
-        raise InvalidArgument(f"{path} is not UTF-8 text: {error.reason}") from error
+    """Lines of a UTF-8 file. Raises ``InvalidArgument`` naming the line that is none."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield line.decode()
+            except UnicodeDecodeError as error:
+                raise InvalidArgument(
+                    f"{path}:{number}: is not UTF-8 text: {error.reason}"
+                ) from error
+
+
+def _number(text: str) -> int | None:
+    """The natural number that ``text`` writes in at most 18 digits, else none."""
+    return int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else None
 
 
 def _read_ids(path: Path, count: Count) -> dict[int, str]:
@@ -190,14 +217,17 @@ def _read_ids(path: Path, count: Count) -> dict[int, str]:
     ids: dict[int, str] = {}
     originals: set[str] = set()
     for line in lines:
-        fields = line.split()
-        if len(fields) < 2 or not fields[1].isdecimal():
+        original, text, *_ = (*line.split(), "", "")
+        number = _number(text)
+        if number is None:
             count.drop("malformed line")
-        elif int(fields[1]) in ids or fields[0] in originals:
+        elif len(original.encode()) > MAX_ID_BYTES:
+            count.drop(f"id over {MAX_ID_BYTES} bytes")
+        elif number in ids or original in originals:
             count.drop("id given twice")
         else:
-            ids[int(fields[1])] = fields[0]
-            originals.add(fields[0])
+            ids[number] = original
+            originals.add(original)
             count.keep()
     return ids
 
@@ -211,12 +241,11 @@ def _read_schools(path: Path, courses: dict[int, str], count: Count) -> dict[int
     """
     tails: dict[int, dict[int, list[int]]] = {}
     for line in _lines(path):
-        fields = line.split()
-        if len(fields) != 3 or not all(field.isdecimal() for field in fields):
-            count.drop("malformed line")
-            continue
-        head, relation, tail = map(int, fields)
-        tails.setdefault(relation, {}).setdefault(head, []).append(tail)
+        match [_number(field) for field in line.split()]:
+            case [int(head), int(relation), int(tail)]:
+                tails.setdefault(relation, {}).setdefault(head, []).append(tail)
+            case _:
+                count.drop("malformed line")
     school: dict[int, str] = {}
     for _, by_head in sorted(tails.items()):
         single = sum(len(found) == 1 for found in by_head.values())
@@ -250,6 +279,12 @@ def _enrolments(
     """(user, courses in order) of every usable line."""
     lines = report.counts.setdefault("user lines", Count())
     enrolments = report.counts.setdefault("enrolments", Count())
+
+    def drop(reason: str, courses: int) -> None:
+        lines.drop(reason)
+        if courses:
+            enrolments.drop(reason, courses)
+
     size = path.stat().st_size
     done = 0
     seen_users: set[int] = set()
@@ -257,35 +292,32 @@ def _enrolments(
         done += len(line)
         if number % _PROGRESS_LINES == 0:
             progress("enrolments", done, size)
-        fields = line.split()
-        if not fields or not fields[0].isdecimal():
-            lines.drop("malformed line")
-            continue
-        user = int(fields[0])
-        if user not in known.users:
-            lines.drop("unknown user")
-            enrolments.drop("unknown user", len(fields) - 1)
-            continue
-        if user in seen_users:
-            lines.drop("user given twice")
-            enrolments.drop("user given twice", len(fields) - 1)
-            continue
-        seen_users.add(user)
-        courses = _kept_courses(fields[1:], known.courses, enrolments)
-        if not courses:
-            lines.drop("no usable enrolment")
-            continue
-        lines.keep()
-        yield known.users[user], courses
+        first, *fields = line.split() or [""]
+        user = _number(first)
+        if user is None:
+            drop("malformed line", len(fields))
+        elif user not in known.users:
+            drop("unknown user", len(fields))
+        elif user in seen_users:
+            drop("user given twice", len(fields))
+        else:
+            seen_users.add(user)
+            courses = _kept_courses(fields, known.courses, enrolments)
+            if courses:
+                lines.keep()
+                yield known.users[user], courses
+            else:
+                lines.drop("no usable enrolment")
     progress("enrolments", size, size)
 
 
 def _kept_courses(fields: list[str], known: dict[int, str], count: Count) -> list[str]:
     courses: dict[str, None] = {}
     for field in fields:
-        course = known.get(int(field)) if field.isdecimal() else None
+        number = _number(field)
+        course = known.get(number) if number is not None else None
         if course is None:
-            count.drop("unknown course" if field.isdecimal() else "malformed course")
+            count.drop("malformed course" if number is None else "unknown course")
         elif course in courses:
             count.drop("repeated enrolment")
         else:

@@ -95,6 +95,7 @@ def test_counts_everything_it_drops(source: Path, tmp_path: Path, domain: Domain
         "repeated enrolment": 1,
         "unknown course": 1,
         "malformed course": 1,
+        "malformed line": 1,
         "unknown user": 2,
         "user given twice": 1,
     }
@@ -105,6 +106,56 @@ def test_counts_everything_it_drops(source: Path, tmp_path: Path, domain: Domain
     }
     for count in counts.values():
         assert count.read == count.kept + sum(count.dropped.values())
+
+
+def test_numbers_that_are_too_long_are_malformed(
+    source: Path, tmp_path: Path, domain: Domain
+) -> None:
+    huge = "9" * 5_000
+    for name, line in (
+        ("item_list.txt", f"C_13 {huge}\n"),
+        ("user_list.txt", f"U_3 {huge} 1\n"),
+        ("kg_final.txt", f"{huge} 5 90\n"),
+    ):
+        with (source / name).open("a", encoding="utf-8") as file:
+            file.write(line)
+    (source / "sequences.txt").write_text(f"{huge} 1 2\n1 {huge} 2\n", encoding="utf-8")
+    counts = run(source, tmp_path / "log", domain)[0].counts
+    assert counts["courses"].dropped["malformed line"] == 2
+    assert counts["users"].dropped == {"malformed line": 1}
+    assert counts["facts"].dropped["malformed line"] == 2
+    assert counts["user lines"].dropped == {"malformed line": 1}
+    assert counts["enrolments"].dropped == {"malformed line": 2, "malformed course": 1}
+
+
+def test_ids_that_no_event_may_name_are_dropped(
+    source: Path, tmp_path: Path, domain: Domain
+) -> None:
+    # Two bytes a letter: 64 of them are 128 bytes.
+    text = f"org_id remap_id\n{'é' * 64} 0\n{'é' * 65} 1\n"
+    (source / "item_list.txt").write_text(text, encoding="utf-8")
+    report, events = run(source, tmp_path / "log", domain)
+    assert report.counts["courses"].dropped == {"id over 128 bytes": 1}
+    assert {logged.event.entities[0].id for logged in events} == {"é" * 64}
+
+
+def test_what_fails_leaves_nothing_behind(source: Path, tmp_path: Path, domain: Domain) -> None:
+    sound = (source / "sequences.txt").read_bytes()
+    (source / "sequences.txt").write_bytes(b"0 1 2\n1 \xff\n")
+    with pytest.raises(InvalidArgument, match=r"sequences\.txt:2: is not UTF-8"):
+        run(source, tmp_path / "log", domain)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+    (source / "sequences.txt").write_bytes(sound)
+    run(source, tmp_path / "log", domain)
+
+
+def test_what_another_import_writes_is_left_alone(
+    source: Path, tmp_path: Path, domain: Domain
+) -> None:
+    (tmp_path / "log.partial").mkdir()
+    with pytest.raises(FailedPrecondition, match="unfinished import"):
+        run(source, tmp_path / "log", domain)
+    assert (tmp_path / "log.partial").is_dir()
 
 
 def test_equal_input_gives_equal_bytes(source: Path, tmp_path: Path, domain: Domain) -> None:
