@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -11,7 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import ROOT, Running
+from cli.demo.processes import Services, demo_environment, free_port
+from podium.common.v1 import common_pb2
+from podium.ranker.v1 import ranker_pb2, ranker_pb2_grpc
+from services.common.channels import open_channel
+from tests.e2e.conftest import READY_SECONDS, ROOT, Running
 from tests.support.readme import blocks, commands
 
 README = ROOT / "README.md"
@@ -77,6 +83,64 @@ def test_the_commands_one_by_one(run: list[str], tmp_path: Path) -> None:
     assert all(output)
 
 
+def _serve(environment: dict[str, str], ports: dict[str, int], output: Path) -> Services:
+    """The three services, ready."""
+    services = Services(environment, output)
+    try:
+        for name, port in ports.items():
+            services.start(name)
+            services.wait_ready(name, f"localhost:{port}", READY_SECONDS)
+    except BaseException:
+        services.stop()
+        raise
+    return services
+
+
+@pytest.mark.slow
+def test_another_domain_is_imported_trained_and_served(tmp_path: Path) -> None:
+    _write_enrolments(tmp_path / "mooccubex")
+    named = dict(re.findall(r"(PODIUM_\w+_FILE)=([^\s`]+)", README.read_text()))
+    shipped = named["PODIUM_DOMAIN_FILE"]
+    tiny = tmp_path / "tiny.yaml"
+    tiny.write_text(_small((ROOT / shipped).read_text()))
+    (run,) = [lines for lines in _pipelines() if " import " in lines[0]]
+    for line in run:
+        if " evaluate " not in line:
+            _run(line.replace(shipped, str(tiny)), tmp_path)
+
+    ports = {name: free_port() for name in ("feature", "experiment", "ranker")}
+    environment = demo_environment(tmp_path / "mooc", ports) | named
+    environment["PODIUM_DOMAIN_FILE"] = str(tiny)
+    services = _serve(environment, ports, tmp_path / "output")
+    try:
+        with open_channel(f"localhost:{ports['ranker']}") as channel:
+            asked = ranker_pb2.RankRequest(
+                actor=common_pb2.Actor(user_id="U_3"), surface="courses", k=5
+            )
+            answer = ranker_pb2_grpc.RankerServiceStub(channel).Rank(asked, timeout=20)
+    finally:
+        problems = services.stop()
+    assert problems == ""
+    enrolled = {f"C_{30 + (3 + step) % 10}" for step in range(7)}
+    assert len(set(answer.slate.ids)) == 5
+    assert all(id_.startswith("C_") and id_ not in enrolled for id_ in answer.slate.ids)
+    assert not answer.degraded
+
+
+def _small(domain: str) -> str:
+    """The text of a domain with a model that trains in seconds."""
+    model = "retrieval: {dim: 8, layers: 1, heads: 2, epochs: 1}\n  ranker: {epochs: 1}"
+    changed, times = re.subn(r"retrieval: {.*}", model, domain)
+    assert times == 1
+    return changed
+
+
+def test_the_files_of_an_import_are_named(tmp_path: Path) -> None:
+    _write_enrolments(tmp_path / "mooccubex")
+    text = README.read_text()
+    assert all(f"`{path.name}`" in text for path in (tmp_path / "mooccubex").iterdir())
+
+
 def test_no_command_is_left_out() -> None:
     checked = {line for run in _pipelines() for line in run} | RUN_BY_THE_GATE
     rest = [line for line in commands(README) if line not in checked]
@@ -92,10 +156,33 @@ def test_rank_from_python(running: Running, capsys: pytest.CaptureFixture[str]) 
     assert rest.count("room_") == 5
 
 
-def test_rank_from_grpcurl(running: Running) -> None:
-    grpcurl = shutil.which("grpcurl")
-    if grpcurl is None:
-        pytest.skip("grpcurl is not installed")
+def _grpcurl() -> str:
+    """Where grpcurl lies. Without it the test is skipped; under ``CI=true`` it fails."""
+    found = shutil.which("grpcurl")
+    if found is None:
+        missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        missing("grpcurl is not installed")
+    return found
+
+
+@pytest.fixture(scope="session")
+def grpcurl() -> str:
+    return _grpcurl()
+
+
+@pytest.mark.parametrize(
+    ("ci", "outcome"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)]
+)
+def test_a_missing_grpcurl_fails_in_ci_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match="grpcurl is not installed"):
+        _grpcurl()
+
+
+def test_rank_from_grpcurl(grpcurl: str, running: Running) -> None:
     (line,) = [line for line in commands(README) if line.startswith("grpcurl ")]
     arguments = shlex.split(line.replace("50052", str(running.ranker_port)))[1:]
     answer = subprocess.run([grpcurl, *arguments], capture_output=True, text=True, check=True)
