@@ -14,7 +14,6 @@ from podium.common.v1 import common_pb2
 from podium.event.v1 import event_pb2
 from podium.feature.v1 import feature_pb2
 from podium.ranker.v1 import ranker_pb2
-from services.common.actor import DEVICE_PREFIX
 from services.common.convert_assignment import assignment_message
 from services.common.convert_limits import (
     MAX_K,
@@ -24,8 +23,9 @@ from services.common.convert_limits import (
     require_context,
     require_range,
     require_text,
+    require_traffic_class,
 )
-from services.common.errors import FailedPrecondition, InvalidArgument, NotFound
+from services.common.errors import FailedPrecondition, NotFound
 from services.ranker.catalogue.replica import (
     Delta,
     Heartbeat,
@@ -81,13 +81,7 @@ def rank_command(request: ranker_pb2.RankRequest, surfaces: Collection[str]) -> 
     if surface not in surfaces:
         raise NotFound(f"surface: {surface!r} is not declared", reason="UNKNOWN_SURFACE")
     user_id, device_id = require_actor("actor", request.actor)
-    if user_id.startswith(DEVICE_PREFIX):
-        raise InvalidArgument.field("actor.user_id", f"must not begin with {DEVICE_PREFIX!r}")
     k = require_range("k", request.k, 1, MAX_K) if request.HasField("k") else None
-    if request.traffic_class not in _TRAFFIC:
-        raise InvalidArgument.field(
-            "traffic_class", f"is {int(request.traffic_class)}, which is not a class known here"
-        )
     context = request.context if request.HasField("context") else None
     return RankCommand(
         surface=surface,
@@ -95,7 +89,7 @@ def rank_command(request: ranker_pb2.RankRequest, surfaces: Collection[str]) -> 
         device_id=device_id,
         k=k,
         context=None if context is None else require_context("context", context),
-        traffic=_TRAFFIC[request.traffic_class],
+        traffic=_TRAFFIC[require_traffic_class("traffic_class", request.traffic_class)],
         dry_run=request.dry_run,
         forced_variants=(
             forced_variants("forced_variants", request.forced_variants)

@@ -1,4 +1,4 @@
-"""Decoding feature blocks: what does not fit together is refused, not read askew."""
+"""Requests, and the decoding of feature blocks: what does not fit is refused, not read askew."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
+from podium.common.v1.common_pb2 import Actor
 from podium.feature.v1 import feature_pb2
-from services.common.errors import FailedPrecondition
-from services.ranker.convert import feature_rows
+from podium.ranker.v1.ranker_pb2 import RankRequest
+from services.common.errors import FailedPrecondition, InvalidArgument
+from services.ranker.convert import feature_rows, rank_command
 
 
 def block() -> feature_pb2.FeatureBlock:
@@ -75,3 +77,24 @@ def test_parts_that_do_not_fit_are_refused(
 def test_an_empty_block_has_no_rows() -> None:
     rows = feature_rows([], feature_pb2.FeatureBlock(float_features=["f"], string_features=["s"]))
     assert rows.floats.shape == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("request_message", "refusal"),
+    [
+        (
+            RankRequest(surface="courses", actor=Actor(user_id="device:1")),
+            "actor.user_id: must not begin with 'device:'",
+        ),
+        (
+            RankRequest(surface="courses", actor=Actor(user_id="ann"), traffic_class=99),  # type: ignore[arg-type]
+            "traffic_class: is 99, must be one of 0 (TRAFFIC_CLASS_UNSPECIFIED)",
+        ),
+    ],
+)
+def test_requests_share_the_limits_of_the_contracts(
+    request_message: RankRequest, refusal: str
+) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        rank_command(request_message, ["courses"])
+    assert str(refused.value).startswith(refusal)
