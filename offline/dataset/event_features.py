@@ -20,12 +20,16 @@ from offline.dataset.running import (
 from offline.dataset.schema import entity_column, value_column
 from services.common.domain import LastNFeature
 from services.feature.definitions import (
+    MAX_TOTAL,
     REFUND,
     ViewFeature,
     WindowAggregate,
     last_time_aggregate,
     window_aggregates,
 )
+
+_EXACT = "decimal(38, 0)"
+"""Type of sums of amounts: they are capped only once they are whole, as those served online are."""
 
 
 class EventFeatures:
@@ -98,12 +102,9 @@ class EventFeatures:
         read |= {event for events in self._times for event in events}
         contributions: dict[str, ir.Value] = {}
         for (events, value), name in self._totals.items():
-            amount = (
-                ibis.literal(1, "int64")
-                if value is None
-                else about[value_column(value)].fill_null(0)
-            )
-            contributions[name] = ibis.ifelse(about.type.isin(events), amount, 0).cast("int64")
+            amount = ibis.literal(1) if value is None else about[value_column(value)].fill_null(0)
+            counted = ibis.ifelse(about.type.isin(events), amount, 0)
+            contributions[name] = counted.cast(_total_type(value))
         for events, name in self._times.items():
             contributions[name] = ibis.ifelse(
                 about.type.isin(events), about.time_ms, ibis.null("int64")
@@ -162,7 +163,8 @@ class EventFeatures:
         for index, aggregate in enumerate(self._windows):
             counted = late.time_ms >= window_start(late.point_time_ms, aggregate.window_ms)
             amount = late[self._totals[aggregate.events, aggregate.value]]
-            sums[f"window_{index}"] = ibis.ifelse(counted, amount, 0).sum().cast("int64")
+            total = ibis.ifelse(counted, amount, 0).sum()
+            sums[f"window_{index}"] = total.cast(_total_type(aggregate.value))
         return late.group_by("point").aggregate(**sums)
 
     def _refunded(self) -> list[ir.Table]:
@@ -191,7 +193,7 @@ class EventFeatures:
             points.join(refunds, [*knows(points, refunds), refunds.latest_ms >= points.horizon_ms])
         )
         by_purchase = known.group_by("point", "point_time_ms", "purchase_event_id").aggregate(
-            given_back_minor=known.given_back_minor.sum().cast("int64"),
+            given_back_minor=known.given_back_minor.sum().cast(_EXACT),
             first_arrival=known.arrival.min(),
         )
         firsts = known.select(
@@ -220,7 +222,7 @@ class EventFeatures:
                 start = window_start(amounts.point_time_ms, aggregate.window_ms)
                 inside = amounts.purchase_time_ms >= start
                 given_back = amounts.given_back_minor
-                sums[name] = ibis.ifelse(inside, given_back, 0).sum().cast("int64")
+                sums[name] = ibis.ifelse(inside, given_back, 0).sum().cast(_EXACT)
         table = known.select("point").distinct()
         for part, values in ((purchases, counts), (amounts, sums)):
             if values:
@@ -295,4 +297,9 @@ class EventFeatures:
 
     def _total(self, table: ir.Table, aggregate: WindowAggregate) -> ir.IntegerValue:
         total = table[f"window_{self._windows.index(aggregate)}"]
-        return ibis.greatest(total, 0).cast("int64")
+        return ibis.least(ibis.greatest(total, 0), MAX_TOTAL).cast("int64")
+
+
+def _total_type(value: str | None) -> str:
+    """Type of a running total: of counts, or of an attribute of the events."""
+    return "int64" if value is None else _EXACT

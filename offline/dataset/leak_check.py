@@ -25,8 +25,8 @@ from services.feature.definitions import (
     ViewFeature,
     WindowAggregate,
     compile_views,
-    floor_at_zero,
     last_time_aggregate,
+    served_total,
     smoothed_ratio,
     window_aggregates,
     window_start_ms,
@@ -194,7 +194,7 @@ def _feature(known: Sequence[Row], column: ViewFeature, t_ms: int) -> Any:
         prior = definition.prior
         numerator, denominator = totals
         return smoothed_ratio(numerator, denominator, prior.numerator, prior.denominator)
-    return floor_at_zero(totals[0])
+    return served_total(totals[0])
 
 
 def _total(known: Sequence[Row], aggregate: WindowAggregate, t_ms: int) -> int:

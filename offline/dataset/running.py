@@ -32,7 +32,8 @@ def running_values(
     totals: Sequence[str],
     maxima: Sequence[str],
 ) -> Running:
-    """Running totals and maxima over ``events`` by (time, arrival) within an id.
+    """Running totals and maxima over ``events`` by (time, arrival) within an id, of the types that
+    ``events`` has them in.
 
     ``starts``: tables id, time_ms; totals there cover events before time_ms. ``ends`` has point
     and all columns; ``starts`` id, time_ms and totals; ``late`` pairs each late event's columns
@@ -40,7 +41,8 @@ def running_values(
     no event was late.
     """
     columns = (*totals, *maxima)
-    empty = {name: ibis.literal(None, "int64") for name in columns}
+    types = {name: events[name].type() for name in columns}
+    empty = {name: ibis.null(dtype) for name, dtype in types.items()}
     place = ("id", "time_ms", "arrival", "kind", "point", "point_arrival", *columns)
     rows = [
         events.mutate(
@@ -71,7 +73,7 @@ def running_values(
     after = ibis.window(group_by=marks.id, order_by=order, rows=(0, None))
     running = {name: marks[name].sum().over(before).fill_null(0) for name in totals}
     running |= {name: marks[name].max().over(before) for name in maxima}
-    # The casts hold sums to 64 bits where a backend widens them.
+    # A backend may widen sums; the casts give them their types again.
     read = tables.stored(
         marks.select(
             "id",
@@ -80,7 +82,7 @@ def running_values(
             "kind",
             "point",
             earliest_after=marks.point_arrival.min().over(after),
-            **{name: value.cast("int64") for name, value in running.items()},
+            **{name: value.cast(types[name]) for name, value in running.items()},
         )
     )
     ends = read.filter(read.kind == _POINT).select("point", *columns)

@@ -43,6 +43,9 @@ WINDOW_TILES: Final = 12
 DEDUPLICATION_MS: Final = 7 * 86_400_000
 """How long event ids are remembered; older events other than catalogue ones arrive too late."""
 
+MAX_TOTAL: Final = 2**63 - 1
+"""Largest total of a window that is served: what an int64 column holds."""
+
 FeatureDType = Literal["float32", "int64", "string", "list"]
 FeatureValue = float | int | str | tuple[str, ...]
 
@@ -61,17 +64,18 @@ def window_start_ms(t_ms: int, window_ms: int) -> int:
     return -(-tile_index(t_ms - window_ms, window_ms) * window_ms // WINDOW_TILES)
 
 
-def floor_at_zero(total: int) -> int:
-    """Total of a window as it is served: a refund known before its purchase reads as zero."""
-    return max(total, 0)
+def served_total(total: int) -> int:
+    """Total of a window as it is served: a refund known before its purchase reads as zero, and
+    more than ``MAX_TOTAL`` as that."""
+    return min(max(total, 0), MAX_TOTAL)
 
 
 def smoothed_ratio(
     numerator: int, denominator: int, prior_numerator: float, prior_denominator: float
 ) -> float:
-    """(numerator + prior) / (denominator + prior), each total floored at zero."""
-    return (floor_at_zero(numerator) + prior_numerator) / (
-        floor_at_zero(denominator) + prior_denominator
+    """(numerator + prior) / (denominator + prior), each total as it is served."""
+    return (served_total(numerator) + prior_numerator) / (
+        served_total(denominator) + prior_denominator
     )
 
 

@@ -14,9 +14,9 @@ from services.feature.definitions import (
     FeatureView,
     ViewFeature,
     compile_views,
-    floor_at_zero,
     last_entries_key,
     last_time_aggregate,
+    served_total,
     smoothed_ratio,
     tile_index,
     window_aggregates,
@@ -27,9 +27,6 @@ from services.feature.windows import EntityPlan, KeyState, compile_plans
 PRESENT: Final = 1
 NULL: Final = 2
 NOT_FOUND: Final = 3
-
-MAX_TOTAL: Final = 2**63 - 1
-"""Largest total that an int64 column holds."""
 
 DTYPE_ORDER: Final[tuple[FeatureDType, ...]] = ("float32", "int64", "string", "list")
 """Order of the blocks of a row."""
@@ -44,7 +41,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class _Moment:
-    """A state at a time: ``totals`` of its windows, floored at zero."""
+    """A state at a time: ``totals`` of its windows, as served."""
 
     state: KeyState
     t_ms: int
@@ -85,8 +82,7 @@ class RowReader:
         totals = []
         for window_ms, tiles in zip(self._windows, state.windows, strict=True):
             first = tile_index(t_ms - window_ms, window_ms)
-            total = floor_at_zero(sum(n for tile, n in tiles.items() if tile >= first))
-            totals.append(min(total, MAX_TOTAL))
+            totals.append(served_total(sum(n for tile, n in tiles.items() if tile >= first)))
         moment = _Moment(state, t_ms, totals)
         cells = [read(moment) for read in self._readers]
         return Row(tuple(value for value, _ in cells), bytes([status for _, status in cells]))

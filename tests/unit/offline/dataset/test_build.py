@@ -17,11 +17,13 @@ from offline.dataset import event_features
 from offline.dataset.build import build_dataset
 from offline.dataset.tables import load_dataset, numeric_names, vocabulary_names
 from podium.event.v1.event_pb2 import LoggedEvent
-from services.common.domain import Domain
+from services.common.domain import Domain, load_domain
 from services.common.errors import FailedPrecondition, NotFound
+from services.feature.definitions import MAX_TOTAL
 from tests.support.dataset_oracle import MAX_ARRIVAL, ExampleOracle
 from tests.support.event_streams import SPAN_MS, START_MS, random_log, small_domain, write_log
 from tests.support.feature_oracle import Oracle
+from tests.support.feature_streams import interaction, purchase_event
 
 
 @settings(max_examples=2, deadline=None, derandomize=True)
@@ -142,6 +144,20 @@ def test_a_feature_that_reads_the_future_fails_the_build(
     assert caught.value.reason == "FEATURE_LEAK"
     with pytest.raises(NotFound):
         load_dataset(tmp_path / "out")
+
+
+def test_totals_beyond_64_bits_are_capped(tmp_path: Path) -> None:
+    domain = load_domain(Path("config/live_courses.yaml"))
+    events = [
+        purchase_event(f"p{n}", START_MS + n, MAX_TOTAL, "ann", "course:c1") for n in range(3)
+    ]
+    seen = interaction("seen", "impression", START_MS + 9, "ann", "course:c1")
+    seen.rank_id, seen.position, seen.surface = "k", 1, "courses"
+    log = [LoggedEvent(event=event, arrival=n) for n, event in enumerate([*events, seen])]
+    meta = build_dataset(domain, write_log(tmp_path / "log", log), tmp_path / "out")
+    spent = load_dataset(tmp_path / "out").examples["u.user_spend_30d"].to_pylist()
+    assert spent == [float(MAX_TOTAL)]
+    assert meta.leak_check.sampled == 1
 
 
 def test_a_missing_log_is_named(small: tuple[Domain, Any], tmp_path: Path) -> None:

@@ -15,8 +15,15 @@ from offline.dataset.columns import compact
 from offline.dataset.log_tables import open_tables
 from offline.dataset.point_in_time import point_in_time
 from offline.dataset.schema import ColumnSchema
+from podium.event.v1.event_pb2 import LoggedEvent
+from services.feature.apply import Applier
+from services.feature.definitions import MAX_TOTAL, compile_views
+from services.feature.lookup import RowReader
+from services.feature.store.embedded import EmbeddedStore
+from services.feature.windows import compile_plans
 from tests.support.event_streams import SPAN_MS, START_MS, random_log, small_domain, write_log
 from tests.support.feature_oracle import Oracle
+from tests.support.feature_streams import domain_with, logged, purchase_event, refund_event
 
 PROBES = {
     "user": ["ann", "bob", "device:phone", "nobody"],
@@ -59,3 +66,60 @@ def _probe(random: Random, identities: list[str], arrivals: int) -> dict[str, st
         "time_ms": START_MS + random.randrange(-1_000, SPAN_MS + 5_000, 500),
         "arrival": random.randrange(arrivals + 2),
     }
+
+
+PURCHASES = {"entities": ["user"], "events": ["purchase"]}
+SPEND = domain_with(
+    {
+        "bought": {"kind": "count", "window": "1d", **PURCHASES},
+        "spent": {"kind": "sum", "value": "amount_minor", "window": "1d", **PURCHASES},
+        "spent_lately": {"kind": "sum", "value": "amount_minor", "window": "24s", **PURCHASES},
+    }
+)
+
+
+def test_totals_beyond_64_bits_are_those_served_online(tmp_path: Path) -> None:
+    log = largest_purchases_and_their_refunds()
+    probe_ms = START_MS + 60_000
+    online = [served_after(tmp_path / f"{n}", log[:n], probe_ms) for n in range(1, len(log) + 1)]
+    columns = compact(
+        write_log(tmp_path / "log", log), tmp_path / "columns", ColumnSchema.of(SPEND)
+    )
+    probes = pa.Table.from_pylist(
+        [{"id": "ann", "time_ms": probe_ms, "arrival": n} for n in range(1, len(log) + 1)]
+    )
+    with open_tables(columns) as tables:
+        offline = point_in_time(SPEND, tables, "user", probes, features=list(online[0]))
+    assert offline.select(list(online[0])).to_pylist() == online
+    assert [row["spent"] for row in online] == [MAX_TOTAL] * 7 + [20]
+    assert [row["spent_lately"] for row in online] == [0, *[MAX_TOTAL] * 5, 10, 10]
+
+
+def largest_purchases_and_their_refunds() -> list[LoggedEvent]:
+    """Purchases of the largest amount, the last of them late, then refunds of all but 5 each."""
+    seconds = (10, 50, 58, 30)
+    bought = [
+        purchase_event(f"p{s}", START_MS + s * 1_000, MAX_TOTAL, "ann", "course:c1")
+        for s in seconds
+    ]
+    refunds = [
+        refund_event(f"r{n}", START_MS + 59_000, MAX_TOTAL - 5, purchase)
+        for n, purchase in enumerate(bought)
+    ]
+    return [logged(n, event, START_MS + 59_000) for n, event in enumerate([*bought, *refunds])]
+
+
+def served_after(
+    directory: Path, log: list[LoggedEvent], t_ms: int
+) -> dict[str, int | float | str | tuple[str, ...]]:
+    """Ann's totals as the feature service serves them at ``t_ms``, once it has applied ``log``."""
+    store = EmbeddedStore(directory)
+    applier = Applier(SPEND, store, lambda: START_MS)
+    applier.prepare(directory)
+    applier.apply([(r.arrival, r.SerializeToString()) for r in log])
+    reader = RowReader(compile_views(SPEND)["user"], compile_plans(SPEND)["user"])
+    with store.read() as view:
+        row = reader.row(reader.decode(view.state("user", "ann")), t_ms)
+    store.close()
+    named = {c.name: value for c, value in zip(reader.columns, row.values, strict=True)}
+    return {name: named[name] for name in ("bought", "spent", "spent_lately")}
