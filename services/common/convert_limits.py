@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TypeVar
 
 from podium.common.v1 import common_pb2
 from services.common.actor import DEVICE_PREFIX
@@ -36,11 +37,19 @@ MAX_DEVICE_TYPE_BYTES = 32
 MAX_APP_VERSION_BYTES = 32
 MAX_EXPERIMENT_KEYS = 100
 MAX_FORCED_VARIANTS = 16
+MAX_AMOUNT_MINOR = 10**12
+MAX_NUMBER = 10**15
+MAX_TIME_SECONDS = 253_402_300_799
+"""The last second of the year 9999."""
+
 MAX_FUTURE_MS = 5 * 60 * 1_000
 MAX_SEQUENCE = (1 << 62) - 1
 
 Value = str | int | float | bool | list[str]
+Number = TypeVar("Number", int, float)
 
+# Attributes are named after their unit.
+_UNITS = {"_minor": (0, MAX_AMOUNT_MINOR), "_ms": (0, MAX_TIME_SECONDS * 1_000 + 999)}
 _TRAFFIC_CLASSES = {number: name for name, number in common_pb2.TrafficClass.items()}
 
 
@@ -69,8 +78,8 @@ def optional_id(field: str, value: str) -> str:
     return optional_text(field, value, MAX_ID_BYTES)
 
 
-def require_range(field: str, value: int, low: int, high: int) -> int:
-    """An integer in [low, high]."""
+def require_range(field: str, value: Number, low: int, high: int) -> Number:
+    """A number in [low, high]."""
     if not low <= value <= high:
         raise InvalidArgument.field(field, f"is {value}, must be {low} to {high}")
     return value
@@ -116,15 +125,11 @@ def require_entity(field: str, entity: common_pb2.EntityRef) -> tuple[str, str]:
 
 
 def require_money(field: str, money: common_pb2.Money) -> tuple[int, str]:
-    """(amount_minor, currency_code) of an amount of 0 or more."""
+    """(amount_minor, currency_code) of an amount of 0 to 10^12."""
     code = money.currency_code
     if len(code) != 3 or not code.isascii() or not code.isalpha() or not code.isupper():
         raise InvalidArgument.field(f"{field}.currency_code", "must be three upper-case letters")
-    if money.amount_minor < 0:
-        raise InvalidArgument.field(
-            f"{field}.amount_minor", f"is {money.amount_minor}, must be 0 or more"
-        )
-    return money.amount_minor, code
+    return require_range(f"{field}.amount_minor", money.amount_minor, 0, MAX_AMOUNT_MINOR), code
 
 
 def attribute_value(field: str, value: common_pb2.AttributeValue) -> Value:
@@ -146,6 +151,15 @@ def attribute_value(field: str, value: common_pb2.AttributeValue) -> Value:
             return values
         case _:
             raise InvalidArgument.field(field, "has no value of a kind known here")
+
+
+def require_measure(field: str, name: str, value: Number) -> Number:
+    """The number of a declared attribute: ``_minor`` and ``_ms`` have the range of what they
+    measure; the others stay where sums of many of them fit 64 bits."""
+    low, high = next(
+        (found for unit, found in _UNITS.items() if name.endswith(unit)), (-MAX_NUMBER, MAX_NUMBER)
+    )
+    return require_range(field, value, low, high)
 
 
 def attribute_values(

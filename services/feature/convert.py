@@ -27,6 +27,7 @@ from services.common.convert_limits import (
     MAX_REASON_BYTES,
     MAX_REGION_BYTES,
     MAX_SEQUENCE,
+    MAX_TIME_SECONDS,
     MAX_VIEW_HASH_BYTES,
     MAX_VIEW_NAME_BYTES,
     MAX_WATCH_VIEWS,
@@ -39,6 +40,7 @@ from services.common.convert_limits import (
     require_count,
     require_entity,
     require_id,
+    require_measure,
     require_money,
     require_range,
     require_text,
@@ -56,9 +58,6 @@ from services.feature.definitions import (
 )
 from services.feature.log import Receipt, RefusedEvent
 from services.feature.lookup import DTYPE_ORDER, PRESENT, Row
-
-MAX_TIME_SECONDS: Final = 253_402_300_800
-"""The year 10000."""
 
 _PAYLOADS: Final[Mapping[str, str]] = {
     "purchase": "purchase",
@@ -188,7 +187,7 @@ class EventConverter:
         values = attribute_values(f"{at}.attributes", event.attributes, MAX_ATTRIBUTES)
         for name, dtype in (declared.attributes if declared else {}).items():
             if name in values:
-                _require_kind(f"{at}.attributes.{name}", values[name], dtype)
+                _require_declared(f"{at}.attributes.{name}", name, values[name], dtype)
         self._check_payload(at, event, now_ms)
         return not catalogue and now_ms - time_ms > DEDUPLICATION_MS
 
@@ -290,7 +289,7 @@ class EventConverter:
                 raise InvalidArgument.field(
                     field, f"is not an attribute of {event.entities[0].type}"
                 )
-            _require_kind(field, value, known[name])
+            _require_declared(field, name, value, known[name])
         if upsert.HasField("price"):
             self._check_money(f"{place}.price", upsert.price)
         if upsert.HasField("seats_left") and upsert.seats_left < 0:
@@ -428,14 +427,16 @@ def _time_ms(field: str, message: Event | Refund | EntityUpsert, name: str) -> i
     if not message.HasField(name):
         raise InvalidArgument.field(field, "is required")
     time: Timestamp = getattr(message, name)
-    if not 0 <= time.seconds < MAX_TIME_SECONDS or not 0 <= time.nanos < 1_000_000_000:
+    if not 0 <= time.seconds <= MAX_TIME_SECONDS or not 0 <= time.nanos < 1_000_000_000:
         raise InvalidArgument.field(field, "must lie between the years 1970 and 9999")
     return milliseconds(time)
 
 
-def _require_kind(field: str, value: Value, dtype: str) -> None:
+def _require_declared(field: str, name: str, value: Value, dtype: str) -> None:
     if not isinstance(value, _KINDS[dtype]) or (dtype == "int" and isinstance(value, bool)):
         raise InvalidArgument.field(field, f"must be of type {dtype}")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        require_measure(field, name, value)
 
 
 def _check_slate(place: str, event: Event) -> None:

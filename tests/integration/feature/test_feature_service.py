@@ -161,6 +161,29 @@ def _negative_money(event: Event) -> None:
     event.CopyFrom(purchase_event("m", now_ms(), -1, "ann", "course:c"))
 
 
+def _endless_money(event: Event) -> None:
+    event.CopyFrom(purchase_event("m", now_ms(), 2**63 - 1, "ann", "course:c"))
+
+
+def _endless_gift(event: Event) -> None:
+    event.type = "gift"
+    event.attributes["amount_minor"].int_value = 10**12 + 1
+
+
+def _endless_watch(event: Event) -> None:
+    event.type = "watch"
+    event.attributes["duration_ms"].int_value = 2**63 - 1
+
+
+def _negative_watch(event: Event) -> None:
+    event.type = "watch"
+    event.attributes["duration_ms"].int_value = -1
+
+
+def _endless_upsert(event: Event) -> None:
+    event.CopyFrom(upsert_event("i", now_ms(), "course:c", level=-(10**15) - 1))
+
+
 def _other_currency(event: Event) -> None:
     event.type = "purchase"
     event.purchase.order_id = "o"
@@ -204,6 +227,11 @@ def _state_of_other_type(event: Event) -> None:
         (_wrong_attribute, "attributes.duration_ms", "INVALID_ARGUMENT"),
         (_missing_payload, "payload", "INVALID_ARGUMENT"),
         (_negative_money, "purchase.amount.amount_minor", "INVALID_ARGUMENT"),
+        (_endless_money, "purchase.amount.amount_minor", "INVALID_ARGUMENT"),
+        (_endless_gift, "attributes.amount_minor", "INVALID_ARGUMENT"),
+        (_endless_watch, "attributes.duration_ms", "INVALID_ARGUMENT"),
+        (_negative_watch, "attributes.duration_ms", "INVALID_ARGUMENT"),
+        (_endless_upsert, "entity_upsert.attributes.level", "INVALID_ARGUMENT"),
         (_other_currency, "purchase.amount.currency_code", "INVALID_ARGUMENT"),
         (_price_in_other_currency, "entity_upsert.price.currency_code", "INVALID_ARGUMENT"),
         (_infinite_upsert, "entity_upsert.attributes.level", "INVALID_ARGUMENT"),

@@ -101,7 +101,35 @@ def test_currencies(code: str) -> None:
 def test_amounts() -> None:
     assert limits.require_money("m", Money(amount_minor=0, currency_code="USD")) == (0, "USD")
     debt = Money(amount_minor=-1, currency_code="USD")
-    _refused(lambda: limits.require_money("m", debt), "m.amount_minor", "0 or more")
+    _refused(lambda: limits.require_money("m", debt), "m.amount_minor", "is -1, must be 0 to")
+
+
+def test_amounts_leave_room_for_their_sums() -> None:
+    # A million of the largest add up to less than 64 bits hold.
+    assert limits.MAX_AMOUNT_MINOR * 1_000_000 < 2**63
+    most = Money(amount_minor=limits.MAX_AMOUNT_MINOR, currency_code="USD")
+    assert limits.require_money("m", most) == (10**12, "USD")
+    more = Money(amount_minor=limits.MAX_AMOUNT_MINOR + 1, currency_code="USD")
+    _refused(lambda: limits.require_money("m", more), "m.amount_minor", "0 to 1000000000000")
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("amount_minor", 0, 10**12),
+        ("duration_ms", 0, 253_402_300_799_999),
+        ("level", -(10**15), 10**15),
+    ],
+)
+def test_measures_have_the_range_of_their_unit(name: str, low: int, high: int) -> None:
+    for value in (low, high):
+        assert limits.require_measure("a", name, value) == value
+    for value in (low - 1, high + 1, float(low) - 1, -(2**63), 2**63 - 1):
+        _refused(
+            lambda sent=value: limits.require_measure("a", name, sent),  # type: ignore[misc]
+            "a",
+            f"must be {low} to {high}",
+        )
 
 
 @pytest.mark.parametrize(
