@@ -37,6 +37,9 @@ MAX_DEVICE_TYPE_BYTES = 32
 MAX_APP_VERSION_BYTES = 32
 MAX_EXPERIMENT_KEYS = 100
 MAX_FORCED_VARIANTS = 16
+MAX_OBJECTIVES = 64
+MAX_ASSIGNMENTS = 1_000
+MAX_DEGRADED = 32
 MAX_AMOUNT_MINOR = 10**12
 MAX_NUMBER = 10**15
 MAX_TIME_SECONDS = 253_402_300_799
@@ -116,6 +119,20 @@ def require_traffic_class(field: str, value: common_pb2.TrafficClass) -> common_
         allowed = ", ".join(f"{number} ({name})" for number, name in _TRAFFIC_CLASSES.items())
         raise InvalidArgument.field(field, f"is {int(value)}, must be one of {allowed}")
     return value
+
+
+def require_assignment(field: str, assignment: common_pb2.Assignment) -> None:
+    """An assignment that names its experiment; the variant is empty outside of it."""
+    require_id(f"{field}.experiment_key", assignment.experiment_key)
+    optional_id(f"{field}.variant_key", assignment.variant_key)
+    # NaN is in no range.
+    if assignment.HasField("bucket") and not 0 <= assignment.bucket < 1:
+        raise InvalidArgument.field(f"{field}.bucket", f"is {assignment.bucket}, must be in [0, 1)")
+    optional_text(f"{field}.unit_type", assignment.unit_type, MAX_NAME_BYTES)
+    if assignment.revision < 0:
+        raise InvalidArgument.field(
+            f"{field}.revision", f"is {assignment.revision}, must be 0 or more"
+        )
 
 
 def require_entity(field: str, entity: common_pb2.EntityRef) -> tuple[str, str]:

@@ -10,20 +10,31 @@ import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from podium.common.v1.common_pb2 import EntityRef, Money
-from podium.event.v1.event_pb2 import EntityUpsert, Event, LoggedEvent, Refund, RoomState
+from podium.event.v1.event_pb2 import (
+    EntityUpsert,
+    Event,
+    LoggedEvent,
+    Refund,
+    RoomState,
+    SlateServed,
+)
 from podium.feature.v1 import feature_pb2
 from services.common.actor import actor_key, split_actor_key
 from services.common.convert_event import milliseconds
 from services.common.convert_limits import (
+    MAX_ASSIGNMENTS,
     MAX_ATTRIBUTES,
+    MAX_DEGRADED,
     MAX_ENTITY_ATTRIBUTES,
     MAX_EVENT_ENTITIES,
     MAX_EVENTS,
     MAX_FEATURE_IDS,
     MAX_FUTURE_MS,
     MAX_ID_BYTES,
+    MAX_K,
     MAX_LOCALE_BYTES,
     MAX_NAME_BYTES,
+    MAX_OBJECTIVES,
     MAX_REASON_BYTES,
     MAX_REGION_BYTES,
     MAX_SEQUENCE,
@@ -36,6 +47,7 @@ from services.common.convert_limits import (
     optional_id,
     optional_text,
     require_actor,
+    require_assignment,
     require_context,
     require_count,
     require_entity,
@@ -230,11 +242,9 @@ class EventConverter:
             case "entity_withdrawal":
                 optional_text(f"{place}.reason", event.entity_withdrawal.reason, MAX_REASON_BYTES)
             case "slate_served":
-                _check_slate(place, event)
+                _check_slate(place, event.slate_served)
             case "exposure":
-                require_id(
-                    f"{place}.assignment.experiment_key", event.exposure.assignment.experiment_key
-                )
+                require_assignment(f"{place}.assignment", event.exposure.assignment)
             case "decision":
                 require_id(f"{place}.policy", event.decision.policy)
                 require_id(f"{place}.action", event.decision.action)
@@ -439,16 +449,39 @@ def _require_declared(field: str, name: str, value: Value, dtype: str) -> None:
         require_measure(field, name, value)
 
 
-def _check_slate(place: str, event: Event) -> None:
-    slate = event.slate_served
+def _check_slate(place: str, slate: SlateServed) -> None:
     require_text(f"{place}.surface", slate.surface, MAX_NAME_BYTES)
+    optional_text(f"{place}.entity_type", slate.entity_type, MAX_NAME_BYTES)
+    optional_id(f"{place}.bundle_version", slate.bundle_version)
+    optional_id(f"{place}.policy", slate.policy)
+    optional_text(f"{place}.feature_view_hash", slate.feature_view_hash, MAX_VIEW_HASH_BYTES)
+    _check_slate_columns(place, slate)
+    require_count(f"{place}.assignments", len(slate.assignments), 0, MAX_ASSIGNMENTS)
+    for index, assignment in enumerate(slate.assignments):
+        require_assignment(f"{place}.assignments[{index}]", assignment)
+    require_context(f"{place}.context", slate.context)
+    _check_texts(f"{place}.degraded", slate.degraded, MAX_DEGRADED, MAX_NAME_BYTES)
+
+
+def _check_slate_columns(place: str, slate: SlateServed) -> None:
     count = len(slate.item_ids)
+    _check_texts(f"{place}.objectives", slate.objectives, MAX_OBJECTIVES, MAX_NAME_BYTES)
+    require_count(f"{place}.item_ids", count, 0, MAX_K)
+    for index, identity in enumerate(slate.item_ids):
+        require_id(f"{place}.item_ids[{index}]", identity)
     for name in ("selling_course_ids", "sources", "values"):
         if len(getattr(slate, name)) not in (0, count):
             raise InvalidArgument.field(f"{place}.{name}", f"must have {count} elements, or none")
+    _check_texts(f"{place}.selling_course_ids", slate.selling_course_ids, MAX_K, MAX_ID_BYTES)
+    _check_texts(f"{place}.sources", slate.sources, MAX_K, MAX_NAME_BYTES)
     if len(slate.predictions) not in (0, count * len(slate.objectives)):
         raise InvalidArgument.field(f"{place}.predictions", "must be items x objectives, or none")
     for name in ("values", "predictions"):
         if not np.isfinite(np.fromiter(getattr(slate, name), "f4")).all():
             raise InvalidArgument.field(f"{place}.{name}", "must be finite")
-    require_context(f"{place}.context", slate.context)
+
+
+def _check_texts(field: str, texts: Sequence[str], max_count: int, max_bytes: int) -> None:
+    require_count(field, len(texts), 0, max_count)
+    for index, text in enumerate(texts):
+        optional_text(f"{field}[{index}]", text, max_bytes)

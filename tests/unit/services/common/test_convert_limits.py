@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from podium.common.v1.common_pb2 import (
     Actor,
+    Assignment,
     AttributeValue,
     EntityRef,
     Money,
@@ -90,6 +91,29 @@ def test_entities() -> None:
     assert limits.require_entity("e", EntityRef(type="course", id="c1")) == ("course", "c1")
     _refused(lambda: limits.require_entity("e", EntityRef(id="c1")), "e.type", "1 to 64")
     _refused(lambda: limits.require_entity("e", EntityRef(type="course")), "e.id", "1 to 128")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "field", "text"),
+    [
+        (Assignment(), "experiment_key", "1 to 128 bytes"),
+        (Assignment(experiment_key="k" * 129), "experiment_key", "129 bytes"),
+        (Assignment(experiment_key="k", variant_key="v" * 129), "variant_key", "129 bytes"),
+        (Assignment(experiment_key="k", bucket=math.nan), "bucket", "is nan, must be in [0, 1)"),
+        (Assignment(experiment_key="k", bucket=1), "bucket", "must be in [0, 1)"),
+        (Assignment(experiment_key="k", bucket=-0.1), "bucket", "must be in [0, 1)"),
+        (Assignment(experiment_key="k", unit_type="u" * 65), "unit_type", "65 bytes"),
+        (Assignment(experiment_key="k", revision=-1), "revision", "0 or more"),
+    ],
+)
+def test_assignments_over_the_limit(assignment: Assignment, field: str, text: str) -> None:
+    _refused(lambda: limits.require_assignment("a", assignment), f"a.{field}", text)
+
+
+def test_assignments() -> None:
+    limits.require_assignment("a", Assignment(experiment_key="k"))
+    largest = Assignment(experiment_key="k" * 128, variant_key="v" * 128, bucket=0, revision=1)
+    limits.require_assignment("a", largest)
 
 
 @pytest.mark.parametrize("code", ["", "US", "usd", "US1", "USDT", "ÀÀÀ"])
