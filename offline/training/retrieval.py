@@ -33,6 +33,7 @@ from offline.training.data import (
 from offline.training.encode import encode_items, encode_users, item_tensors
 from offline.training.layout import Layout
 from offline.training.losses import full_softmax_loss, sampled_softmax_loss, taken_before
+from offline.training.strength import fit_strengths
 from offline.training.towers import MASKED, ItemTower, ServingUserTower, TowerShape, UserTower
 from offline.training.transforms import FeatureTransform, logarithmic_columns
 from offline.training.trend import Trend
@@ -53,6 +54,8 @@ FINAL_RATE = 0.02
 # Epochs with the latest data, as a share of those before, and where their rate begins.
 MORE_EPOCHS = 0.25
 MORE_RATE = 0.5
+# Held-out events that the strengths are fitted on: two numbers need no more.
+STRENGTH_EVENTS = 1_000
 # How often a field is hidden in training, so that an item is placed by its other fields too.
 FIELD_DROPOUT = 0.1
 
@@ -79,12 +82,17 @@ class RetrievalData:
 
 @dataclass(frozen=True)
 class Towers:
-    """Trained towers, and what validation said epoch by epoch (``validation``: NDCG@10)."""
+    """Trained towers, and what validation said epoch by epoch (``validation``: NDCG@10).
+
+    ``strengths``: how much validation believes the towers, whose user vectors are served times
+    that, and the trend beside them, in terms of what training made of each.
+    """
 
     shape: TowerShape
     item: ItemTower
     user: UserTower
     serving_user: ServingUserTower
+    strengths: tuple[float, float]
     losses: tuple[float, ...]
     validation: tuple[float, ...]
     metrics: dict[str, float]
@@ -147,6 +155,7 @@ class TowerFit:
             [*self.item.parameters(), *self.user.parameters()], betas=(0.9, 0.98)
         )
         self.first_data = data
+        self.strengths = (1.0, 1.0)
         self._learn_from(data)
         self._forget_unseen()
         self.held_out = held_out_events(
@@ -193,6 +202,7 @@ class TowerFit:
         if best is not None:
             self.item.load_state_dict(best[0])
             self.user.load_state_dict(best[1])
+        self.strengths = self._fit_strengths()
         self.item.eval()
         self.user.eval()
         item, user = copy.deepcopy((self.item, self.user))
@@ -201,6 +211,7 @@ class TowerFit:
             item,
             user,
             self._serving_tower(item, user),
+            self.strengths,
             tuple(losses),
             tuple(validation),
             best_metrics,
@@ -373,13 +384,21 @@ class TowerFit:
         vectors = torch.from_numpy(encode_items(item, self.data.catalogue.items))
         rows = self.input_rows
         table = torch.where((rows >= 0).unsqueeze(1), vectors[rows], 0.0)
-        return ServingUserTower(user, table).eval()
+        return ServingUserTower(user, table, self.strengths[0]).eval()
 
-    @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
         """Full ranking of the held-out events over the available catalogue."""
         if not len(self.held_out.targets):
             return {}
+        scores, given = self._held_out_scores()
+        # Candidates are retrieved without the trend; what is ranked first has it.
+        retrieved = rank_metrics(_ranks(scores, self.held_out.targets))
+        found = rank_metrics(_ranks(scores + given, self.held_out.targets))
+        return found | {"recall_at_500": retrieved["recall_at_500"]}
+
+    @torch.no_grad()
+    def _held_out_scores(self) -> tuple[FloatArray, FloatArray]:
+        """Scores of the held-out events by the towers ``[N, V]``, and by the trend ``[1, V]``."""
         self.item.eval()
         self.user.eval()
         held_out = self.held_out
@@ -395,15 +414,27 @@ class TowerFit:
         scores[:, ~self.data.available] = MASKED
         if len(self.final_actions):
             scores[held_out.taken[0], held_out.taken[1]] = MASKED
-        # Candidates are retrieved without the trend; what is ranked first has it.
-        retrieved = rank_metrics(_ranks(scores, held_out.targets))
         given = self._given(np.array([held_out.asked_ms]), torch.arange(scores.shape[1]))
-        if given is not None:
-            scores += given.numpy()
-        found = rank_metrics(_ranks(scores, held_out.targets))
         self.item.train()
         self.user.train()
-        return found | {"recall_at_500": retrieved["recall_at_500"]}
+        return scores, np.zeros(
+            (1, scores.shape[1]), np.float32
+        ) if given is None else given.numpy()
+
+    def _fit_strengths(self) -> tuple[float, float]:
+        """What the held-out events say of the towers' and the trend's weight against each other."""
+        if self.data.trend is None or not len(self.held_out.targets):
+            return 1.0, 1.0
+        scores, given = self._held_out_scores()
+        some = slice(0, STRENGTH_EVENTS)
+        open_to = scores[some] > MASKED
+        rows = np.flatnonzero(open_to[np.arange(len(open_to)), self.held_out.targets[some]])
+        both = np.where(open_to, given, MASKED)[rows]
+        return fit_strengths(
+            torch.from_numpy(np.where(open_to, scores[some], 0.0)[rows]),
+            torch.from_numpy(both),
+            torch.from_numpy(self.held_out.targets[some][rows]),
+        )
 
 
 def vocabulary_items(data: RetrievalData) -> Tensor:

@@ -218,16 +218,20 @@ class ServingUserTower(nn.Module):
     """The exported user tower: item vectors of the sequence's vocabulary are baked in."""
 
     table: Tensor
+    strength: Tensor
 
-    def __init__(self, tower: UserTower, table: Tensor) -> None:
-        """``table [V + 1, dim]``: the item tower's vectors by vocabulary row; row 0 is unused."""
+    def __init__(self, tower: UserTower, table: Tensor, strength: float = 1.0) -> None:
+        """``table [V + 1, dim]``: the item tower's vectors by vocabulary row; row 0 is unused.
+        ``strength``: what user vectors are multiplied by."""
         super().__init__()
         self.tower = tower
         self.register_buffer("table", table.detach().clone())
+        self.register_buffer("strength", torch.tensor(strength))
 
     def forward(
         self, items: Tensor, actions: Tensor, user_features: Tensor, surface: Tensor
     ) -> Tensor:
         """User vectors ``[B, dim]``; inputs as in ``LoadedBundle.encode_users``."""
         states = self.tower.states(self.table[items], items, actions, last=True)
-        return states[:, 0] + self.tower.context(user_features, surface)
+        vectors: Tensor = states[:, 0] + self.tower.context(user_features, surface)
+        return vectors * self.strength

@@ -282,7 +282,7 @@ def catalogue_vectors(
 
 def trend_by_surface(domain: Domain, layout: Layout, towers: Towers) -> FloatArray:
     """Retrieval's weight of the trend for what each surface ranks, ``[S + 1]``; 0 if unknown."""
-    weights: FloatArray = towers.user.trend.detach().numpy()
+    weights: FloatArray = towers.user.trend.detach().numpy() * np.float32(towers.strengths[1])
     types = [layout.entity_index(surface.entity) for surface in domain.surfaces.values()]
     return np.concatenate([np.zeros(1, np.float32), weights[types]])
 

@@ -167,11 +167,11 @@ def test_the_last_pass_goes_on_from_what_validation_chose(
 def test_the_ranker_is_given_the_trend_of_what_each_surface_ranks(
     live_courses: Domain, models: TrainedModels
 ) -> None:
-    towers = copy.deepcopy(models.towers)
+    towers = replace(copy.deepcopy(models.towers), strengths=(0.3, 0.5))
     with torch.no_grad():
         towers.user.trend.copy_(torch.tensor([9.0, 0.1, 0.2, 0.3, 0.4]))
     given = trend_by_surface(live_courses, models.layout, towers)
-    entities = {"courses": 0.1, "hosts": 0.2, "rooms": 0.3, "videos": 0.4}
+    entities = {"courses": 0.05, "hosts": 0.1, "rooms": 0.15, "videos": 0.2}
     expected = [0.0, *(entities[surface] for surface in models.layout.surfaces)]
     np.testing.assert_allclose(given, expected, rtol=1e-6)
 
