@@ -54,6 +54,13 @@ def upsert_values(upsert: EntityUpsert) -> Iterator[tuple[str, Scalar]]:
         yield "enrolment_closes_ms", milliseconds(upsert.enrolment_closes)
 
 
+def room_attributes(room: RoomState) -> frozenset[str]:
+    """Attributes that the subject must have: ``live``, which makes it a room, and what is set."""
+    found = {name for name, _ in room_values(room)} | {"live"}
+    # A start without viewers sets them to 0: that much a room that counts none can do without.
+    return frozenset(found if room.HasField("viewers") else found - {"viewers"})
+
+
 def room_values(room: RoomState) -> Iterator[tuple[str, Scalar]]:
     """(attribute, value) of everything that a room's state sets of the room."""
     match room.state:

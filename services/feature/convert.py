@@ -20,7 +20,7 @@ from podium.event.v1.event_pb2 import (
 )
 from podium.feature.v1 import feature_pb2
 from services.common.actor import actor_key, split_actor_key
-from services.common.convert_event import milliseconds
+from services.common.convert_event import milliseconds, room_attributes
 from services.common.convert_limits import (
     MAX_ASSIGNMENTS,
     MAX_ATTRIBUTES,
@@ -236,7 +236,7 @@ class EventConverter:
             case "refund":
                 self._check_refund(place, event, now_ms)
             case "room_state":
-                self._check_room(place, event)
+                self._check_room(at, event)
             case "entity_upsert":
                 self._check_upsert(place, event)
             case "entity_withdrawal":
@@ -277,16 +277,32 @@ class EventConverter:
                 f"{field}.currency_code", f"is {code}, must be {self._domain.currency}"
             )
 
-    def _check_room(self, place: str, event: Event) -> None:
-        room = event.room_state
+    def _check_room(self, at: str, event: Event) -> None:
+        place, room = f"{at}.room_state", event.room_state
         if room.state != _ROOM_STATES[event.type]:
             raise InvalidArgument.field(f"{place}.state", f"does not fit type {event.type}")
         if room.state in (RoomState.STATE_STARTED, RoomState.STATE_NOW_SELLING):
             require_id(f"{place}.selling_course_id", room.selling_course_id)
-        else:
-            optional_id(f"{place}.selling_course_id", room.selling_course_id)
+        elif room.selling_course_id:
+            raise InvalidArgument.field(
+                f"{place}.selling_course_id", f"must be absent with type {event.type}"
+            )
         if room.HasField("viewers") and room.viewers < 0:
             raise InvalidArgument.field(f"{place}.viewers", f"is {room.viewers}, must be 0 or more")
+        if event.type in self._domain.events:
+            self._check_is_room(at, event)
+
+    def _check_is_room(self, at: str, event: Event) -> None:
+        """What the event sets must be an attribute of its subject: else it would change nothing."""
+        subject = event.entities[0].type
+        missing = (
+            room_attributes(event.room_state) - self._domain.entities[subject].attributes.keys()
+        )
+        if missing:
+            raise InvalidArgument.field(
+                f"{at}.entities[0].type",
+                f"{subject!r} lacks attributes of a room: {', '.join(sorted(missing))}",
+            )
 
     def _check_upsert(self, place: str, event: Event) -> None:
         upsert = event.entity_upsert

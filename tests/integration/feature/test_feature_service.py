@@ -213,6 +213,24 @@ def _state_of_other_type(event: Event) -> None:
     event.type = "room_started"
 
 
+def _started_course(event: Event) -> None:
+    event.CopyFrom(room_event("s", "room_started", now_ms(), "r", course="c"))
+    event.entities[0].type = "course"
+
+
+def _watched_course(event: Event) -> None:
+    event.CopyFrom(room_event("s", "room_heartbeat", now_ms(), "r"))
+    event.entities[0].type = "course"
+
+
+def _selling_heartbeat(event: Event) -> None:
+    event.CopyFrom(room_event("s", "room_heartbeat", now_ms(), "r", course="c"))
+
+
+def _selling_end(event: Event) -> None:
+    event.CopyFrom(room_event("s", "room_ended", now_ms(), "r", course="c"))
+
+
 @pytest.mark.parametrize(
     ("spoil", "field", "reason"),
     [
@@ -239,6 +257,10 @@ def _state_of_other_type(event: Event) -> None:
         (_infinite_upsert, "entity_upsert.attributes.level", "INVALID_ARGUMENT"),
         (_undeclared_upsert, "entity_upsert.attributes.colour", "INVALID_ARGUMENT"),
         (_state_of_other_type, "room_state.state", "INVALID_ARGUMENT"),
+        (_started_course, "entities[0].type", "INVALID_ARGUMENT"),
+        (_watched_course, "entities[0].type", "INVALID_ARGUMENT"),
+        (_selling_heartbeat, "room_state.selling_course_id", "INVALID_ARGUMENT"),
+        (_selling_end, "room_state.selling_course_id", "INVALID_ARGUMENT"),
     ],
 )
 def test_a_bad_event_is_rejected_alone(
