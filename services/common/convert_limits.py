@@ -42,6 +42,7 @@ MAX_ASSIGNMENTS = 1_000
 MAX_DEGRADED = 32
 MAX_AMOUNT_MINOR = 10**12
 MAX_NUMBER = 10**15
+MAX_COUNT = (1 << 31) - 1
 MAX_TIME_SECONDS = 253_402_300_799
 """The last second of the year 9999."""
 
@@ -51,7 +52,9 @@ MAX_SEQUENCE = (1 << 62) - 1
 Value = str | int | float | bool | list[str]
 Number = TypeVar("Number", int, float)
 
-# Attributes are named after their unit.
+# Attributes that a field of a payload sets, too, have that field's range; others are named after
+# their unit.
+_COUNTS = {"seats_left": (0, MAX_COUNT), "viewers": (0, MAX_COUNT)}
 _UNITS = {"_minor": (0, MAX_AMOUNT_MINOR), "_ms": (0, MAX_TIME_SECONDS * 1_000 + 999)}
 _TRAFFIC_CLASSES = {number: name for name, number in common_pb2.TrafficClass.items()}
 
@@ -171,11 +174,10 @@ def attribute_value(field: str, value: common_pb2.AttributeValue) -> Value:
 
 
 def require_measure(field: str, name: str, value: Number) -> Number:
-    """The number of a declared attribute: ``_minor`` and ``_ms`` have the range of what they
-    measure; the others stay where sums of many of them fit 64 bits."""
-    low, high = next(
-        (found for unit, found in _UNITS.items() if name.endswith(unit)), (-MAX_NUMBER, MAX_NUMBER)
-    )
+    """The number of a declared attribute: counts, ``_minor`` and ``_ms`` have the range of what
+    they measure; the others stay where sums of many of them fit 64 bits."""
+    units = (found for unit, found in _UNITS.items() if name.endswith(unit))
+    low, high = _COUNTS.get(name) or next(units, (-MAX_NUMBER, MAX_NUMBER))
     return require_range(field, value, low, high)
 
 

@@ -65,12 +65,14 @@ from services.feature.codec import fingerprint
 from services.feature.definitions import (
     CATALOGUE_EVENTS,
     DEDUPLICATION_MS,
+    PURCHASE,
     USER_ENTITY,
     FeatureView,
 )
 from services.feature.log import Receipt, RefusedEvent
 from services.feature.lookup import DTYPE_ORDER, PRESENT, Row
 
+IMPRESSION: Final = "impression"
 _PAYLOADS: Final[Mapping[str, str]] = {
     "purchase": "purchase",
     "refund": "refund",
@@ -95,6 +97,11 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "int": (int,),
     "float": (float, int),
     "bool": (bool, int),
+}
+_TEXT_BYTES: Final[dict[str, int]] = {
+    "language": MAX_LOCALE_BYTES,
+    "region": MAX_REGION_BYTES,
+    "selling_course_id": MAX_ID_BYTES,
 }
 
 
@@ -142,6 +149,10 @@ class EventConverter:
         self._domain = domain
         self._encrypt = encrypt
         self._config_hash = domain.config_hash
+        self._about_entities = _about_entities(domain)
+        # What a surface's items sell is served as an id.
+        selling = {surface.selling_attribute or "" for surface in domain.surfaces.values()}
+        self._text_bytes = _TEXT_BYTES | dict.fromkeys(selling, MAX_ID_BYTES)
 
     def ingest_call(self, request: feature_pb2.IngestRequest, now_ms: int) -> IngestCall:
         """Judges each event alone. Raises ``InvalidArgument`` for what concerns the whole request.
@@ -205,6 +216,10 @@ class EventConverter:
 
     def _check_entities(self, at: str, event: Event, *, known_type: bool) -> None:
         require_count(f"{at}.entities", len(event.entities), 0, MAX_EVENT_ENTITIES)
+        if not event.entities and event.type in self._about_entities:
+            raise InvalidArgument.field(
+                f"{at}.entities", f"the subject is required with type {event.type}"
+            )
         seen: set[str] = set()
         for index, ref in enumerate(event.entities):
             place = f"{at}.entities[{index}]"
@@ -224,8 +239,6 @@ class EventConverter:
         if payload != expected:
             wanted = f"must be {expected}" if expected else "must be absent"
             raise InvalidArgument.field(f"{at}.payload", f"{wanted} with type {kind}")
-        if kind in CATALOGUE_EVENTS and not event.entities:
-            raise InvalidArgument.field(f"{at}.entities", f"the subject is required with {kind}")
         place = f"{at}.{payload}"
         match payload:
             case "purchase":
@@ -261,6 +274,12 @@ class EventConverter:
         self._check_money(f"{place}.amount", refund.amount)
         require_id(f"{place}.purchase_event_id", refund.purchase_event_id)
         self._check_money(f"{place}.purchase_amount", refund.purchase_amount)
+        if refund.amount.amount_minor > refund.purchase_amount.amount_minor:
+            raise InvalidArgument.field(
+                f"{place}.amount.amount_minor",
+                f"is {refund.amount.amount_minor}, at most the purchase_amount of "
+                f"{refund.purchase_amount.amount_minor} can be given back",
+            )
         purchase_ms = _time_ms(f"{place}.purchase_time", refund, "purchase_time")
         if purchase_ms - now_ms > MAX_FUTURE_MS:
             raise InvalidArgument.field(
@@ -272,10 +291,11 @@ class EventConverter:
     def _check_money(self, field: str, money: Money) -> None:
         """Sums are of minor units alone: every amount is in the domain's currency."""
         _, code = require_money(field, money)
+        self._check_currency(f"{field}.currency_code", code)
+
+    def _check_currency(self, field: str, code: Value) -> None:
         if code != self._domain.currency:
-            raise InvalidArgument.field(
-                f"{field}.currency_code", f"is {code}, must be {self._domain.currency}"
-            )
+            raise InvalidArgument.field(field, f"is {code}, must be {self._domain.currency}")
 
     def _check_room(self, at: str, event: Event) -> None:
         place, room = f"{at}.room_state", event.room_state
@@ -316,6 +336,7 @@ class EventConverter:
                     field, f"is not an attribute of {event.entities[0].type}"
                 )
             _require_declared(field, name, value, known[name])
+            self._check_as_field(field, name, value)
         if upsert.HasField("price"):
             self._check_money(f"{place}.price", upsert.price)
         if upsert.HasField("seats_left") and upsert.seats_left < 0:
@@ -325,6 +346,13 @@ class EventConverter:
         for field in ("enrolment_opens", "enrolment_closes"):
             if upsert.HasField(field):
                 _time_ms(f"{place}.{field}", upsert, field)
+
+    def _check_as_field(self, field: str, name: str, value: Value) -> None:
+        """What a field of a payload may not say, the attribute of that name may not, either."""
+        if name == "currency":
+            self._check_currency(field, value)
+        elif isinstance(value, str) and name in self._text_bytes:
+            optional_text(field, value, self._text_bytes[name])
 
 
 def ingest_response(call: IngestCall, receipt: Receipt) -> feature_pb2.IngestResponse:
@@ -456,6 +484,14 @@ def _time_ms(field: str, message: Event | Refund | EntityUpsert, name: str) -> i
     if not 0 <= time.seconds <= MAX_TIME_SECONDS or not 0 <= time.nanos < 1_000_000_000:
         raise InvalidArgument.field(field, "must lie between the years 1970 and 9999")
     return milliseconds(time)
+
+
+def _about_entities(domain: Domain) -> frozenset[str]:
+    """Types that mean nothing without a subject: the catalogue's, purchases, and what is credited
+    to an impression, which is done by entity."""
+    credited = {kind for objective in domain.objectives.values() for kind in objective.events}
+    declared = domain.events.keys() & {PURCHASE, IMPRESSION, *credited}
+    return frozenset(declared).union(CATALOGUE_EVENTS)
 
 
 def _require_declared(field: str, name: str, value: Value, dtype: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from podium.common.v1.common_pb2 import Assignment, TrafficClass
+from podium.common.v1.common_pb2 import Assignment, AttributeValue, TrafficClass
 from podium.event.v1.event_pb2 import Event, LoggedEvent, SlateServed
 from podium.feature.v1 import feature_pb2
 from services.common.event_log import read_log
@@ -231,6 +231,11 @@ def _selling_end(event: Event) -> None:
     event.CopyFrom(room_event("s", "room_ended", now_ms(), "r", course="c"))
 
 
+def _generous_refund(event: Event) -> None:
+    bought = purchase_event("b", now_ms(), 5, "ann", "course:c")
+    event.CopyFrom(refund_event("r", now_ms(), 10, bought))
+
+
 @pytest.mark.parametrize(
     ("spoil", "field", "reason"),
     [
@@ -256,6 +261,7 @@ def _selling_end(event: Event) -> None:
         (_price_in_other_currency, "entity_upsert.price.currency_code", "INVALID_ARGUMENT"),
         (_infinite_upsert, "entity_upsert.attributes.level", "INVALID_ARGUMENT"),
         (_undeclared_upsert, "entity_upsert.attributes.colour", "INVALID_ARGUMENT"),
+        (_generous_refund, "refund.amount.amount_minor", "INVALID_ARGUMENT"),
         (_state_of_other_type, "room_state.state", "INVALID_ARGUMENT"),
         (_started_course, "entities[0].type", "INVALID_ARGUMENT"),
         (_watched_course, "entities[0].type", "INVALID_ARGUMENT"),
@@ -276,6 +282,61 @@ def test_a_bad_event_is_rejected_alone(
     (rejection,) = response.rejections
     assert (rejection.index, rejection.code, rejection.reason) == (0, 3, reason)
     assert rejection.message.startswith(f"events[0].{field}: ")
+
+
+def test_what_is_credited_by_entity_must_name_one(client: FeatureClient) -> None:
+    bare = [
+        purchase_event("bare-purchase", now_ms(), 5, "ann"),
+        *(interaction(f"bare-{t}", t, now_ms(), "ann") for t in ("impression", "click", "watch")),
+        interaction("bare-search", "search", now_ms(), "ann"),
+    ]
+
+    response = client.ingest(*bare)
+
+    assert response.accepted == 1
+    assert [rejection.message.partition(": ")[0] for rejection in response.rejections] == [
+        f"events[{index}].entities" for index in range(4)
+    ]
+
+
+def _number(value: int) -> AttributeValue:
+    return AttributeValue(int_value=value)
+
+
+def _text(value: str) -> AttributeValue:
+    return AttributeValue(string_value=value)
+
+
+@pytest.mark.parametrize(
+    ("ref", "name", "allowed", "refused"),
+    [
+        ("course:c", "seats_left", _number(0), _number(-5)),
+        ("course:c", "seats_left", _number(2**31 - 1), _number(2**31)),
+        ("course:c", "price_minor", _number(10**12), _number(10**12 + 1)),
+        ("course:c", "price_minor", _number(0), _number(-1)),
+        ("course:c", "enrolment_opens_ms", _number(0), _number(-1)),
+        ("course:c", "enrolment_closes_ms", _number(10**14), _number(10**15)),
+        ("course:c", "language", _text("x" * 35), _text("x" * 36)),
+        ("video:v", "duration_ms", _number(0), _number(-1)),
+        ("video:v", "course_id", _text("x" * 128), _text("x" * 129)),
+        ("room:r", "viewers", _number(0), _number(-1)),
+        ("room:r", "selling_course_id", _text("x" * 128), _text("x" * 129)),
+    ],
+)
+def test_attributes_are_held_to_the_limits_of_the_field_they_stand_for(
+    client: FeatureClient, ref: str, name: str, allowed: AttributeValue, refused: AttributeValue
+) -> None:
+    start_ms = now_ms()
+    good = upsert_event(f"as-{ref}-{name}-{start_ms}", start_ms, ref)
+    good.entity_upsert.attributes[name].CopyFrom(allowed)
+    bad = upsert_event(f"not-{ref}-{name}-{start_ms}", start_ms, ref)
+    bad.entity_upsert.attributes[name].CopyFrom(refused)
+
+    response = client.ingest(good, bad)
+
+    (rejection,) = response.rejections
+    assert (rejection.index, rejection.code) == (1, 3)
+    assert rejection.message.startswith(f"events[1].entity_upsert.attributes.{name}: ")
 
 
 def _slate(**parts: Any) -> Event:

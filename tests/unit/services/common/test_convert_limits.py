@@ -142,6 +142,8 @@ def test_amounts_leave_room_for_their_sums() -> None:
     [
         ("amount_minor", 0, 10**12),
         ("duration_ms", 0, 253_402_300_799_999),
+        ("seats_left", 0, 2**31 - 1),
+        ("viewers", 0, 2**31 - 1),
         ("level", -(10**15), 10**15),
     ],
 )
