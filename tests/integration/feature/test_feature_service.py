@@ -14,8 +14,10 @@ import pytest
 from podium.common.v1.common_pb2 import Assignment, AttributeValue, TrafficClass
 from podium.event.v1.event_pb2 import Event, LoggedEvent, SlateServed
 from podium.feature.v1 import feature_pb2
+from services.common.domain import Domain, load_domain
 from services.common.event_log import read_log
 from services.common.status import error_from_rpc
+from services.feature.convert import EventConverter
 from tests.support.eventually import eventually
 from tests.support.feature_server import (
     FeatureClient,
@@ -337,6 +339,24 @@ def test_attributes_are_held_to_the_limits_of_the_field_they_stand_for(
     (rejection,) = response.rejections
     assert (rejection.index, rejection.code) == (1, 3)
     assert rejection.message.startswith(f"events[1].entity_upsert.attributes.{name}: ")
+
+
+def test_an_attribute_that_a_price_sets_is_in_the_currency_of_the_domain() -> None:
+    raw = load_domain(DOMAIN_FILE).model_dump(exclude_none=True)
+    raw["entities"]["course"]["attributes"] |= {"currency": "string", "region": "string"}
+    converter = EventConverter(Domain.model_validate(raw), str)
+    events = [
+        upsert_event("usd", now_ms(), "course:c", currency="USD", region="x" * 16),
+        upsert_event("eur", now_ms(), "course:c", currency="EUR"),
+        upsert_event("far", now_ms(), "course:c", region="x" * 17),
+    ]
+
+    call = converter.ingest_call(feature_pb2.IngestRequest(events=events), now_ms())
+
+    assert [refused.error.message.partition(": ")[0] for refused in call.refused] == [
+        "events[1].entity_upsert.attributes.currency",
+        "events[2].entity_upsert.attributes.region",
+    ]
 
 
 def _slate(**parts: Any) -> Event:
