@@ -11,7 +11,6 @@ and the number of the first event that is not acknowledged yet in ``acknowledged
 from __future__ import annotations
 
 import logging
-import os
 import re
 import threading
 import time
@@ -433,4 +432,4 @@ def _replace(path: Path, text: str) -> None:
     """Writes a small file whole or not at all; unsynced, a power loss may leave it empty."""
     staged = path.with_suffix(".new")
     staged.write_text(text)
-    os.replace(staged, path)  # noqa: PTH105
+    staged.replace(path)

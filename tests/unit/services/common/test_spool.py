@@ -119,7 +119,7 @@ def test_an_outage_is_waited_out(spool: Spool, sink: _Sink) -> None:
 
     def fail() -> None:
         if down.is_set():
-            raise Unavailable("no log")
+            _no_log()
 
     sink.fail = fail
     shipping = _Shipping(spool, sink)
@@ -132,11 +132,12 @@ def test_an_outage_is_waited_out(spool: Spool, sink: _Sink) -> None:
     assert list(sink.taken) == list(range(10))
 
 
-def test_close_leaves_the_rest_for_the_next_process(tmp_path: Path, sink: _Sink) -> None:
-    def fail() -> None:
-        raise Unavailable("no log")
+def _no_log() -> None:
+    raise Unavailable("no log")
 
-    sink.fail = fail
+
+def test_close_leaves_the_rest_for_the_next_process(tmp_path: Path, sink: _Sink) -> None:
+    sink.fail = _no_log
     spool = _open(tmp_path)
     producer = spool.producer
     shipping = _Shipping(spool, sink)
@@ -346,21 +347,14 @@ def test_an_unexpected_error_does_not_end_shipping(
 
 
 def test_the_lag_grows_while_nothing_is_shipped(spool: Spool, sink: _Sink) -> None:
-    down = threading.Event()
-    down.set()
-
-    def fail() -> None:
-        if down.is_set():
-            raise Unavailable("no log")
-
-    sink.fail = fail
+    sink.fail = _no_log
     shipping = _Shipping(spool, sink)
     spool.append([_event(number) for number in range(10)])
     assert shipping.value("lag") == 10
     eventually(lambda: shipping.value("failures_total"))
     spool.append([_event(10)])
     assert shipping.value("lag") == 11
-    down.clear()
+    sink.fail = lambda: None
     eventually(lambda: shipping.value("lag") == 0)
     shipping.shipper.close()
 
