@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from offline.training.data import Examples, ItemRows
 from offline.training.ranker import Ranker, RankerShape
-from offline.training.ranking import RankingRows, choice_loss
+from offline.training.ranking import RankingRows, choice_loss, fit_ranker
 from offline.training.transforms import FeatureTransform
+from services.common.domain import load_domain
 
 ROWS, DIM, OBJECTIVES = 5, 4, 2
 SHAPE = RankerShape(dim=DIM, hidden=(8, 4), surfaces=1, objectives=OBJECTIVES, trend=1)
@@ -89,3 +93,29 @@ def test_a_choice_is_a_softmax_over_the_block_without_the_item_s_own_copies() ->
             own.append(np.log(np.exp(list(scores.values())).sum()) - scores[row])
         losses.append(np.mean(own))
     np.testing.assert_allclose(found, np.mean(losses), rtol=1e-4)
+
+
+def test_training_starts_from_retrieval_s_weight_of_the_trend() -> None:
+    domain = load_domain(Path(__file__).parents[4] / "config" / "live_courses.yaml")
+    # No epoch to learn in: what is found is where it starts.
+    still = domain.model.ranker.model_copy(update={"epochs": 0})
+    model = domain.model.model_copy(update={"ranker": still})
+    domain = domain.model_copy(update={"model": model})
+    rows, objectives = _rows(), len(domain.objectives)
+    random = np.random.default_rng(2)
+    examples = replace(
+        rows.examples,
+        user_features=random.random((ROWS, len(model.user_features)), np.float32),
+        item_features=random.random((ROWS, len(model.item_features)), np.float32),
+        labels=np.ones((ROWS, objectives), np.float32),
+        mature=np.ones((ROWS, objectives), np.float32),
+    )
+    rows = replace(rows, examples=examples)
+    trend = np.array([0.0, 0.3, 0.5, 0.7, 1.1], np.float32)
+    found = fit_ranker(domain, rows, rows, None, trend=trend, seed=0, advance=lambda _: None)
+    started = found.ranker.trend.detach().numpy()
+    # Retrieval's dot product counts times the scale: so does what stood beside it.
+    scale = found.ranker.scale.detach().numpy()
+    np.testing.assert_allclose(started, scale * trend[:, None], rtol=1e-6)
+    column = model.item_features.index(model.retrieval.trend or "")
+    assert found.ranker.shape.trend == column

@@ -14,14 +14,22 @@ from offline.training.batches import training_windows, window_batches
 from offline.training.data import build_vocabularies
 from offline.training.layout import layout_of
 from offline.training.retrieval import TowerFit
-from offline.training.train import TrainingInputs, read_trend
-from services.common.domain import load_domain
+from offline.training.train import TrainingInputs, read_trend, trend_by_surface
+from services.common.domain import Domain, load_domain
 from tests.support.tiny_dataset import make_tiny_dataset
 
 
 @pytest.fixture(scope="module")
-def fit() -> TowerFit:
-    domain = load_domain(Path(__file__).parents[4] / "config" / "live_courses.yaml")
+def domain() -> Domain:
+    return load_domain(Path(__file__).parents[4] / "config" / "live_courses.yaml")
+
+
+@pytest.fixture(scope="module")
+def fit(domain: Domain) -> TowerFit:
+    return _ignorant_fit(domain)
+
+
+def _ignorant_fit(domain: Domain) -> TowerFit:
     layout = layout_of(domain)
     dataset = make_tiny_dataset(domain)
     vocabularies = build_vocabularies(layout, dataset)
@@ -33,7 +41,7 @@ def fit() -> TowerFit:
     with torch.no_grad():
         for parameter in [*fit.item.parameters(), *fit.user.parameters()]:
             parameter.zero_()
-        fit.user.trend.copy_(torch.tensor([9.0, 0.7, 9.0, 9.0, 9.0]))
+        fit.user.trend.copy_(torch.tensor([9.0, 0.7, 0.8, 0.9, 1.1]))
     return fit
 
 
@@ -91,3 +99,34 @@ def test_the_sampled_softmax_holds_it_too(fit: TowerFit, monkeypatch: pytest.Mon
         losses.append(np.log(np.exp(others).sum() + np.exp(logits[wanted])) - logits[wanted])
     loss, _ = fit.history_loss(batch)
     np.testing.assert_allclose(loss.item(), np.mean(losses), rtol=1e-5)
+
+
+def test_validation_s_verdict_is_what_is_served(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Towers that know nothing say nothing; the trend is asked about with its learned weight."""
+    fit = _ignorant_fit(domain)
+    fit.options = fit.options.model_copy(update={"epochs": 0})
+    asked: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+
+    def verdict(
+        own: torch.Tensor, given: torch.Tensor, chosen: torch.Tensor
+    ) -> tuple[float, float]:
+        asked.append((own, given, chosen))
+        return 0.25, 1.75
+
+    monkeypatch.setattr(retrieval, "fit_strengths", verdict)
+    towers = fit.run()
+    assert towers.strengths == (0.25, 1.75)
+    assert float(towers.serving_user.strength) == 0.25
+    weights = trend_by_surface(domain, fit.data.layout, towers)
+    # Surfaces rank courses, rooms, hosts and videos.
+    assert weights.tolist() == pytest.approx([0.0, *(1.75 * np.array([0.7, 0.9, 0.8, 1.1]))])
+    (own, given, chosen), *more = asked
+    assert not more
+    assert not own.any()
+    expected = _given(fit, fit.held_out.asked_ms)
+    for wanted, offered in zip(chosen, given, strict=True):
+        on_offer = (offered > retrieval.MASKED).numpy()
+        assert on_offer[wanted]
+        np.testing.assert_allclose(offered[on_offer], expected[on_offer], rtol=1e-5)

@@ -74,6 +74,18 @@ def test_every_prefix_in_training_is_what_serving_computes(tower: UserTower, tab
         torch.testing.assert_close(served[0], expected, rtol=1e-5, atol=1e-5)
 
 
+def test_user_vectors_are_served_times_what_the_towers_are_believed(
+    tower: UserTower, table: Tensor
+) -> None:
+    items, actions = torch.tensor([[0, 4, 7]]), torch.tensor([[0, 1, 2]])
+    inputs = (items, actions, torch.ones(1, 2), torch.ones(1).long())
+    with torch.inference_mode():
+        whole = ServingUserTower(tower, table).eval()(*inputs)
+        half = ServingUserTower(tower, table, 0.5).eval()(*inputs)
+    assert whole.any()
+    torch.testing.assert_close(half, 0.5 * whole)
+
+
 def test_an_empty_history_gives_a_finite_vector_that_features_move(
     tower: UserTower, table: Tensor
 ) -> None:
