@@ -20,7 +20,7 @@ from services.common.server import AioServer, ServerOptions, build_aio_server, s
 from services.common.settings import FeatureSettings
 from services.common.start import make_pseudonymiser, server_options
 from services.common.telemetry import MetricsEndpoint, configure_logging, new_registry
-from services.feature.convert import EventConverter
+from services.feature.convert.events import EventConverter
 from services.feature.feed import CatalogueFeed
 from services.feature.log import Ingestor, system_clock_ms
 from services.feature.lookup import FeatureLookup, row_readers

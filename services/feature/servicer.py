@@ -12,13 +12,12 @@ import grpc
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
 from services.common.call import CallPolicy
 from services.common.errors import InvalidArgument
-from services.feature.convert import (
-    EventConverter,
+from services.feature.convert.events import EventConverter, ingest_response
+from services.feature.convert.features import (
     entity_refs,
     entity_rows,
     feature_block,
     feature_keys,
-    ingest_response,
     requested_view,
     row_bytes,
     watched_views,

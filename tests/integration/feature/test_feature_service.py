@@ -17,7 +17,7 @@ from podium.feature.v1 import feature_pb2
 from services.common.domain import Domain, load_domain
 from services.common.event_log import read_log
 from services.common.status import error_from_rpc
-from services.feature.convert import EventConverter
+from services.feature.convert.events import EventConverter
 from tests.support.eventually import eventually
 from tests.support.feature_server import (
     FeatureClient,

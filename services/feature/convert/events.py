@@ -1,54 +1,42 @@
-"""Requests of the feature service to its core's types and back; limits are enforced here."""
+"""Events of the feature service's requests, checked against limits and domain."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from podium.common.v1.common_pb2 import EntityRef, Money
+from podium.common.v1.common_pb2 import Money
 from podium.event.v1.event_pb2 import (
     EntityUpsert,
     Event,
     LoggedEvent,
     Refund,
     RoomState,
-    SlateServed,
 )
 from podium.feature.v1 import feature_pb2
-from services.common.actor import actor_key, split_actor_key
 from services.common.convert_event import milliseconds, room_attributes
 from services.common.convert_limits import (
-    MAX_ASSIGNMENTS,
     MAX_ATTRIBUTES,
-    MAX_DEGRADED,
     MAX_ENTITY_ATTRIBUTES,
     MAX_EVENT_ENTITIES,
     MAX_EVENTS,
-    MAX_FEATURE_IDS,
     MAX_FUTURE_MS,
     MAX_ID_BYTES,
-    MAX_K,
     MAX_LOCALE_BYTES,
     MAX_NAME_BYTES,
-    MAX_OBJECTIVES,
     MAX_REASON_BYTES,
     MAX_REGION_BYTES,
     MAX_SEQUENCE,
     MAX_TIME_SECONDS,
-    MAX_VIEW_HASH_BYTES,
-    MAX_VIEW_NAME_BYTES,
-    MAX_WATCH_VIEWS,
     Value,
     attribute_values,
     optional_id,
     optional_text,
     require_actor,
     require_assignment,
-    require_context,
     require_count,
     require_entity,
     require_id,
@@ -62,15 +50,14 @@ from services.common.domain import Domain
 from services.common.errors import InvalidArgument
 from services.common.status import code_number
 from services.feature.codec import fingerprint
+from services.feature.convert.slates import check_slate
 from services.feature.definitions import (
     CATALOGUE_EVENTS,
     DEDUPLICATION_MS,
     PURCHASE,
     USER_ENTITY,
-    FeatureView,
 )
 from services.feature.log import Receipt, RefusedEvent
-from services.feature.lookup import DTYPE_ORDER, PRESENT, Row
 
 IMPRESSION: Final = "impression"
 _PAYLOADS: Final[Mapping[str, str]] = {
@@ -255,7 +242,7 @@ class EventConverter:
             case "entity_withdrawal":
                 optional_text(f"{place}.reason", event.entity_withdrawal.reason, MAX_REASON_BYTES)
             case "slate_served":
-                _check_slate(place, event.slate_served)
+                check_slate(place, event.slate_served)
             case "exposure":
                 require_assignment(f"{place}.assignment", event.exposure.assignment)
             case "decision":
@@ -375,107 +362,6 @@ def ingest_response(call: IngestCall, receipt: Receipt) -> feature_pb2.IngestRes
     )
 
 
-@dataclass(frozen=True)
-class ViewName:
-    """A view as a request names it."""
-
-    entity: str
-    name: str
-    hash: str
-
-
-def requested_view(
-    message: feature_pb2.GetFeaturesRequest | feature_pb2.EntityView, at: str = ""
-) -> ViewName:
-    """The view a message names; ``at`` is the message's path with its dot.
-
-    Names that are too long are refused here, since the errors about unknown ones repeat them.
-    """
-    return ViewName(
-        optional_text(f"{at}entity_type", message.entity_type, MAX_NAME_BYTES),
-        optional_text(f"{at}view_name", message.view_name, MAX_VIEW_NAME_BYTES),
-        optional_text(f"{at}view_hash", message.view_hash, MAX_VIEW_HASH_BYTES),
-    )
-
-
-def feature_keys(
-    request: feature_pb2.GetFeaturesRequest, encrypt: Callable[[str], str]
-) -> list[str]:
-    """Stored ids of the entities asked for: a user's become pseudonyms."""
-    require_count("ids", len(request.ids), 1, MAX_FEATURE_IDS)
-    keys: list[str] = []
-    for index, identity in enumerate(request.ids):
-        if request.entity_type != USER_ENTITY:
-            keys.append(require_id(f"ids[{index}]", identity))
-            continue
-        user_id, device_id = split_actor_key(identity)
-        require_id(f"ids[{index}]", user_id or device_id)
-        keys.append(actor_key(encrypt(user_id), encrypt(device_id)))
-    return keys
-
-
-def watched_views(request: feature_pb2.WatchEntitiesRequest) -> list[ViewName]:
-    """Views to watch, one an entity type."""
-    require_count("views", len(request.views), 1, MAX_WATCH_VIEWS)
-    views = [requested_view(view, f"views[{index}].") for index, view in enumerate(request.views)]
-    if len({view.entity for view in views}) < len(views):
-        raise InvalidArgument.field("views", "an entity type is named twice")
-    return views
-
-
-def feature_block(view: FeatureView, rows: Sequence[Row]) -> feature_pb2.FeatureBlock:
-    """Rows of a view as columns by dtype."""
-    floats, ints, strings, lists = (view.names(dtype) for dtype in DTYPE_ORDER)
-    ints_from = len(floats)
-    strings_from = ints_from + len(ints)
-    lists_from = strings_from + len(strings)
-    statuses = b"".join(row.statuses for row in rows)
-    offsets = [0]
-    list_values: list[str] = []
-    for row in rows:
-        for value in row.values[lists_from:]:
-            list_values.extend(value if isinstance(value, tuple) else ())
-            offsets.append(len(list_values))
-    return feature_pb2.FeatureBlock(
-        rows=len(rows),
-        float_features=floats,
-        float_values=np.array([r.values[:ints_from] for r in rows], "<f4").tobytes(),
-        int_features=ints,
-        int_values=np.array([r.values[ints_from:strings_from] for r in rows], "<i8").tobytes(),
-        string_features=strings,
-        string_values=[str(v) for r in rows for v in r.values[strings_from:lists_from]],
-        list_features=lists,
-        list_offsets=np.array(offsets, "<i4").tobytes() if lists else b"",
-        list_values=list_values,
-        statuses=b"" if statuses.count(PRESENT) == len(statuses) else statuses,
-    )
-
-
-def entity_rows(
-    view: FeatureView, ids: Sequence[str], rows: Sequence[Row]
-) -> feature_pb2.EntityRows:
-    """Rows of a watched entity type."""
-    return feature_pb2.EntityRows(entity_type=view.entity, ids=ids, block=feature_block(view, rows))
-
-
-def row_bytes(identity: str, row: Row) -> int:
-    """Upper estimate of what a row adds to a message."""
-    size = len(identity.encode()) + len(row.statuses) + 16
-    for value in row.values:
-        if isinstance(value, str):
-            size += len(value.encode()) + 3
-        elif isinstance(value, tuple):
-            size += 4 + sum(len(item.encode()) + 3 for item in value)
-        else:
-            size += 8
-    return size
-
-
-def entity_refs(keys: Sequence[tuple[str, str]]) -> list[EntityRef]:
-    """(type, id) pairs as references."""
-    return [EntityRef(type=entity, id=identity) for entity, identity in keys]
-
-
 def _time_ms(field: str, message: Event | Refund | EntityUpsert, name: str) -> int:
     """A required time, as epoch milliseconds, from 1970 to 9999."""
     if not message.HasField(name):
@@ -499,41 +385,3 @@ def _require_declared(field: str, name: str, value: Value, dtype: str) -> None:
         raise InvalidArgument.field(field, f"must be of type {dtype}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         require_measure(field, name, value)
-
-
-def _check_slate(place: str, slate: SlateServed) -> None:
-    require_text(f"{place}.surface", slate.surface, MAX_NAME_BYTES)
-    optional_text(f"{place}.entity_type", slate.entity_type, MAX_NAME_BYTES)
-    optional_id(f"{place}.bundle_version", slate.bundle_version)
-    optional_id(f"{place}.policy", slate.policy)
-    optional_text(f"{place}.feature_view_hash", slate.feature_view_hash, MAX_VIEW_HASH_BYTES)
-    _check_slate_columns(place, slate)
-    require_count(f"{place}.assignments", len(slate.assignments), 0, MAX_ASSIGNMENTS)
-    for index, assignment in enumerate(slate.assignments):
-        require_assignment(f"{place}.assignments[{index}]", assignment)
-    require_context(f"{place}.context", slate.context)
-    _check_texts(f"{place}.degraded", slate.degraded, MAX_DEGRADED, MAX_NAME_BYTES)
-
-
-def _check_slate_columns(place: str, slate: SlateServed) -> None:
-    count = len(slate.item_ids)
-    _check_texts(f"{place}.objectives", slate.objectives, MAX_OBJECTIVES, MAX_NAME_BYTES)
-    require_count(f"{place}.item_ids", count, 0, MAX_K)
-    for index, identity in enumerate(slate.item_ids):
-        require_id(f"{place}.item_ids[{index}]", identity)
-    for name in ("selling_course_ids", "sources", "values"):
-        if len(getattr(slate, name)) not in (0, count):
-            raise InvalidArgument.field(f"{place}.{name}", f"must have {count} elements, or none")
-    _check_texts(f"{place}.selling_course_ids", slate.selling_course_ids, MAX_K, MAX_ID_BYTES)
-    _check_texts(f"{place}.sources", slate.sources, MAX_K, MAX_NAME_BYTES)
-    if len(slate.predictions) not in (0, count * len(slate.objectives)):
-        raise InvalidArgument.field(f"{place}.predictions", "must be items x objectives, or none")
-    for name in ("values", "predictions"):
-        if not np.isfinite(np.fromiter(getattr(slate, name), "f4")).all():
-            raise InvalidArgument.field(f"{place}.{name}", "must be finite")
-
-
-def _check_texts(field: str, texts: Sequence[str], max_count: int, max_bytes: int) -> None:
-    require_count(field, len(texts), 0, max_count)
-    for index, text in enumerate(texts):
-        optional_text(f"{field}[{index}]", text, max_bytes)

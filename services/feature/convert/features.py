@@ -1,0 +1,129 @@
+"""Feature rows and the requests for them, from and to messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from podium.common.v1.common_pb2 import EntityRef
+from podium.feature.v1 import feature_pb2
+from services.common.actor import actor_key, split_actor_key
+from services.common.convert_limits import (
+    MAX_FEATURE_IDS,
+    MAX_NAME_BYTES,
+    MAX_VIEW_HASH_BYTES,
+    MAX_VIEW_NAME_BYTES,
+    MAX_WATCH_VIEWS,
+    optional_text,
+    require_count,
+    require_id,
+)
+from services.common.errors import InvalidArgument
+from services.feature.definitions import (
+    USER_ENTITY,
+    FeatureView,
+)
+from services.feature.lookup import DTYPE_ORDER, PRESENT, Row
+
+
+@dataclass(frozen=True)
+class ViewName:
+    """A view as a request names it."""
+
+    entity: str
+    name: str
+    hash: str
+
+
+def requested_view(
+    message: feature_pb2.GetFeaturesRequest | feature_pb2.EntityView, at: str = ""
+) -> ViewName:
+    """The view a message names; ``at`` is the message's path with its dot.
+
+    Names that are too long are refused here, since the errors about unknown ones repeat them.
+    """
+    return ViewName(
+        optional_text(f"{at}entity_type", message.entity_type, MAX_NAME_BYTES),
+        optional_text(f"{at}view_name", message.view_name, MAX_VIEW_NAME_BYTES),
+        optional_text(f"{at}view_hash", message.view_hash, MAX_VIEW_HASH_BYTES),
+    )
+
+
+def feature_keys(
+    request: feature_pb2.GetFeaturesRequest, encrypt: Callable[[str], str]
+) -> list[str]:
+    """Stored ids of the entities asked for: a user's become pseudonyms."""
+    require_count("ids", len(request.ids), 1, MAX_FEATURE_IDS)
+    keys: list[str] = []
+    for index, identity in enumerate(request.ids):
+        if request.entity_type != USER_ENTITY:
+            keys.append(require_id(f"ids[{index}]", identity))
+            continue
+        user_id, device_id = split_actor_key(identity)
+        require_id(f"ids[{index}]", user_id or device_id)
+        keys.append(actor_key(encrypt(user_id), encrypt(device_id)))
+    return keys
+
+
+def watched_views(request: feature_pb2.WatchEntitiesRequest) -> list[ViewName]:
+    """Views to watch, one an entity type."""
+    require_count("views", len(request.views), 1, MAX_WATCH_VIEWS)
+    views = [requested_view(view, f"views[{index}].") for index, view in enumerate(request.views)]
+    if len({view.entity for view in views}) < len(views):
+        raise InvalidArgument.field("views", "an entity type is named twice")
+    return views
+
+
+def feature_block(view: FeatureView, rows: Sequence[Row]) -> feature_pb2.FeatureBlock:
+    """Rows of a view as columns by dtype."""
+    floats, ints, strings, lists = (view.names(dtype) for dtype in DTYPE_ORDER)
+    ints_from = len(floats)
+    strings_from = ints_from + len(ints)
+    lists_from = strings_from + len(strings)
+    statuses = b"".join(row.statuses for row in rows)
+    offsets = [0]
+    list_values: list[str] = []
+    for row in rows:
+        for value in row.values[lists_from:]:
+            list_values.extend(value if isinstance(value, tuple) else ())
+            offsets.append(len(list_values))
+    return feature_pb2.FeatureBlock(
+        rows=len(rows),
+        float_features=floats,
+        float_values=np.array([r.values[:ints_from] for r in rows], "<f4").tobytes(),
+        int_features=ints,
+        int_values=np.array([r.values[ints_from:strings_from] for r in rows], "<i8").tobytes(),
+        string_features=strings,
+        string_values=[str(v) for r in rows for v in r.values[strings_from:lists_from]],
+        list_features=lists,
+        list_offsets=np.array(offsets, "<i4").tobytes() if lists else b"",
+        list_values=list_values,
+        statuses=b"" if statuses.count(PRESENT) == len(statuses) else statuses,
+    )
+
+
+def entity_rows(
+    view: FeatureView, ids: Sequence[str], rows: Sequence[Row]
+) -> feature_pb2.EntityRows:
+    """Rows of a watched entity type."""
+    return feature_pb2.EntityRows(entity_type=view.entity, ids=ids, block=feature_block(view, rows))
+
+
+def row_bytes(identity: str, row: Row) -> int:
+    """Upper estimate of what a row adds to a message."""
+    size = len(identity.encode()) + len(row.statuses) + 16
+    for value in row.values:
+        if isinstance(value, str):
+            size += len(value.encode()) + 3
+        elif isinstance(value, tuple):
+            size += 4 + sum(len(item.encode()) + 3 for item in value)
+        else:
+            size += 8
+    return size
+
+
+def entity_refs(keys: Sequence[tuple[str, str]]) -> list[EntityRef]:
+    """(type, id) pairs as references."""
+    return [EntityRef(type=entity, id=identity) for entity, identity in keys]

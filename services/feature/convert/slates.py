@@ -1,0 +1,67 @@
+"""Limits of what a logged slate holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from podium.event.v1.event_pb2 import (
+    SlateServed,
+)
+from services.common.convert_limits import (
+    MAX_ASSIGNMENTS,
+    MAX_DEGRADED,
+    MAX_ID_BYTES,
+    MAX_K,
+    MAX_NAME_BYTES,
+    MAX_OBJECTIVES,
+    MAX_VIEW_HASH_BYTES,
+    optional_id,
+    optional_text,
+    require_assignment,
+    require_context,
+    require_count,
+    require_id,
+    require_text,
+)
+from services.common.errors import InvalidArgument
+
+
+def check_slate(place: str, slate: SlateServed) -> None:
+    """Raises ``InvalidArgument`` for a slate over a limit, or whose columns differ in length."""
+    require_text(f"{place}.surface", slate.surface, MAX_NAME_BYTES)
+    optional_text(f"{place}.entity_type", slate.entity_type, MAX_NAME_BYTES)
+    optional_id(f"{place}.bundle_version", slate.bundle_version)
+    optional_id(f"{place}.policy", slate.policy)
+    optional_text(f"{place}.feature_view_hash", slate.feature_view_hash, MAX_VIEW_HASH_BYTES)
+    _check_columns(place, slate)
+    require_count(f"{place}.assignments", len(slate.assignments), 0, MAX_ASSIGNMENTS)
+    for index, assignment in enumerate(slate.assignments):
+        require_assignment(f"{place}.assignments[{index}]", assignment)
+    require_context(f"{place}.context", slate.context)
+    _check_texts(f"{place}.degraded", slate.degraded, MAX_DEGRADED, MAX_NAME_BYTES)
+
+
+def _check_columns(place: str, slate: SlateServed) -> None:
+    count = len(slate.item_ids)
+    _check_texts(f"{place}.objectives", slate.objectives, MAX_OBJECTIVES, MAX_NAME_BYTES)
+    require_count(f"{place}.item_ids", count, 0, MAX_K)
+    for index, identity in enumerate(slate.item_ids):
+        require_id(f"{place}.item_ids[{index}]", identity)
+    for name in ("selling_course_ids", "sources", "values"):
+        if len(getattr(slate, name)) not in (0, count):
+            raise InvalidArgument.field(f"{place}.{name}", f"must have {count} elements, or none")
+    _check_texts(f"{place}.selling_course_ids", slate.selling_course_ids, MAX_K, MAX_ID_BYTES)
+    _check_texts(f"{place}.sources", slate.sources, MAX_K, MAX_NAME_BYTES)
+    if len(slate.predictions) not in (0, count * len(slate.objectives)):
+        raise InvalidArgument.field(f"{place}.predictions", "must be items x objectives, or none")
+    for name in ("values", "predictions"):
+        if not np.isfinite(np.fromiter(getattr(slate, name), "f4")).all():
+            raise InvalidArgument.field(f"{place}.{name}", "must be finite")
+
+
+def _check_texts(field: str, texts: Sequence[str], max_count: int, max_bytes: int) -> None:
+    require_count(field, len(texts), 0, max_count)
+    for index, text in enumerate(texts):
+        optional_text(f"{field}[{index}]", text, max_bytes)
