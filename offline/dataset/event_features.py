@@ -18,7 +18,7 @@ from offline.dataset.running import (
     window_start,
 )
 from offline.dataset.schema import entity_column, value_column
-from services.common.domain import LastNFeature
+from services.common.domain_features import LastNFeature
 from services.feature.definitions import (
     MAX_TOTAL,
     REFUND,

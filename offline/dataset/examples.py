@@ -12,7 +12,8 @@ from offline.dataset.log_tables import LogTables
 from offline.dataset.point_in_time import POINT_KEYS, known_at, known_features, selected_features
 from offline.dataset.schema import attribute_column, entity_column
 from offline.dataset.tables import TEST, TRAIN, VALIDATION, numeric_names, vocabulary_names
-from services.common.domain import Domain, LastNFeature
+from services.common.domain import Domain
+from services.common.domain_features import LastNFeature
 from services.feature.definitions import USER_ENTITY, ViewFeature, compile_views
 
 IMPRESSION = "impression"

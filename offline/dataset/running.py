@@ -9,7 +9,7 @@ import ibis
 import ibis.expr.types as ir
 
 from offline.dataset.log_tables import LogTables
-from services.feature.definitions import WINDOW_TILES
+from services.feature.definitions import hop_ms
 
 _BEFORE_ALL = -1
 _START, _POINT, _EVENT = 0, 1, 2
@@ -125,14 +125,9 @@ def renamed_points(points: ir.Table) -> ir.Table:
 
 def window_start(time_ms: ir.IntegerValue, window_ms: int) -> ir.IntegerValue:
     """``definitions.window_start_ms`` as an expression, in exact integers."""
-    tiles = (time_ms - window_ms) * WINDOW_TILES
+    begin, hop = time_ms - window_ms, hop_ms(window_ms)
     # The backend's remainder has the sign of the dividend.
-    remainder = (tiles % window_ms + window_ms) % window_ms
-    start = tiles - remainder
-    over = (start % WINDOW_TILES + WINDOW_TILES) % WINDOW_TILES
-    rounded = start + (WINDOW_TILES - over) % WINDOW_TILES
-    # Divisible by now, so that dividing as doubles is exact.
-    return (rounded / WINDOW_TILES).round().cast("int64")
+    return begin - (begin % hop + hop) % hop
 
 
 def replaced(table: ir.Table, again: ir.Table, anew: ir.Table, names: Sequence[str]) -> ir.Table:

@@ -10,7 +10,8 @@ from functools import cached_property
 import pyarrow as pa
 
 from offline.dataset.tables import catalogue_entities
-from services.common.domain import Domain, SumFeature
+from services.common.domain import Domain
+from services.common.domain_features import SumFeature
 
 COLUMNS_VERSION = 1
 ATTRIBUTE_TYPES = {

@@ -22,7 +22,8 @@ from offline.dataset.schema import changes_table, entity_column
 from offline.dataset.tables import TEST, Dataset
 from offline.evaluation.fold import Fold, leave_last
 from offline.evaluation.ragged import Ragged, Rows
-from services.common.domain import Domain, LastNFeature
+from services.common.domain import Domain
+from services.common.domain_features import LastNFeature
 from services.common.errors import FailedPrecondition, InvalidArgument
 from services.feature.definitions import REFUND
 

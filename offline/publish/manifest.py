@@ -90,8 +90,8 @@ def _view(view: FeatureView) -> ManifestView:
             ManifestFeature(
                 name=feature.name,
                 dtype=str(feature.dtype),
-                default=list(feature.default)
-                if isinstance(feature.default, (list, tuple))
+                default=[*feature.default]
+                if isinstance(feature.default, tuple)
                 else feature.default,
             )
             for feature in view.features

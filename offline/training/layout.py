@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.common.bundle.manifest import Tower
-from services.common.domain import Domain, LastNFeature, NotInListFilter
+from services.common.domain import Domain, NotInListFilter
+from services.common.domain_features import LastNFeature
 from services.common.errors import FailedPrecondition
 
 

@@ -37,7 +37,8 @@ from offline.training.ranking import (
 )
 from offline.training.retrieval import RetrievalData, Towers, fit_towers, vocabulary_items
 from offline.training.trend import Trend
-from services.common.domain import CountFeature, Domain, features_of
+from services.common.domain import Domain, features_of
+from services.common.domain_features import CountFeature
 from services.common.durations import duration_ms
 from services.common.errors import FailedPrecondition
 from services.feature.definitions import compile_views

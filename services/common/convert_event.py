@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from podium.common.v1.common_pb2 import TrafficClass
+from podium.common.v1.common_pb2 import AttributeValue, TrafficClass
 from podium.event.v1.event_pb2 import EntityUpsert, Event, RoomState
 
 Scalar = str | int | float | bool
+Said = Scalar | tuple[str, ...] | tuple[float, ...]
 
 _LIVE = frozenset((TrafficClass.TRAFFIC_CLASS_UNSPECIFIED, TrafficClass.TRAFFIC_CLASS_LIVE))
 
@@ -25,20 +26,36 @@ def is_live(event: Event) -> bool:
     return event.traffic_class in _LIVE
 
 
-def upsert_values(upsert: EntityUpsert) -> Iterator[tuple[str, Scalar]]:
+def attribute_value(value: AttributeValue) -> Said | None:
+    """What an attribute holds, lists as tuples; None for nothing, or for a number not finite."""
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return value.string_value
+        case "int_value":
+            return value.int_value
+        case "bool_value":
+            return value.bool_value
+        case "double_value" if math.isfinite(value.double_value):
+            return value.double_value
+        case "string_list_value":
+            return tuple(value.string_list_value.values)
+        case "float_list_value" if all(map(math.isfinite, value.float_list_value.values)):
+            return tuple(value.float_list_value.values)
+        case _:
+            return None
+
+
+def said_attributes(attributes: Mapping[str, AttributeValue]) -> Iterator[tuple[str, Said]]:
+    """(attribute, value) of everything that a map sets."""
+    for name, value in attributes.items():
+        said = attribute_value(value)
+        if said is not None:
+            yield name, said
+
+
+def upsert_values(upsert: EntityUpsert) -> Iterator[tuple[str, Said]]:
     """(attribute, value) of everything an upsert sets; numbers are finite."""
-    for name, value in upsert.attributes.items():
-        match value.WhichOneof("kind"):
-            case "string_value":
-                yield name, value.string_value
-            case "int_value":
-                yield name, value.int_value
-            case "bool_value":
-                yield name, value.bool_value
-            case "double_value" if math.isfinite(value.double_value):
-                yield name, value.double_value
-            case _:
-                continue
+    yield from said_attributes(upsert.attributes)
     if upsert.HasField("price"):
         yield "price_minor", upsert.price.amount_minor
         yield "currency", upsert.price.currency_code

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from podium.common.v1 import common_pb2
 from services.common.actor import DEVICE_PREFIX
+from services.common.domain_features import MAX_VECTOR_DIM
 from services.common.errors import InvalidArgument
 
 MAX_ID_BYTES = 128
@@ -49,7 +50,7 @@ MAX_TIME_SECONDS = 253_402_300_799
 MAX_FUTURE_MS = 5 * 60 * 1_000
 MAX_SEQUENCE = (1 << 62) - 1
 
-Value = str | int | float | bool | list[str]
+Value = str | int | float | bool | list[str] | list[float]
 Number = TypeVar("Number", int, float)
 
 # Attributes that a field of a payload sets, too, have that field's range; others are named after
@@ -169,6 +170,12 @@ def attribute_value(field: str, value: common_pb2.AttributeValue) -> Value:
             for index, text in enumerate(values):
                 optional_text(f"{field}[{index}]", text, MAX_LIST_VALUE_BYTES)
             return values
+        case "float_list_value":
+            numbers = list(value.float_list_value.values)
+            require_count(field, len(numbers), 0, MAX_VECTOR_DIM)
+            for index, number in enumerate(numbers):
+                require_finite(f"{field}[{index}]", number)
+            return numbers
         case _:
             raise InvalidArgument.field(field, "has no value of a kind known here")
 

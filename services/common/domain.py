@@ -12,17 +12,16 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from services.common.domain_features import (
+    AttributeDType,
+    DType,
+    Duration,
+    Feature,
+    Name,
+    Number,
+)
 from services.common.domain_references import reference_errors
-from services.common.durations import duration_ms
 from services.common.yaml_config import canonical_hash, load_yaml
-
-_LONGEST = "3650d"
-
-
-def _checked_duration(text: str) -> str:
-    if duration_ms(text) > duration_ms(_LONGEST):
-        raise ValueError(f"{text!r} is longer than {_LONGEST}")
-    return text
 
 
 def _checked_zone(name: str) -> str:
@@ -32,11 +31,7 @@ def _checked_zone(name: str) -> str:
     return name
 
 
-Duration = Annotated[str, AfterValidator(_checked_duration)]
 TimeZone = Annotated[str, AfterValidator(_checked_zone)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-DType = Literal["string", "int", "float", "bool"]
 
 
 class _Strict(BaseModel):
@@ -55,93 +50,25 @@ class TowerFields(_Strict):
 
 
 class Entity(_Strict):
-    """A catalogue type, or a kind of actor when it has no attributes."""
+    """A catalogue type, a kind of actor, or a key that events lead to.
 
-    attributes: dict[Name, DType] = {}
+    ``derived_from``: no event has to name it; it is what an attribute says of an entity that the
+    event names, as the log had it when the event came. {course: category} makes an event about a
+    course one about its category, too; of several the first in this order counts.
+    ``pair``: two entity types; one such key stands for what both are named in, e.g. [user, host].
+    """
+
+    attributes: dict[Name, AttributeDType] = {}
     title: Name | None = None
     tower: TowerFields | None = None
+    derived_from: dict[Name, Name] = {}
+    pair: tuple[Name, Name] | None = None
 
 
 class EventType(_Strict):
     """A kind of event. ``attributes`` are the ones that features and objectives may read."""
 
     attributes: dict[Name, DType] = {}
-
-
-class _FeatureBase(_Strict):
-    entities: list[Name] = Field(min_length=1)
-    description: str = ""
-
-
-class AttributeFeature(_FeatureBase):
-    """Latest value of a catalogue attribute. ``attribute`` defaults to the feature's name."""
-
-    kind: Literal["attribute"]
-    attribute: Name | None = None
-
-
-class CountFeature(_FeatureBase):
-    """Number of events in the window. A full refund takes one purchase back."""
-
-    kind: Literal["count"]
-    events: list[Name] = Field(min_length=1)
-    window: Duration
-    transform: Literal["none", "log1p"] = "log1p"
-
-
-class SumFeature(_FeatureBase):
-    """Sum of an integer event attribute; ``amount_minor`` of purchases falls by their refunds."""
-
-    kind: Literal["sum"]
-    events: list[Name] = Field(min_length=1)
-    value: Name
-    window: Duration
-    transform: Literal["none", "log1p"] = "log1p"
-
-
-class Prior(_Strict):
-    """Pseudo-counts of a smoothed ratio."""
-
-    numerator: float = Field(ge=0, allow_inf_nan=False)
-    denominator: float = Field(gt=0, allow_inf_nan=False)
-
-
-class RatioFeature(_FeatureBase):
-    """(numerator events + prior) / (denominator events + prior) in the window."""
-
-    kind: Literal["ratio"]
-    numerator: list[Name] = Field(min_length=1)
-    denominator: list[Name] = Field(min_length=1)
-    window: Duration
-    prior: Prior
-
-
-class RecencyFeature(_FeatureBase):
-    """Seconds since the last such event; ``default`` when there was none."""
-
-    kind: Literal["recency"]
-    events: list[Name] = Field(min_length=1)
-    default: Number = 31_536_000.0
-    transform: Literal["none", "log1p"] = "log1p"
-
-
-class LastNFeature(_FeatureBase):
-    """The last ``limit`` events that name an entity of type ``of``, oldest first.
-
-    ``emit`` chooses what is listed: the entity's id or the event's type. Refunds reverse nothing.
-    """
-
-    kind: Literal["last_n"]
-    events: list[Name] = Field(min_length=1)
-    of: Name
-    limit: int = Field(ge=1, le=500)
-    emit: Literal["id", "event_type"] = "id"
-
-
-Feature = Annotated[
-    AttributeFeature | CountFeature | SumFeature | RatioFeature | RecencyFeature | LastNFeature,
-    Field(discriminator="kind"),
-]
 
 
 class Attribution(_Strict):

@@ -6,13 +6,19 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from services.common.domain_feature_references import (
+    NUMERIC,
+    feature_errors,
+    held_by,
+    key_errors,
+    one_of,
+)
 from services.common.durations import duration_ms
 from services.common.yaml_config import Location
 
 if TYPE_CHECKING:
     from services.common.domain import Domain, Filter
 
-_NUMERIC = ("int", "float", "bool")
 _SHORTEST_TREND = "1d"
 _NEAR = 0.85
 """Share of letters from which on two names are taken for one, misspelt."""
@@ -27,7 +33,7 @@ _ROOM_EVENTS = ("room_started", "room_heartbeat", "room_now_selling", "room_ende
 BUILT_IN_EVENTS = (
     *_REQUIRED,
     *_ROOM_EVENTS,
-    *("impression", "purchase", "refund", "decision"),
+    *("impression", "purchase", "refund", "decision", "profile"),
 )
 """Types that the code knows by name: under another they would be events like any other."""
 
@@ -38,7 +44,8 @@ def reference_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
     yield from _event_errors(domain)
     yield from _entity_errors(domain)
     yield from _vocabulary_errors(domain)
-    yield from _feature_errors(domain)
+    yield from key_errors(domain)
+    yield from feature_errors(domain)
     yield from _objective_errors(domain)
     yield from _surface_errors(domain)
     yield from _model_errors(domain)
@@ -53,21 +60,6 @@ def _tower_attributes(domain: Domain, entity: str) -> list[str]:
     if tower is None:
         return []
     return [name for name in (*tower.fields.values(), *tower.numeric) if name != "id"]
-
-
-def _dtypes(domain: Domain, entity: str) -> dict[str, str]:
-    """What each feature of an entity holds: string, int, float, bool or list."""
-    held = {"count": "int", "sum": "int", "ratio": "float", "recency": "float", "last_n": "list"}
-    attributes = domain.entities[entity].attributes
-    return {
-        name: held.get(feature.kind) or attributes[getattr(feature, "attribute", None) or name]
-        for name, feature in domain.features.items()
-        if entity in feature.entities
-    }
-
-
-def _one_of(names: Iterable[str]) -> str:
-    return "one of " + ", ".join(sorted(names))
 
 
 def _near(name: str, known: Iterable[str]) -> str | None:
@@ -135,37 +127,12 @@ def _vocabulary_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
                 )
 
 
-def _feature_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
-    for name, feature in domain.features.items():
-        at: Location = ("features", name)
-        for index, entity in enumerate(feature.entities):
-            if entity not in domain.entities:
-                yield (*at, "entities", index), f"{entity!r} is not {_one_of(domain.entities)}"
-                return
-            attribute = getattr(feature, "attribute", None) or name
-            known = domain.entities[entity].attributes
-            if feature.kind == "attribute" and attribute not in known:
-                yield (*at, "attribute"), f"{attribute!r} is not an attribute of {entity}"
-            if domain.log.times == "ordinal" and entity != "user" and feature.kind != "attribute":
-                yield (*at, "kind"), "times are ordinal per user: no windows over other users"
-        for field in ("events", "numerator", "denominator"):
-            for index, event in enumerate(getattr(feature, field, ())):
-                if event not in domain.events:
-                    yield (*at, field, index), f"{event!r} is not {_one_of(domain.events)}"
-        if feature.kind == "sum" and feature.value != "amount_minor":
-            for event in feature.events:
-                if domain.events[event].attributes.get(feature.value) != "int":
-                    yield (*at, "value"), f"{feature.value!r} is not an int attribute of {event}"
-        if feature.kind == "last_n" and feature.of not in domain.entities:
-            yield (*at, "of"), f"{feature.of!r} is not {_one_of(domain.entities)}"
-
-
 def _objective_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
     for name, objective in domain.objectives.items():
         at: Location = ("objectives", name)
         for index, event in enumerate(objective.events):
             if event not in domain.events:
-                yield (*at, "events", index), f"{event!r} is not {_one_of(domain.events)}"
+                yield (*at, "events", index), f"{event!r} is not {one_of(domain.events)}"
                 return
             for attribute in objective.at_least:
                 if domain.events[event].attributes.get(attribute) != "int":
@@ -188,7 +155,7 @@ def _surface_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
     for name, surface in domain.surfaces.items():
         at: Location = ("surfaces", name)
         if surface.entity not in domain.entities:
-            yield (*at, "entity"), f"{surface.entity!r} is not {_one_of(domain.entities)}"
+            yield (*at, "entity"), f"{surface.entity!r} is not {one_of(domain.entities)}"
             return
         features = _features(domain, surface.entity)
         if domain.entities[surface.entity].tower is None:
@@ -199,9 +166,9 @@ def _surface_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
                     (*at, "entity"),
                     f"{surface.entity}'s tower reads {attribute!r}, which is not a feature of it",
                 )
-        held = _dtypes(domain, surface.entity)
+        held = held_by(domain, surface.entity)
         for index, source in enumerate(surface.sources):
-            if source.kind == "trending" and held.get(source.feature) not in _NUMERIC:
+            if source.kind == "trending" and held.get(source.feature) not in NUMERIC:
                 yield (
                     (*at, "sources", index, "feature"),
                     f"{source.feature!r} is not a numeric feature of {surface.entity}",
@@ -215,7 +182,7 @@ def _surface_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
                         + " or ".join(dtypes),
                     )
             if rule.kind == "not_in_list" and (
-                _dtypes(domain, "user").get(rule.feature) != "list"
+                held_by(domain, "user").get(rule.feature) != "list"
                 or getattr(domain.features[rule.feature], "emit", "id") != "id"
             ):
                 yield (
@@ -238,7 +205,7 @@ def _surface_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
             if objective not in domain.objectives:
                 yield (
                     (*at, "objective_weights", objective),
-                    f"{objective!r} is not {_one_of(domain.objectives)}",
+                    f"{objective!r} is not {one_of(domain.objectives)}",
                 )
 
 
@@ -283,14 +250,14 @@ def _model_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
     if retrieval.dim % retrieval.heads:
         yield ("model", "retrieval", "heads"), f"must divide dim, which is {retrieval.dim}"
     yield from _trend_errors(domain, getattr(items, "events", []))
-    user = _dtypes(domain, "user")
+    user = held_by(domain, "user")
     for index, name in enumerate(domain.model.user_features):
-        if user.get(name) not in _NUMERIC:
+        if user.get(name) not in NUMERIC:
             yield ("model", "user_features", index), f"{name!r} is not a numeric feature of user"
     ranked = {surface.entity for surface in domain.surfaces.values()}
     for index, name in enumerate(domain.model.item_features):
-        held = {_dtypes(domain, entity).get(name) for entity in ranked} - {None}
-        if not held or not held <= set(_NUMERIC):
+        held = {held_by(domain, entity).get(name) for entity in ranked} - {None}
+        if not held or not held <= set(NUMERIC):
             yield (
                 ("model", "item_features", index),
                 f"{name!r} is not a numeric feature of a ranked entity",

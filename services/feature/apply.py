@@ -18,26 +18,22 @@ from services.common.domain import Domain
 from services.common.errors import FailedPrecondition
 from services.common.event_log import LogReader
 from services.feature.codec import DecodedRecord, RecordDecoder, fingerprint
-from services.feature.definitions import DEDUPLICATION_MS, USER_ENTITY
+from services.feature.definitions import DEDUPLICATION_MS, catalogue_entities
+from services.feature.keys import Key, KeyRules
+from services.feature.refunds import RefundLedger, take_refund
+from services.feature.state_codec import decode_state, encode_state
 from services.feature.store.protocol import FeatureStore, StoreTransaction
-from services.feature.windows import (
-    AppliedEvent,
-    KeyState,
-    RefundLedger,
-    compile_plans,
-    take_refund,
-)
+from services.feature.windows import AppliedEvent, KeyState, compile_plans
 
 DAY_MS = 86_400_000
 BATCH_RECORDS = 32_768
 CACHED_STATES = 20_000
 KEPT_CHANGES = 100_000
 FORGOTTEN_PER_BATCH = 5_000
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 """Raised when stored states change their form: stores are then rebuilt from the log."""
 
 _logger = logging.getLogger(__name__)
-_Key = tuple[str, str]
 
 
 def schema_of(domain: Domain) -> str:
@@ -64,9 +60,10 @@ class Applier:
         self._clock_ms = clock_ms
         self._schema = schema_of(domain)
         self._plans = compile_plans(domain)
-        windows = [w for plan in self._plans.values() for w in plan.aggregates.windows]
-        self._decoder = RecordDecoder(domain, windows)
-        self._cache: dict[_Key, KeyState] = {}
+        self._decoder = RecordDecoder(domain)
+        self._keys = KeyRules(domain)
+        self._catalogue = catalogue_entities(domain)
+        self._cache: dict[Key, KeyState] = {}
         self.skipped: Counter[str] = Counter()
 
     def prepare(self, log_dir: Path) -> int:
@@ -106,9 +103,9 @@ class Applier:
 
     def _fold(
         self, transaction: StoreTransaction, records: Sequence[tuple[int, bytes]]
-    ) -> dict[_Key, KeyState]:
-        touched: dict[_Key, KeyState] = {}
-        described: set[_Key] = set()
+    ) -> dict[Key, KeyState]:
+        touched: dict[Key, KeyState] = {}
+        described: set[Key] = set()
         sequences: dict[str, int] = {}
         days = remembered_days(self._clock_ms())
         latest_ms = 0
@@ -126,9 +123,10 @@ class Applier:
             else:
                 self._fold_event(transaction, record.applied, touched, described)
         for entity, identity in sorted(touched):
-            data = self._plans[entity].encode(touched[entity, identity], latest_ms)
+            aggregates = self._plans[entity].aggregates
+            data = encode_state(aggregates, touched[entity, identity], latest_ms)
             transaction.put_state(entity, identity, data)
-        changes = [(*key, key in described) for key in touched if key[0] != USER_ENTITY]
+        changes = [(*key, key in described) for key in touched if key[0] in self._catalogue]
         if changes:
             transaction.add_changes(changes, KEPT_CHANGES)
         for producer, sequence in sequences.items():
@@ -140,30 +138,37 @@ class Applier:
         self,
         transaction: StoreTransaction,
         event: AppliedEvent,
-        touched: dict[_Key, KeyState],
-        described: set[_Key],
+        touched: dict[Key, KeyState],
+        described: set[Key],
     ) -> None:
         count_changes = self._take_refund(transaction, event) if event.refund else ()
-        keys = [key for key in dict.fromkeys(event.entities) if key[0] in self._plans]
-        if event.actor:
-            keys.append((USER_ENTITY, event.actor))
-        for key in keys:
+
+        def state_of(key: Key) -> KeyState:
             state = touched.get(key)
             if state is None:
                 state = touched[key] = self._load(transaction, key)
-            self._plans[key[0]].fold(state, event, count_changes)
-        if (event.upserted is not None or event.withdrawn is not None) and event.entities:
-            key = event.entities[0]
-            if key in touched:
-                self._plans[key[0]].describe(touched[key], event)
-                described.add(key)
+            return state
 
-    def _load(self, transaction: StoreTransaction, key: _Key) -> KeyState:
+        def read_attribute(key: Key, attribute: str) -> str | None:
+            state = self._plans[key[0]].as_of(state_of(key), event.clock_ms)
+            found = state.attributes.get(attribute)
+            return found[2] if found is not None and isinstance(found[2], str) else None
+
+        derived = self._keys.derived(event, read_attribute)
+        for key in self._keys.touched(event, derived):
+            self._plans[key[0]].fold(state_of(key), event, count_changes, derived)
+        subject = event.subject
+        tells = event.upserted is not None or event.withdrawn is not None
+        if tells and subject is not None and subject[0] in self._plans:
+            self._plans[subject[0]].describe(state_of(subject), event)
+            described.add(subject)
+
+    def _load(self, transaction: StoreTransaction, key: Key) -> KeyState:
         state = self._cache.get(key)
         if state is None:
             plan = self._plans[key[0]]
             data = transaction.state(*key)
-            state = plan.decode(data) if data is not None else plan.new_state()
+            state = decode_state(data) if data is not None else plan.new_state()
             self._cache[key] = state
         return state
 

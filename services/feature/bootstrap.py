@@ -21,11 +21,13 @@ from services.common.settings import FeatureSettings
 from services.common.start import make_pseudonymiser, server_options
 from services.common.telemetry import MetricsEndpoint, configure_logging, new_registry
 from services.feature.convert.events import EventConverter
+from services.feature.definitions import catalogue_entities
 from services.feature.feed import CatalogueFeed
 from services.feature.log import Ingestor, system_clock_ms
-from services.feature.lookup import FeatureLookup, row_readers
+from services.feature.lookup import FeatureLookup
 from services.feature.metrics import FeatureMetrics
 from services.feature.process import ApplyFiles, ApplyProcess
+from services.feature.rows import row_readers
 from services.feature.servicer import POLICIES, SERVICE_NAME, FeatureServicer
 from services.feature.store.embedded import EmbeddedStore
 from services.feature.watch import EntityHub
@@ -63,7 +65,11 @@ class FeatureService:
         metrics.unapplied.set_function(lambda: self._ingestor.unapplied)
         readers = row_readers(domain)
         self._feed = CatalogueFeed(
-            EntityHub(self._store, readers, system_clock_ms),
+            EntityHub(
+                self._store,
+                {e: reader for e, reader in readers.items() if e in catalogue_entities(domain)},
+                system_clock_ms,
+            ),
             synced_position=lambda: self._ingestor.synced,
             applied=self._ingestor.applied_through,
         )
@@ -75,6 +81,7 @@ class FeatureService:
             encrypt=pseudonymiser.encrypt,
             clock_ms=system_clock_ms,
             metrics=metrics,
+            pairs=frozenset(n for n, e in domain.entities.items() if e.pair),
         )
         self.server: AioServer = build_aio_server(
             options,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,10 +11,12 @@ from google.protobuf.message import DecodeError
 from podium.event.v1.event_pb2 import Event, LoggedEvent
 from services.common.actor import actor_key
 from services.common.convert_event import (
-    Scalar,
+    Said,
+    attribute_value,
     is_live,
     milliseconds,
     room_values,
+    said_attributes,
     upsert_values,
 )
 from services.common.convert_limits import MAX_ID_BYTES
@@ -24,10 +25,14 @@ from services.feature.definitions import (
     AMOUNT,
     ENTITY_UPSERT,
     ENTITY_WITHDRAWAL,
+    PROFILE,
+    PROFILE_VERSION,
     PURCHASE,
     REFUND,
     ROOM_EVENTS,
-    WindowAggregate,
+    Scalar,
+    declared_value,
+    values_read,
 )
 from services.feature.windows import AppliedEvent, RefundFacts
 
@@ -55,11 +60,11 @@ class DecodedRecord:
 
 
 class RecordDecoder:
-    """Decodes records, keeping the event attributes that windows sum."""
+    """Decodes records, keeping the event attributes that features read."""
 
-    def __init__(self, domain: Domain, windows: Iterable[WindowAggregate]) -> None:
+    def __init__(self, domain: Domain) -> None:
         self._types = frozenset(domain.events)
-        self._summed = frozenset(window.value for window in windows if window.value is not None)
+        self._values = values_read(domain)
 
     def decode(self, arrival: int, payload: bytes) -> DecodedRecord | None:
         """The record at ``arrival``; None when its bytes are no logged event."""
@@ -93,10 +98,15 @@ class RecordDecoder:
 
     def _applied(self, event: Event, arrival: int, clock_ms: int, time_ms: int) -> AppliedEvent:
         kind = event.type
-        attributes: dict[str, int] = {}
+        attributes: dict[str, Scalar] = {}
         for name, value in event.attributes.items():
-            if name in self._summed:
-                attributes[name] = value.int_value
+            dtype = self._values.get((kind, name))
+            said = None if dtype is None else attribute_value(value)
+            if dtype is None or said is None:
+                continue
+            kept = declared_value(said, dtype)
+            if kept is not None and not isinstance(kept, tuple):
+                attributes[name] = kept
         refund: RefundFacts | None = None
         if kind == PURCHASE and event.HasField("purchase"):
             attributes[AMOUNT] = event.purchase.amount.amount_minor
@@ -109,12 +119,16 @@ class RecordDecoder:
                 back.purchase_amount.amount_minor,
                 back.amount.amount_minor,
             )
-        upserted: dict[str, Scalar] | None = None
+        upserted: dict[str, Said] | None = None
         withdrawn: bool | None = None
         if kind == ENTITY_UPSERT and event.HasField("entity_upsert"):
             upserted, withdrawn = dict(upsert_values(event.entity_upsert)), False
         elif kind == ENTITY_WITHDRAWAL:
             withdrawn = True
+        elif kind == PROFILE and event.HasField("profile"):
+            upserted = dict(said_attributes(event.profile.attributes))
+            if event.profile.version:
+                upserted[PROFILE_VERSION] = event.profile.version
         elif kind in ROOM_EVENTS and event.HasField("room_state"):
             upserted = dict(room_values(event.room_state))
         actor = event.actor

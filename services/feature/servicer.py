@@ -16,6 +16,7 @@ from services.feature.convert.events import EventConverter, ingest_response
 from services.feature.convert.features import (
     entity_refs,
     entity_rows,
+    event_times,
     feature_block,
     feature_keys,
     requested_view,
@@ -25,8 +26,9 @@ from services.feature.convert.features import (
 from services.feature.definitions import FeatureView
 from services.feature.feed import CatalogueFeed
 from services.feature.log import Ingestor
-from services.feature.lookup import FeatureLookup, Row
+from services.feature.lookup import FeatureLookup
 from services.feature.metrics import FeatureMetrics
+from services.feature.rows import Row
 
 SERVICE_NAME = "podium.feature.v1.FeatureService"
 POLICIES = {
@@ -56,6 +58,7 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
         encrypt: Callable[[str], str],
         clock_ms: Callable[[], int],
         metrics: FeatureMetrics,
+        pairs: frozenset[str],
     ) -> None:
         self._converter = converter
         self._ingestor = ingestor
@@ -64,6 +67,7 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
         self._encrypt = encrypt
         self._clock_ms = clock_ms
         self._metrics = metrics
+        self._pairs = pairs
 
     async def Ingest(
         self,
@@ -88,15 +92,18 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
         """Reads rows as of now."""
         wanted = requested_view(request)
         view = self._lookup.view(wanted.entity, wanted.name, wanted.hash)
-        keys = feature_keys(request, self._encrypt)
+        pairs = view.entity in self._pairs
+        keys = feature_keys(request, self._encrypt, pairs=pairs)
+        times = request.include_event_times
         if len(keys) <= ROWS_ON_THE_LOOP:
-            found = self._lookup.read(view.entity, keys)
+            found = self._lookup.read(view.entity, keys, times=times)
         else:
-            found = await asyncio.to_thread(self._lookup.read, view.entity, keys)
+            found = await asyncio.to_thread(self._lookup.read, view.entity, keys, times=times)
         response = feature_pb2.GetFeaturesResponse(
             block=feature_block(view, found.rows),
             log_position=found.position,
             view_hash=view.hash,
+            event_times_ms=event_times(found.rows) if times else b"",
         )
         response.evaluated_at.FromMilliseconds(found.t_ms)
         return response

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from services.feature.definitions import USER_ENTITY, FeatureView
-from services.feature.lookup import Row, RowReader
+from services.feature.definitions import FeatureView
+from services.feature.rows import Row, RowReader, decoded
 from services.feature.store.protocol import FeatureStore, StoreView
 
 MOVING_INTERVAL_S: Final = 1.0
@@ -63,7 +63,7 @@ class EntityHub:
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._readers = {e: reader for e, reader in readers.items() if e != USER_ENTITY}
+        self._readers = dict(readers)
         self._clock_ms = clock_ms
         self._monotonic_s = monotonic_s
         self._epoch = secrets.token_bytes(_EPOCH_BYTES)
@@ -192,7 +192,7 @@ class EntityHub:
         self, key: _Key, reader: RowReader, data: bytes | None, now_ms: int, now_s: float
     ) -> Update | None:
         """The update an entity's state gives, if its row changed."""
-        state = reader.decode(data)
+        state = decoded(data)
         if state is None:
             return None
         self._looked_at_s[key] = now_s
@@ -201,7 +201,7 @@ class EntityHub:
             heapq.heappush(self._due, (now_s + max(1, visible_ms - now_ms) / 1000, key))
         visible = reader.visible(state, now_ms)
         row = reader.row(visible, now_ms) if visible.in_catalogue else None
-        if row is not None and (any(state.windows) or any(state.last_times)):
+        if row is not None and state.moves:
             self._moving[key] = None
         else:
             self._moving.pop(key, None)

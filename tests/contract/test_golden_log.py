@@ -1,27 +1,28 @@
 """Stored logs stay readable: a segment written by the first version still says the same.
 
-``python -m tests.contract.test_golden_log`` writes the golden files, which are never to change
-once events have been stored.
+A kind of payload that came later has a golden log of its own. ``python -m
+tests.contract.test_golden_log`` writes those that are missing; they are never to change once events
+have been stored.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
+import pytest
 from google.protobuf import json_format
 
 from podium.common.v1 import common_pb2
 from podium.event.v1 import event_pb2
 from services.common.event_log import LogWriter, frame, read_log, segment_path
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "event_log_v1"
-EXPECTED = GOLDEN / "expected.json"
+GOLDEN = Path(__file__).parents[1] / "golden"
+LOGS = ("event_log_v1", "event_log_v1_profile")
 
 
-def _events() -> list[event_pb2.Event]:
-    """One event of every kind of payload, every field set."""
+def _first_payloads() -> dict[str, event_pb2.Event]:
+    """One event of every kind of payload of the first version, every field set."""
     money = common_pb2.Money(amount_minor=12_345, currency_code="USD")
     part = common_pb2.Money(amount_minor=2_345, currency_code="USD")
     assignment = common_pb2.Assignment(
@@ -33,7 +34,7 @@ def _events() -> list[event_pb2.Event]:
         revision=1,
     )
     value = common_pb2.AttributeValue
-    payloads: dict[str, event_pb2.Event] = {
+    return {
         "click": event_pb2.Event(),
         "purchase": event_pb2.Event(
             purchase=event_pb2.Purchase(
@@ -97,6 +98,22 @@ def _events() -> list[event_pb2.Event]:
             decision=event_pb2.Decision(policy="coupon_random", action="none", propensity=0.5)
         ),
     }
+
+
+def _profile_payloads() -> dict[str, event_pb2.Event]:
+    value = common_pb2.AttributeValue
+    profile = event_pb2.Profile(
+        version="segments-2026-01-01",
+        attributes={
+            "segment": value(string_value="regulars"),
+            "taste": value(float_list_value=common_pb2.FloatList(values=[0.5, -0.25])),
+        },
+    )
+    return {"profile": event_pb2.Event(profile=profile)}
+
+
+def _events(log: str) -> list[event_pb2.Event]:
+    payloads = _first_payloads() if log == LOGS[0] else _profile_payloads()
     events = []
     for index, (kind, event) in enumerate(payloads.items()):
         event.event_id = f"e{index}"
@@ -119,9 +136,9 @@ def _events() -> list[event_pb2.Event]:
     return events
 
 
-def _records() -> list[event_pb2.LoggedEvent]:
+def _records(log: str) -> list[event_pb2.LoggedEvent]:
     records = []
-    for arrival, event in enumerate(_events()):
+    for arrival, event in enumerate(_events(log)):
         record = event_pb2.LoggedEvent(
             event=event,
             arrival=arrival,
@@ -136,9 +153,10 @@ def _records() -> list[event_pb2.LoggedEvent]:
     return records
 
 
-def test_a_stored_log_still_says_the_same() -> None:
-    expected = json.loads(EXPECTED.read_text(encoding="utf-8"))
-    records = list(read_log(GOLDEN))
+@pytest.mark.parametrize("log", LOGS)
+def test_a_stored_log_still_says_the_same(log: str) -> None:
+    expected = json.loads((GOLDEN / log / "expected.json").read_text(encoding="utf-8"))
+    records = list(read_log(GOLDEN / log))
     assert [arrival for arrival, _ in records] == list(range(len(expected)))
     for (arrival, payload), row in zip(records, expected, strict=True):
         record = event_pb2.LoggedEvent.FromString(payload)
@@ -146,10 +164,11 @@ def test_a_stored_log_still_says_the_same() -> None:
         assert json_format.MessageToDict(record) == row
 
 
-def test_the_golden_log_holds_every_kind_of_payload() -> None:
+def test_the_golden_logs_hold_every_kind_of_payload() -> None:
     kinds = {
         event_pb2.LoggedEvent.FromString(payload).event.WhichOneof("payload")
-        for _, payload in read_log(GOLDEN)
+        for log in LOGS
+        for _, payload in read_log(GOLDEN / log)
     }
     declared = {field.name for field in event_pb2.Event.DESCRIPTOR.oneofs_by_name["payload"].fields}
     assert kinds == declared | {None}
@@ -159,16 +178,18 @@ def test_the_frame_is_frozen() -> None:
     assert frame(b"podium") == bytes.fromhex("06000000534c8b33") + b"podium"
 
 
-def _write() -> None:
-    if segment_path(GOLDEN, 0).exists():
-        sys.exit(f"{GOLDEN} exists and must not change")
-    with LogWriter(GOLDEN) as log:
-        log.append([record.SerializeToString(deterministic=True) for record in _records()])
-    (GOLDEN / "writer.lock").unlink()
-    rows = [json_format.MessageToDict(record) for record in _records()]
+def _write(log: str) -> None:
+    directory = GOLDEN / log
+    if segment_path(directory, 0).exists():
+        return
+    with LogWriter(directory) as writer:
+        writer.append([record.SerializeToString(deterministic=True) for record in _records(log)])
+    (directory / "writer.lock").unlink()
+    rows = [json_format.MessageToDict(record) for record in _records(log)]
     text = json.dumps(rows, ensure_ascii=False, indent=1, sort_keys=True)
-    EXPECTED.write_text(text + "\n", encoding="utf-8")
+    (directory / "expected.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    _write()
+    for name in LOGS:
+        _write(name)

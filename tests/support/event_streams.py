@@ -12,8 +12,8 @@ from services.common.domain import Domain
 from services.common.event_log import LogWriter
 
 START_MS = 1_700_000_000_000
-SPAN_MS = 120_000
-WINDOWS = ("7s", "24s", "1m")
+SPAN_MS = 1_200_000
+WINDOWS = ("1m", "3m", "12m")
 ACTIONS = ("impression", "click", "watch", "gift", "purchase")
 
 
@@ -86,19 +86,19 @@ def small_domain(random: Random) -> Domain:
                 "click": {
                     "events": ["click"],
                     "weight": 1,
-                    "attribution": {"window": "20s", "touch": random.choice(["first", "last"])},
+                    "attribution": {"window": "200s", "touch": random.choice(["first", "last"])},
                 },
                 "watch": {
                     "events": ["watch", "gift"],
                     "at_least": {"duration_ms": 500},
                     "weight": 1,
-                    "attribution": {"window": "10s", "across_surfaces": random.random() < 0.5},
+                    "attribution": {"window": "100s", "across_surfaces": random.random() < 0.5},
                 },
                 "purchase": {
                     "events": ["purchase"],
                     "weight": 1,
                     "attribution": {
-                        "window": "30s",
+                        "window": "300s",
                         "touch": random.choice(["first", "last"]),
                         "across_surfaces": random.random() < 0.5,
                         "match": "course",

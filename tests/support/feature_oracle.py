@@ -13,7 +13,8 @@ from math import floor
 
 from podium.common.v1.common_pb2 import TrafficClass
 from podium.event.v1.event_pb2 import Event, LoggedEvent, RoomState
-from services.common.domain import Domain, Feature, features_of
+from services.common.domain import Domain, features_of
+from services.common.domain_features import Feature
 from services.common.durations import duration_ms
 
 Value = int | float | str | list[str]
@@ -34,10 +35,19 @@ def time_ms(event: Event) -> int:
     return event.event_time.ToMilliseconds()
 
 
-def window_start(t_ms: int, window: str) -> Fraction:
-    """floor((t - W) / hop) * hop with hop = W / 12, exactly."""
-    hop = Fraction(duration_ms(window), 12)
-    return floor((t_ms - duration_ms(window)) / hop) * hop
+HOPS = ("62d12h", "12d12h", "2d12h", "12h", "2h", "1h", "5m", "1m", "5s")
+
+
+def window_start(t_ms: int, window: str) -> int:
+    """floor((t - W) / hop) * hop, with the longest hop that is at most W / 12."""
+    length = duration_ms(window)
+    hop = next(size for size in map(_hop_ms, HOPS) if size * 12 <= length)
+    return floor(Fraction(t_ms - length, hop)) * hop
+
+
+def _hop_ms(text: str) -> int:
+    days, _, rest = text.rpartition("d")
+    return (int(days) * 86_400_000 if days else 0) + duration_ms(rest)
 
 
 def known_events(

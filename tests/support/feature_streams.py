@@ -21,7 +21,7 @@ from services.common.domain import Domain
 START_MS = 1_700_000_000_000
 ITEMS = ("course", "room")
 INTERACTIONS = ("click", "watch", "purchase", "refund")
-WINDOWS = ("10s", "1m", "1h", "1d")
+WINDOWS = ("1m", "5m", "1h", "1d")
 ROOM_STATES = {
     "room_started": RoomState.STATE_STARTED,
     "room_heartbeat": RoomState.STATE_HEARTBEAT,

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpodium/common/v1/common.proto\x12\x10podium.common.v1\"+\n\x05\x41\x63tor\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\"%\n\tEntityRef\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"4\n\x05Money\x12\x14\n\x0c\x61mount_minor\x18\x01 \x01(\x03\x12\x15\n\rcurrency_code\x18\x02 \x01(\t\"\x1c\n\nStringList\x12\x0e\n\x06values\x18\x01 \x03(\t\"\xae\x01\n\x0e\x41ttributeValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x13\n\tint_value\x18\x02 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x03 \x01(\x01H\x00\x12\x14\n\nbool_value\x18\x04 \x01(\x08H\x00\x12\x39\n\x11string_list_value\x18\x05 \x01(\x0b\x32\x1c.podium.common.v1.StringListH\x00\x42\x06\n\x04kind\"\x9c\x02\n\x0eRequestContext\x12\x0e\n\x06locale\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x11\n\ttime_zone\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65vice_type\x18\x04 \x01(\t\x12\x13\n\x0b\x61pp_version\x18\x05 \x01(\t\x12\x12\n\nsession_id\x18\x06 \x01(\t\x12\x44\n\nattributes\x18\x07 \x03(\x0b\x32\x30.podium.common.v1.RequestContext.AttributesEntry\x1aS\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .podium.common.v1.AttributeValue:\x02\x38\x01\"\xb2\x01\n\nAssignment\x12\x16\n\x0e\x65xperiment_key\x18\x01 \x01(\t\x12\x13\n\x0bvariant_key\x18\x02 \x01(\t\x12\x32\n\x06reason\x18\x03 \x01(\x0e\x32\".podium.common.v1.AssignmentReason\x12\x13\n\x06\x62ucket\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tunit_type\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\x05\x42\t\n\x07_bucket*\xa9\x01\n\x0cTrafficClass\x12\x1d\n\x19TRAFFIC_CLASS_UNSPECIFIED\x10\x00\x12\x16\n\x12TRAFFIC_CLASS_LIVE\x10\x01\x12\x16\n\x12TRAFFIC_CLASS_TEST\x10\x02\x12\x16\n\x12TRAFFIC_CLASS_LOAD\x10\x03\x12\x18\n\x14TRAFFIC_CLASS_SHADOW\x10\x04\x12\x18\n\x14TRAFFIC_CLASS_REPLAY\x10\x05*\xda\x01\n\x10\x41ssignmentReason\x12!\n\x1d\x41SSIGNMENT_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41SSIGNMENT_REASON_SPLIT\x10\x01\x12!\n\x1d\x41SSIGNMENT_REASON_NOT_COVERED\x10\x02\x12\"\n\x1e\x41SSIGNMENT_REASON_MISSING_UNIT\x10\x03\x12!\n\x1d\x41SSIGNMENT_REASON_NOT_RUNNING\x10\x04\x12\x1c\n\x18\x41SSIGNMENT_REASON_FORCED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpodium/common/v1/common.proto\x12\x10podium.common.v1\"+\n\x05\x41\x63tor\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\"%\n\tEntityRef\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"4\n\x05Money\x12\x14\n\x0c\x61mount_minor\x18\x01 \x01(\x03\x12\x15\n\rcurrency_code\x18\x02 \x01(\t\"\x1c\n\nStringList\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x1b\n\tFloatList\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\xe7\x01\n\x0e\x41ttributeValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x13\n\tint_value\x18\x02 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x03 \x01(\x01H\x00\x12\x14\n\nbool_value\x18\x04 \x01(\x08H\x00\x12\x39\n\x11string_list_value\x18\x05 \x01(\x0b\x32\x1c.podium.common.v1.StringListH\x00\x12\x37\n\x10\x66loat_list_value\x18\x06 \x01(\x0b\x32\x1b.podium.common.v1.FloatListH\x00\x42\x06\n\x04kind\"\x9c\x02\n\x0eRequestContext\x12\x0e\n\x06locale\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x11\n\ttime_zone\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65vice_type\x18\x04 \x01(\t\x12\x13\n\x0b\x61pp_version\x18\x05 \x01(\t\x12\x12\n\nsession_id\x18\x06 \x01(\t\x12\x44\n\nattributes\x18\x07 \x03(\x0b\x32\x30.podium.common.v1.RequestContext.AttributesEntry\x1aS\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .podium.common.v1.AttributeValue:\x02\x38\x01\"\xb2\x01\n\nAssignment\x12\x16\n\x0e\x65xperiment_key\x18\x01 \x01(\t\x12\x13\n\x0bvariant_key\x18\x02 \x01(\t\x12\x32\n\x06reason\x18\x03 \x01(\x0e\x32\".podium.common.v1.AssignmentReason\x12\x13\n\x06\x62ucket\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tunit_type\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\x05\x42\t\n\x07_bucket*\xa9\x01\n\x0cTrafficClass\x12\x1d\n\x19TRAFFIC_CLASS_UNSPECIFIED\x10\x00\x12\x16\n\x12TRAFFIC_CLASS_LIVE\x10\x01\x12\x16\n\x12TRAFFIC_CLASS_TEST\x10\x02\x12\x16\n\x12TRAFFIC_CLASS_LOAD\x10\x03\x12\x18\n\x14TRAFFIC_CLASS_SHADOW\x10\x04\x12\x18\n\x14TRAFFIC_CLASS_REPLAY\x10\x05*\xda\x01\n\x10\x41ssignmentReason\x12!\n\x1d\x41SSIGNMENT_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41SSIGNMENT_REASON_SPLIT\x10\x01\x12!\n\x1d\x41SSIGNMENT_REASON_NOT_COVERED\x10\x02\x12\"\n\x1e\x41SSIGNMENT_REASON_MISSING_UNIT\x10\x03\x12!\n\x1d\x41SSIGNMENT_REASON_NOT_RUNNING\x10\x04\x12\x1c\n\x18\x41SSIGNMENT_REASON_FORCED\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,10 +33,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REQUESTCONTEXT_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_REQUESTCONTEXT_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_TRAFFICCLASS']._serialized_start=865
-  _globals['_TRAFFICCLASS']._serialized_end=1034
-  _globals['_ASSIGNMENTREASON']._serialized_start=1037
-  _globals['_ASSIGNMENTREASON']._serialized_end=1255
+  _globals['_TRAFFICCLASS']._serialized_start=951
+  _globals['_TRAFFICCLASS']._serialized_end=1120
+  _globals['_ASSIGNMENTREASON']._serialized_start=1123
+  _globals['_ASSIGNMENTREASON']._serialized_end=1341
   _globals['_ACTOR']._serialized_start=51
   _globals['_ACTOR']._serialized_end=94
   _globals['_ENTITYREF']._serialized_start=96
@@ -45,12 +45,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MONEY']._serialized_end=187
   _globals['_STRINGLIST']._serialized_start=189
   _globals['_STRINGLIST']._serialized_end=217
-  _globals['_ATTRIBUTEVALUE']._serialized_start=220
-  _globals['_ATTRIBUTEVALUE']._serialized_end=394
-  _globals['_REQUESTCONTEXT']._serialized_start=397
-  _globals['_REQUESTCONTEXT']._serialized_end=681
-  _globals['_REQUESTCONTEXT_ATTRIBUTESENTRY']._serialized_start=598
-  _globals['_REQUESTCONTEXT_ATTRIBUTESENTRY']._serialized_end=681
-  _globals['_ASSIGNMENT']._serialized_start=684
-  _globals['_ASSIGNMENT']._serialized_end=862
+  _globals['_FLOATLIST']._serialized_start=219
+  _globals['_FLOATLIST']._serialized_end=246
+  _globals['_ATTRIBUTEVALUE']._serialized_start=249
+  _globals['_ATTRIBUTEVALUE']._serialized_end=480
+  _globals['_REQUESTCONTEXT']._serialized_start=483
+  _globals['_REQUESTCONTEXT']._serialized_end=767
+  _globals['_REQUESTCONTEXT_ATTRIBUTESENTRY']._serialized_start=684
+  _globals['_REQUESTCONTEXT_ATTRIBUTESENTRY']._serialized_end=767
+  _globals['_ASSIGNMENT']._serialized_start=770
+  _globals['_ASSIGNMENT']._serialized_end=948
 # @@protoc_insertion_point(module_scope)

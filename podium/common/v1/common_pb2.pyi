@@ -67,19 +67,27 @@ class StringList(_message.Message):
     values: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class FloatList(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
+
 class AttributeValue(_message.Message):
-    __slots__ = ("string_value", "int_value", "double_value", "bool_value", "string_list_value")
+    __slots__ = ("string_value", "int_value", "double_value", "bool_value", "string_list_value", "float_list_value")
     STRING_VALUE_FIELD_NUMBER: _ClassVar[int]
     INT_VALUE_FIELD_NUMBER: _ClassVar[int]
     DOUBLE_VALUE_FIELD_NUMBER: _ClassVar[int]
     BOOL_VALUE_FIELD_NUMBER: _ClassVar[int]
     STRING_LIST_VALUE_FIELD_NUMBER: _ClassVar[int]
+    FLOAT_LIST_VALUE_FIELD_NUMBER: _ClassVar[int]
     string_value: str
     int_value: int
     double_value: float
     bool_value: bool
     string_list_value: StringList
-    def __init__(self, string_value: _Optional[str] = ..., int_value: _Optional[int] = ..., double_value: _Optional[float] = ..., bool_value: _Optional[bool] = ..., string_list_value: _Optional[_Union[StringList, _Mapping]] = ...) -> None: ...
+    float_list_value: FloatList
+    def __init__(self, string_value: _Optional[str] = ..., int_value: _Optional[int] = ..., double_value: _Optional[float] = ..., bool_value: _Optional[bool] = ..., string_list_value: _Optional[_Union[StringList, _Mapping]] = ..., float_list_value: _Optional[_Union[FloatList, _Mapping]] = ...) -> None: ...
 
 class RequestContext(_message.Message):
     __slots__ = ("locale", "region", "time_zone", "device_type", "app_version", "session_id", "attributes")

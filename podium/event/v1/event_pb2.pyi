@@ -12,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Event(_message.Message):
-    __slots__ = ("event_id", "type", "event_time", "actor", "rank_id", "position", "entities", "surface", "traffic_class", "attributes", "purchase", "refund", "room_state", "entity_upsert", "entity_withdrawal", "slate_served", "exposure", "decision")
+    __slots__ = ("event_id", "type", "event_time", "actor", "rank_id", "position", "entities", "surface", "traffic_class", "attributes", "purchase", "refund", "room_state", "entity_upsert", "entity_withdrawal", "slate_served", "exposure", "decision", "profile")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,7 @@ class Event(_message.Message):
     SLATE_SERVED_FIELD_NUMBER: _ClassVar[int]
     EXPOSURE_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
     event_id: str
     type: str
     event_time: _timestamp_pb2.Timestamp
@@ -56,7 +57,8 @@ class Event(_message.Message):
     slate_served: SlateServed
     exposure: Exposure
     decision: Decision
-    def __init__(self, event_id: _Optional[str] = ..., type: _Optional[str] = ..., event_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., actor: _Optional[_Union[_common_pb2.Actor, _Mapping]] = ..., rank_id: _Optional[str] = ..., position: _Optional[int] = ..., entities: _Optional[_Iterable[_Union[_common_pb2.EntityRef, _Mapping]]] = ..., surface: _Optional[str] = ..., traffic_class: _Optional[_Union[_common_pb2.TrafficClass, str]] = ..., attributes: _Optional[_Mapping[str, _common_pb2.AttributeValue]] = ..., purchase: _Optional[_Union[Purchase, _Mapping]] = ..., refund: _Optional[_Union[Refund, _Mapping]] = ..., room_state: _Optional[_Union[RoomState, _Mapping]] = ..., entity_upsert: _Optional[_Union[EntityUpsert, _Mapping]] = ..., entity_withdrawal: _Optional[_Union[EntityWithdrawal, _Mapping]] = ..., slate_served: _Optional[_Union[SlateServed, _Mapping]] = ..., exposure: _Optional[_Union[Exposure, _Mapping]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ...) -> None: ...
+    profile: Profile
+    def __init__(self, event_id: _Optional[str] = ..., type: _Optional[str] = ..., event_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., actor: _Optional[_Union[_common_pb2.Actor, _Mapping]] = ..., rank_id: _Optional[str] = ..., position: _Optional[int] = ..., entities: _Optional[_Iterable[_Union[_common_pb2.EntityRef, _Mapping]]] = ..., surface: _Optional[str] = ..., traffic_class: _Optional[_Union[_common_pb2.TrafficClass, str]] = ..., attributes: _Optional[_Mapping[str, _common_pb2.AttributeValue]] = ..., purchase: _Optional[_Union[Purchase, _Mapping]] = ..., refund: _Optional[_Union[Refund, _Mapping]] = ..., room_state: _Optional[_Union[RoomState, _Mapping]] = ..., entity_upsert: _Optional[_Union[EntityUpsert, _Mapping]] = ..., entity_withdrawal: _Optional[_Union[EntityWithdrawal, _Mapping]] = ..., slate_served: _Optional[_Union[SlateServed, _Mapping]] = ..., exposure: _Optional[_Union[Exposure, _Mapping]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., profile: _Optional[_Union[Profile, _Mapping]] = ...) -> None: ...
 
 class Purchase(_message.Message):
     __slots__ = ("order_id", "line_id", "amount", "coupon_id")
@@ -140,6 +142,21 @@ class EntityWithdrawal(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     reason: str
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class Profile(_message.Message):
+    __slots__ = ("version", "attributes")
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _common_pb2.AttributeValue
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_common_pb2.AttributeValue, _Mapping]] = ...) -> None: ...
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    attributes: _containers.MessageMap[str, _common_pb2.AttributeValue]
+    def __init__(self, version: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _common_pb2.AttributeValue]] = ...) -> None: ...
 
 class SlateServed(_message.Message):
     __slots__ = ("surface", "entity_type", "item_ids", "selling_course_ids", "sources", "values", "objectives", "predictions", "bundle_version", "policy", "assignments", "context", "degraded", "feature_view_hash", "feature_log_position")

@@ -19,10 +19,12 @@ class ValueStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VALUE_STATUS_PRESENT: _ClassVar[ValueStatus]
     VALUE_STATUS_NULL: _ClassVar[ValueStatus]
     VALUE_STATUS_NOT_FOUND: _ClassVar[ValueStatus]
+    VALUE_STATUS_STALE: _ClassVar[ValueStatus]
 VALUE_STATUS_UNSPECIFIED: ValueStatus
 VALUE_STATUS_PRESENT: ValueStatus
 VALUE_STATUS_NULL: ValueStatus
 VALUE_STATUS_NOT_FOUND: ValueStatus
+VALUE_STATUS_STALE: ValueStatus
 
 class IngestRequest(_message.Message):
     __slots__ = ("events", "producer", "first_sequence")
@@ -61,31 +63,37 @@ class Rejection(_message.Message):
     def __init__(self, index: _Optional[int] = ..., event_id: _Optional[str] = ..., code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class GetFeaturesRequest(_message.Message):
-    __slots__ = ("entity_type", "ids", "view_name", "view_hash")
+    __slots__ = ("entity_type", "ids", "view_name", "view_hash", "pair_ids", "include_event_times")
     ENTITY_TYPE_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
     VIEW_NAME_FIELD_NUMBER: _ClassVar[int]
     VIEW_HASH_FIELD_NUMBER: _ClassVar[int]
+    PAIR_IDS_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_EVENT_TIMES_FIELD_NUMBER: _ClassVar[int]
     entity_type: str
     ids: _containers.RepeatedScalarFieldContainer[str]
     view_name: str
     view_hash: str
-    def __init__(self, entity_type: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., view_name: _Optional[str] = ..., view_hash: _Optional[str] = ...) -> None: ...
+    pair_ids: _containers.RepeatedScalarFieldContainer[str]
+    include_event_times: bool
+    def __init__(self, entity_type: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., view_name: _Optional[str] = ..., view_hash: _Optional[str] = ..., pair_ids: _Optional[_Iterable[str]] = ..., include_event_times: _Optional[bool] = ...) -> None: ...
 
 class GetFeaturesResponse(_message.Message):
-    __slots__ = ("block", "evaluated_at", "log_position", "view_hash")
+    __slots__ = ("block", "evaluated_at", "log_position", "view_hash", "event_times_ms")
     BLOCK_FIELD_NUMBER: _ClassVar[int]
     EVALUATED_AT_FIELD_NUMBER: _ClassVar[int]
     LOG_POSITION_FIELD_NUMBER: _ClassVar[int]
     VIEW_HASH_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIMES_MS_FIELD_NUMBER: _ClassVar[int]
     block: FeatureBlock
     evaluated_at: _timestamp_pb2.Timestamp
     log_position: int
     view_hash: str
-    def __init__(self, block: _Optional[_Union[FeatureBlock, _Mapping]] = ..., evaluated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., log_position: _Optional[int] = ..., view_hash: _Optional[str] = ...) -> None: ...
+    event_times_ms: bytes
+    def __init__(self, block: _Optional[_Union[FeatureBlock, _Mapping]] = ..., evaluated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., log_position: _Optional[int] = ..., view_hash: _Optional[str] = ..., event_times_ms: _Optional[bytes] = ...) -> None: ...
 
 class FeatureBlock(_message.Message):
-    __slots__ = ("rows", "float_features", "float_values", "int_features", "int_values", "string_features", "string_values", "list_features", "list_offsets", "list_values", "statuses")
+    __slots__ = ("rows", "float_features", "float_values", "int_features", "int_values", "string_features", "string_values", "list_features", "list_offsets", "list_values", "statuses", "vector_features", "vector_dims", "vector_values")
     ROWS_FIELD_NUMBER: _ClassVar[int]
     FLOAT_FEATURES_FIELD_NUMBER: _ClassVar[int]
     FLOAT_VALUES_FIELD_NUMBER: _ClassVar[int]
@@ -97,6 +105,9 @@ class FeatureBlock(_message.Message):
     LIST_OFFSETS_FIELD_NUMBER: _ClassVar[int]
     LIST_VALUES_FIELD_NUMBER: _ClassVar[int]
     STATUSES_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_DIMS_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_VALUES_FIELD_NUMBER: _ClassVar[int]
     rows: int
     float_features: _containers.RepeatedScalarFieldContainer[str]
     float_values: bytes
@@ -108,7 +119,10 @@ class FeatureBlock(_message.Message):
     list_offsets: bytes
     list_values: _containers.RepeatedScalarFieldContainer[str]
     statuses: bytes
-    def __init__(self, rows: _Optional[int] = ..., float_features: _Optional[_Iterable[str]] = ..., float_values: _Optional[bytes] = ..., int_features: _Optional[_Iterable[str]] = ..., int_values: _Optional[bytes] = ..., string_features: _Optional[_Iterable[str]] = ..., string_values: _Optional[_Iterable[str]] = ..., list_features: _Optional[_Iterable[str]] = ..., list_offsets: _Optional[bytes] = ..., list_values: _Optional[_Iterable[str]] = ..., statuses: _Optional[bytes] = ...) -> None: ...
+    vector_features: _containers.RepeatedScalarFieldContainer[str]
+    vector_dims: _containers.RepeatedScalarFieldContainer[int]
+    vector_values: bytes
+    def __init__(self, rows: _Optional[int] = ..., float_features: _Optional[_Iterable[str]] = ..., float_values: _Optional[bytes] = ..., int_features: _Optional[_Iterable[str]] = ..., int_values: _Optional[bytes] = ..., string_features: _Optional[_Iterable[str]] = ..., string_values: _Optional[_Iterable[str]] = ..., list_features: _Optional[_Iterable[str]] = ..., list_offsets: _Optional[bytes] = ..., list_values: _Optional[_Iterable[str]] = ..., statuses: _Optional[bytes] = ..., vector_features: _Optional[_Iterable[str]] = ..., vector_dims: _Optional[_Iterable[int]] = ..., vector_values: _Optional[bytes] = ...) -> None: ...
 
 class WatchEntitiesRequest(_message.Message):
     __slots__ = ("views", "resume_token")

@@ -8,7 +8,7 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from podium.common.v1.common_pb2 import Money
+from podium.common.v1.common_pb2 import AttributeValue, Money
 from podium.event.v1.event_pb2 import (
     EntityUpsert,
     Event,
@@ -54,8 +54,10 @@ from services.feature.convert.slates import check_slate
 from services.feature.definitions import (
     CATALOGUE_EVENTS,
     DEDUPLICATION_MS,
+    PROFILE,
     PURCHASE,
     USER_ENTITY,
+    declared_value,
 )
 from services.feature.log import Receipt, RefusedEvent
 
@@ -72,18 +74,13 @@ _PAYLOADS: Final[Mapping[str, str]] = {
     "slate_served": "slate_served",
     "exposure": "exposure",
     "decision": "decision",
+    "profile": "profile",
 }
 _ROOM_STATES: Final[Mapping[str, RoomState.State]] = {
     "room_started": RoomState.STATE_STARTED,
     "room_heartbeat": RoomState.STATE_HEARTBEAT,
     "room_now_selling": RoomState.STATE_NOW_SELLING,
     "room_ended": RoomState.STATE_ENDED,
-}
-_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
-    "string": (str,),
-    "int": (int,),
-    "float": (float, int),
-    "bool": (bool, int),
 }
 _TEXT_BYTES: Final[dict[str, int]] = {
     "language": MAX_LOCALE_BYTES,
@@ -139,6 +136,9 @@ class EventConverter:
         self._about_entities = _about_entities(domain)
         # What a surface's items sell is served as an id.
         selling = {surface.selling_attribute or "" for surface in domain.surfaces.values()}
+        self._deriving = {
+            source for entity in domain.entities.values() for source in entity.derived_from.items()
+        }
         self._text_bytes = _TEXT_BYTES | dict.fromkeys(selling, MAX_ID_BYTES)
 
     def ingest_call(self, request: feature_pb2.IngestRequest, now_ms: int) -> IngestCall:
@@ -183,7 +183,7 @@ class EventConverter:
         declared = self._domain.events.get(kind)
         catalogue = kind in CATALOGUE_EVENTS
         if event.HasField("actor"):
-            if catalogue:
+            if catalogue and (kind != PROFILE or event.entities):
                 raise InvalidArgument.field(f"{at}.actor", f"must be absent with type {kind}")
             require_actor(f"{at}.actor", event.actor)
         elif declared is not None and not catalogue and kind != "decision":
@@ -215,6 +215,8 @@ class EventConverter:
                 raise InvalidArgument.field(f"{place}.type", "a user is named in actor only")
             if known_type and entity not in self._domain.entities:
                 raise InvalidArgument.field(f"{place}.type", f"{entity!r} is not declared")
+            if known_type and self._domain.entities[entity].pair is not None:
+                raise InvalidArgument.field(f"{place}.type", f"{entity!r} is a pair: not named")
             if entity in seen:
                 raise InvalidArgument.field(f"{place}.type", f"{entity!r} is named twice")
             seen.add(entity)
@@ -245,6 +247,8 @@ class EventConverter:
                 check_slate(place, event.slate_served)
             case "exposure":
                 require_assignment(f"{place}.assignment", event.exposure.assignment)
+            case "profile":
+                self._check_profile(place, event)
             case "decision":
                 require_id(f"{place}.policy", event.decision.policy)
                 require_id(f"{place}.action", event.decision.action)
@@ -311,19 +315,32 @@ class EventConverter:
                 f"{subject!r} lacks attributes of a room: {', '.join(sorted(missing))}",
             )
 
-    def _check_upsert(self, place: str, event: Event) -> None:
-        upsert = event.entity_upsert
-        declared = self._domain.entities.get(event.entities[0].type)
-        values = attribute_values(f"{place}.attributes", upsert.attributes, MAX_ENTITY_ATTRIBUTES)
+    def _check_profile(self, place: str, event: Event) -> None:
+        if not event.entities and not event.HasField("actor"):
+            raise InvalidArgument.field(place, "needs a subject: an entity, or an actor")
+        subject = event.entities[0].type if event.entities else USER_ENTITY
+        optional_text(f"{place}.version", event.profile.version, MAX_REASON_BYTES)
+        self._check_said(place, subject, event.profile.attributes)
+
+    def _check_said(
+        self, place: str, subject: str, attributes: Mapping[str, AttributeValue]
+    ) -> None:
+        """Attributes that an event sets on an entity are declared for it, and of their type."""
+        declared = self._domain.entities.get(subject)
+        values = attribute_values(f"{place}.attributes", attributes, MAX_ENTITY_ATTRIBUTES)
         known = declared.attributes if declared is not None else {}
         for name, value in values.items():
             field = f"{place}.attributes.{name}"
             if name not in known:
-                raise InvalidArgument.field(
-                    field, f"is not an attribute of {event.entities[0].type}"
-                )
+                raise InvalidArgument.field(field, f"is not an attribute of {subject}")
             _require_declared(field, name, value, known[name])
             self._check_as_field(field, name, value)
+            if (subject, name) in self._deriving and isinstance(value, str):
+                optional_text(field, value, MAX_ID_BYTES)
+
+    def _check_upsert(self, place: str, event: Event) -> None:
+        upsert = event.entity_upsert
+        self._check_said(place, event.entities[0].type, upsert.attributes)
         if upsert.HasField("price"):
             self._check_money(f"{place}.price", upsert.price)
         if upsert.HasField("seats_left") and upsert.seats_left < 0:
@@ -377,11 +394,12 @@ def _about_entities(domain: Domain) -> frozenset[str]:
     to an impression, which is done by entity."""
     credited = {kind for objective in domain.objectives.values() for kind in objective.events}
     declared = domain.events.keys() & {PURCHASE, IMPRESSION, *credited}
-    return frozenset(declared).union(CATALOGUE_EVENTS)
+    return frozenset(declared).union(CATALOGUE_EVENTS) - {PROFILE}
 
 
 def _require_declared(field: str, name: str, value: Value, dtype: str) -> None:
-    if not isinstance(value, _KINDS[dtype]) or (dtype == "int" and isinstance(value, bool)):
+    said = tuple(value) if isinstance(value, list) else value
+    if declared_value(said, dtype) is None:
         raise InvalidArgument.field(field, f"must be of type {dtype}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         require_measure(field, name, value)

@@ -21,11 +21,8 @@ from services.common.convert_limits import (
     require_id,
 )
 from services.common.errors import InvalidArgument
-from services.feature.definitions import (
-    USER_ENTITY,
-    FeatureView,
-)
-from services.feature.lookup import DTYPE_ORDER, PRESENT, Row
+from services.feature.definitions import USER_ENTITY, FeatureView, pair_id
+from services.feature.rows import DTYPE_ORDER, PRESENT, Row
 
 
 @dataclass(frozen=True)
@@ -52,19 +49,27 @@ def requested_view(
 
 
 def feature_keys(
-    request: feature_pb2.GetFeaturesRequest, encrypt: Callable[[str], str]
+    request: feature_pb2.GetFeaturesRequest, encrypt: Callable[[str], str], *, pairs: bool
 ) -> list[str]:
-    """Stored ids of the entities asked for: a user's become pseudonyms."""
+    """Stored ids of the entities asked for: users' become pseudonyms, ``pairs`` one id each."""
     require_count("ids", len(request.ids), 1, MAX_FEATURE_IDS)
-    keys: list[str] = []
-    for index, identity in enumerate(request.ids):
+    if not pairs:
+        require_count("pair_ids", len(request.pair_ids), 0, 0)
         if request.entity_type != USER_ENTITY:
-            keys.append(require_id(f"ids[{index}]", identity))
-            continue
-        user_id, device_id = split_actor_key(identity)
-        require_id(f"ids[{index}]", user_id or device_id)
-        keys.append(actor_key(encrypt(user_id), encrypt(device_id)))
-    return keys
+            return [require_id(f"ids[{index}]", found) for index, found in enumerate(request.ids)]
+        return [_user_key(index, found, encrypt) for index, found in enumerate(request.ids)]
+    count = len(request.ids)
+    require_count("pair_ids", len(request.pair_ids), count, count)
+    return [
+        pair_id(_user_key(index, user, encrypt), require_id(f"pair_ids[{index}]", other))
+        for index, (user, other) in enumerate(zip(request.ids, request.pair_ids, strict=True))
+    ]
+
+
+def _user_key(index: int, identity: str, encrypt: Callable[[str], str]) -> str:
+    user_id, device_id = split_actor_key(identity)
+    require_id(f"ids[{index}]", user_id or device_id)
+    return actor_key(encrypt(user_id), encrypt(device_id))
 
 
 def watched_views(request: feature_pb2.WatchEntitiesRequest) -> list[ViewName]:
@@ -78,17 +83,25 @@ def watched_views(request: feature_pb2.WatchEntitiesRequest) -> list[ViewName]:
 
 def feature_block(view: FeatureView, rows: Sequence[Row]) -> feature_pb2.FeatureBlock:
     """Rows of a view as columns by dtype."""
-    floats, ints, strings, lists = (view.names(dtype) for dtype in DTYPE_ORDER)
+    floats, ints, strings, lists, vectors = (view.names(dtype) for dtype in DTYPE_ORDER)
+    dims = [feature.dim for feature in view.features if feature.dtype == "vector"]
     ints_from = len(floats)
     strings_from = ints_from + len(ints)
     lists_from = strings_from + len(strings)
+    vectors_from = lists_from + len(lists)
     statuses = b"".join(row.statuses for row in rows)
     offsets = [0]
     list_values: list[str] = []
     for row in rows:
-        for value in row.values[lists_from:]:
-            list_values.extend(value if isinstance(value, tuple) else ())
+        for value in row.values[lists_from:vectors_from]:
+            list_values.extend(map(str, value) if isinstance(value, tuple) else ())
             offsets.append(len(list_values))
+    elements = [
+        element
+        for row in rows
+        for value in row.values[vectors_from:]
+        for element in (value if isinstance(value, tuple) else ())
+    ]
     return feature_pb2.FeatureBlock(
         rows=len(rows),
         float_features=floats,
@@ -101,7 +114,15 @@ def feature_block(view: FeatureView, rows: Sequence[Row]) -> feature_pb2.Feature
         list_offsets=np.array(offsets, "<i4").tobytes() if lists else b"",
         list_values=list_values,
         statuses=b"" if statuses.count(PRESENT) == len(statuses) else statuses,
+        vector_features=vectors,
+        vector_dims=dims,
+        vector_values=np.array(elements, "<f4").tobytes(),
     )
+
+
+def event_times(rows: Sequence[Row]) -> bytes:
+    """Event times of rows that were read with them, epoch ms, little-endian int64."""
+    return np.array([row.times_ms for row in rows], "<i8").tobytes()
 
 
 def entity_rows(
@@ -118,7 +139,7 @@ def row_bytes(identity: str, row: Row) -> int:
         if isinstance(value, str):
             size += len(value.encode()) + 3
         elif isinstance(value, tuple):
-            size += 4 + sum(len(item.encode()) + 3 for item in value)
+            size += 4 + sum(len(v.encode()) + 3 if isinstance(v, str) else 4 for v in value)
         else:
             size += 8
     return size

@@ -112,7 +112,7 @@ def test_attributes_are_read_as_the_online_store_reads_them(domain: Domain, tmp_
     )
     (row,) = pq.read_table(found.files("changes.room")[0]).to_pylist()
     assert (row["a_live"], row["a_viewers"], row["a_title"]) == (True, None, "x")
-    decoded = RecordDecoder(domain, ()).decode(0, logged.SerializeToString())
+    decoded = RecordDecoder(domain).decode(0, logged.SerializeToString())
     assert decoded is not None
     assert decoded.applied is not None
     plan = compile_plans(domain)["room"]

@@ -17,10 +17,9 @@ from offline.dataset.point_in_time import point_in_time
 from offline.dataset.schema import ColumnSchema
 from podium.event.v1.event_pb2 import LoggedEvent
 from services.feature.apply import Applier
-from services.feature.definitions import MAX_TOTAL, compile_views
-from services.feature.lookup import RowReader
+from services.feature.definitions import MAX_TOTAL
+from services.feature.rows import decoded, row_readers
 from services.feature.store.embedded import EmbeddedStore
-from services.feature.windows import compile_plans
 from tests.support.event_streams import SPAN_MS, START_MS, random_log, small_domain, write_log
 from tests.support.feature_oracle import Oracle
 from tests.support.feature_streams import domain_with, logged, purchase_event, refund_event
@@ -73,14 +72,14 @@ SPEND = domain_with(
     {
         "bought": {"kind": "count", "window": "1d", **PURCHASES},
         "spent": {"kind": "sum", "value": "amount_minor", "window": "1d", **PURCHASES},
-        "spent_lately": {"kind": "sum", "value": "amount_minor", "window": "24s", **PURCHASES},
+        "spent_lately": {"kind": "sum", "value": "amount_minor", "window": "1m", **PURCHASES},
     }
 )
 
 
 def test_totals_beyond_64_bits_are_those_served_online(tmp_path: Path) -> None:
     log = largest_purchases_and_their_refunds()
-    probe_ms = START_MS + 60_000
+    probe_ms = START_MS + 150_000
     online = [served_after(tmp_path / f"{n}", log[:n], probe_ms) for n in range(1, len(log) + 1)]
     columns = compact(
         write_log(tmp_path / "log", log), tmp_path / "columns", ColumnSchema.of(SPEND)
@@ -97,16 +96,16 @@ def test_totals_beyond_64_bits_are_those_served_online(tmp_path: Path) -> None:
 
 def largest_purchases_and_their_refunds() -> list[LoggedEvent]:
     """Purchases of the largest amount, the last of them late, then refunds of all but 5 each."""
-    seconds = (10, 50, 58, 30)
+    seconds = (25, 125, 145, 75)
     bought = [
         purchase_event(f"p{s}", START_MS + s * 1_000, MAX_TOTAL, "ann", "course:c1")
         for s in seconds
     ]
     refunds = [
-        refund_event(f"r{n}", START_MS + 59_000, MAX_TOTAL - 5, purchase)
+        refund_event(f"r{n}", START_MS + 147_000, MAX_TOTAL - 5, purchase)
         for n, purchase in enumerate(bought)
     ]
-    return [logged(n, event, START_MS + 59_000) for n, event in enumerate([*bought, *refunds])]
+    return [logged(n, event, START_MS + 147_000) for n, event in enumerate([*bought, *refunds])]
 
 
 def served_after(
@@ -117,9 +116,9 @@ def served_after(
     applier = Applier(SPEND, store, lambda: START_MS)
     applier.prepare(directory)
     applier.apply([(r.arrival, r.SerializeToString()) for r in log])
-    reader = RowReader(compile_views(SPEND)["user"], compile_plans(SPEND)["user"])
+    reader = row_readers(SPEND)["user"]
     with store.read() as view:
-        row = reader.row(reader.decode(view.state("user", "ann")), t_ms)
+        row = reader.row(decoded(view.state("user", "ann")), t_ms)
     store.close()
     named = {c.name: value for c, value in zip(reader.columns, row.values, strict=True)}
     return {name: named[name] for name in ("bought", "spent", "spent_lately")}

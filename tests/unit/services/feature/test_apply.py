@@ -15,10 +15,8 @@ from services.common.domain import Domain
 from services.common.errors import FailedPrecondition
 from services.common.event_log import LogWriter
 from services.feature.apply import Applier
-from services.feature.definitions import compile_views
-from services.feature.lookup import NOT_FOUND, NULL, PRESENT, Row, RowReader
+from services.feature.rows import NOT_FOUND, NULL, PRESENT, Row, decoded, row_readers
 from services.feature.store.embedded import EmbeddedStore
-from services.feature.windows import compile_plans
 from tests.support.feature_oracle import Oracle, OracleValue
 from tests.support.feature_streams import (
     START_MS,
@@ -49,13 +47,13 @@ def fixed_clock() -> int:
 
 
 def row(domain: Domain, store: EmbeddedStore, entity: str, identity: str, t_ms: int) -> Row:
-    reader = RowReader(compile_views(domain)[entity], compile_plans(domain)[entity])
+    reader = row_readers(domain)[entity]
     with store.read() as view:
-        return reader.row(reader.decode(view.state(entity, identity)), t_ms)
+        return reader.row(decoded(view.state(entity, identity)), t_ms)
 
 
 def named(domain: Domain, entity: str, found: Row) -> dict[str, OracleValue]:
-    reader = RowReader(compile_views(domain)[entity], compile_plans(domain)[entity])
+    reader = row_readers(domain)[entity]
     return {
         column.name: OracleValue(list(value) if isinstance(value, tuple) else value, STATUS[status])
         for column, value, status in zip(reader.columns, found.values, found.statuses, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from services.common.domain import Domain, load_domain
 from services.feature.definitions import (
+    HOPS_MS,
     compile_aggregates,
     compile_views,
     declared_value,
@@ -22,13 +24,16 @@ CONFIG = Path(__file__).parents[4] / "config"
 CLICKS = {"kind": "count", "entities": ["course"], "events": ["click"], "window": "1h"}
 
 
-@given(st.integers(0, 4_000_000_000_000), st.integers(1, 90_000))
+@given(st.integers(0, 4_000_000_000_000), st.integers(60, 90_000_000))
 def test_window_starts_where_the_formula_says(t_ms: int, seconds: int) -> None:
     start_ms = window_start_ms(t_ms, seconds * 1_000)
-    exact = window_start(t_ms, f"{seconds}s")
 
-    assert start_ms - 1 < exact <= start_ms
-    assert t_ms - seconds * 1_000 * 13 / 12 < start_ms <= t_ms - seconds * 1_000 + 1
+    assert start_ms == window_start(t_ms, f"{seconds}s")
+    assert t_ms - seconds * 1_000 * 13 / 12 <= start_ms <= t_ms - seconds * 1_000
+
+
+def test_each_hop_divides_the_next() -> None:
+    assert all(longer % shorter == 0 for shorter, longer in pairwise(HOPS_MS))
 
 
 def test_hourly_window_hops_by_five_minutes() -> None:
@@ -105,11 +110,18 @@ def test_defaults_and_dtypes_follow_the_kind() -> None:
 def test_state_is_shared_where_definitions_agree() -> None:
     domain = load_domain(CONFIG / "live_courses.yaml")
 
-    course = compile_aggregates(compile_views(domain)["course"])
-    user = compile_aggregates(compile_views(domain)["user"])
+    views = compile_views(domain)
+    course = compile_aggregates(domain, views["course"].features)
+    user = compile_aggregates(domain, views["user"].features)
 
-    # clicks_7d is the numerator of click_rate_7d; purchases_30d that of purchase_rate_30d.
-    assert len(course.windows) == 7
+    # Clicks of 1 h, 1 d, 7 d and 30 d, purchases of 7 d and 30 d, impressions of 7 d.
+    shared = {(a.events, tuple(level.longest_ms for level in a.levels)) for a in course.tiles}
+    hour, day = 3_600_000, 86_400_000
+    assert shared == {
+        (("click", "room_enter"), (hour, day, 7 * day, 30 * day)),
+        (("purchase",), (7 * day, 30 * day)),
+        (("impression",), (7 * day,)),
+    }
     # recent_courses and recent_actions read one list.
     assert [entries.limit for entries in user.last_entries] == [50, 200, 100]
 

@@ -11,7 +11,7 @@ import pytest
 from podium.event.v1.event_pb2 import Event
 from services.feature.apply import Applier
 from services.feature.definitions import compile_views
-from services.feature.lookup import row_readers
+from services.feature.rows import row_readers
 from services.feature.store.embedded import EmbeddedStore
 from services.feature.watch import MOVING_INTERVAL_S, SWEEP_S, EntityHub
 from tests.support.feature_streams import (

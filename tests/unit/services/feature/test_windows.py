@@ -6,13 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.feature.definitions import USER_ENTITY
-from services.feature.windows import (
-    AppliedEvent,
-    RefundFacts,
-    RefundLedger,
-    compile_plans,
-    take_refund,
-)
+from services.feature.refunds import RefundLedger, take_refund
+from services.feature.state_codec import decode_state, encode_state
+from services.feature.windows import AppliedEvent, RefundFacts, compile_plans
 from tests.support.feature_streams import START_MS, domain_with
 
 BOUGHT_MS = START_MS
@@ -68,7 +64,7 @@ def test_what_waits_survives_storing_and_is_not_seen_before_its_time() -> None:
     ahead = AppliedEvent(3, START_MS, START_MS + 500, "click", "ann", [("course", "c")], {})
     plan.fold(state, ahead)
 
-    stored = plan.decode(plan.encode(state, START_MS))
+    stored = decode_state(encode_state(plan.aggregates, state, START_MS))
 
     assert stored == state
     assert plan.as_of(stored, START_MS + 499).known_ms is None
@@ -87,13 +83,13 @@ def test_what_waits_is_seen_at_its_time_in_whatever_order_it_came(
     for arrival, ahead in enumerate(ahead_ms):
         event = AppliedEvent(arrival, START_MS, START_MS + ahead, "purchase", "ann", [], {})
         plan.fold(state, event)
-    before = plan.encode(state, START_MS)
+    before = encode_state(plan.aggregates, state, START_MS)
 
     seen = plan.as_of(state, START_MS + asked_ms)
 
-    assert sum(seen.windows[0].values()) == sum(ahead <= asked_ms for ahead in ahead_ms)
+    assert sum(seen.tiles[0].levels[0].values()) == sum(ahead <= asked_ms for ahead in ahead_ms)
     assert len(seen.pending) == len(state.pending) * sum(a > asked_ms for a in ahead_ms) / len(
         ahead_ms
     )
     # A read leaves what is stored as it was.
-    assert plan.encode(state, START_MS) == before
+    assert encode_state(plan.aggregates, state, START_MS) == before
