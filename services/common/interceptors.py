@@ -39,6 +39,7 @@ from services.common.errors import (
     Unavailable,
 )
 from services.common.status import RpcStatus, code_name, status_of
+from services.common.streams import RequestsUntil, stopping, until_late
 from services.common.telemetry import RpcMetrics
 
 DEFAULT_POLICY = CallPolicy(default_deadline_ms=5_000, max_deadline_ms=30_000)
@@ -243,7 +244,8 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
     """For servers on an event loop; methods answer with one message or a stream.
 
     A method is cancelled at its deadline. A stream is ended with UNAVAILABLE (DRAINING) when
-    ``draining`` is set, since it would outlive any patience.
+    ``draining`` is set, since it would outlive any patience; one that takes requests, too, gets no
+    more of them then and answers those that it has.
     """
 
     def __init__(
@@ -283,7 +285,15 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
             )
         elif handler.unary_stream is not None and inspect.isasyncgenfunction(handler.unary_stream):
             wrapped = grpc.unary_stream_rpc_method_handler(
-                self._wrap_stream(method, handler.unary_stream),
+                self._wrap_stream(method, handler.unary_stream, self._draining),
+                request_deserializer=decode,
+                response_serializer=encode,
+            )
+        elif handler.stream_stream is not None and inspect.isasyncgenfunction(
+            handler.stream_stream
+        ):
+            wrapped = grpc.stream_stream_rpc_method_handler(
+                self._wrap_both_streams(method, handler.stream_stream),
                 request_deserializer=decode,
                 response_serializer=encode,
             )
@@ -320,7 +330,12 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
 
         return answer
 
-    def _wrap_stream(self, method: str, behaviour: Callable[[Any, Any], Any]) -> Any:
+    def _wrap_stream(
+        self,
+        method: str,
+        behaviour: Callable[[Any, Any], Any],
+        draining: asyncio.Event | None,
+    ) -> Any:
         observed = _Observed(self._metrics, method)
         policy = self._policies.get(method, STREAM_POLICY)
         streams = self._metrics.streams.labels(method)
@@ -334,7 +349,7 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
             try:
                 _check_decoded(request)
                 self._gate.check_ready()
-                messages = self._until_draining(behaviour(request, context), call)
+                messages = until_late(behaviour(request, context), call, draining)
                 with streams.track_inprogress():
                     async with aclosing(messages):
                         async for message in messages:
@@ -349,35 +364,26 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
 
         return answer
 
-    async def _until_draining(
-        self, messages: AsyncGenerator[object, None], call: Call
-    ) -> AsyncGenerator[object, None]:
-        """Passes messages on. Raises ``Unavailable`` on draining, ``DeadlinePassed`` when late."""
-        draining = asyncio.ensure_future(self._draining.wait())
-        following: asyncio.Future[object] | None = None
-        try:
-            while True:
-                following = asyncio.ensure_future(anext(messages))
-                await asyncio.wait(
-                    {following, draining},
-                    timeout=call.remaining_s(),
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                if following.done():
-                    try:
-                        yield following.result()
-                    except StopAsyncIteration:
-                        return
-                elif draining.done():
-                    raise Unavailable("the service is stopping", reason="DRAINING")
-                else:
-                    raise DeadlinePassed("the deadline of the stream passed")
-        finally:
-            for task in (following, draining):
-                if task is not None and not task.done():
-                    task.cancel()
-                    await asyncio.wait({task})
-            await messages.aclose()
+    def _wrap_both_streams(self, method: str, behaviour: Callable[[Any, Any], Any]) -> Any:
+        """The method ends by itself after its last request, also while draining."""
+
+        async def answered(
+            requests: AsyncIterator[object], context: grpc.aio.ServicerContext[Any, Any]
+        ) -> AsyncGenerator[object, None]:
+            taken = RequestsUntil(requests, self._draining)
+            async with aclosing(behaviour(_decoded(taken), context)) as messages:
+                async for message in messages:
+                    yield message
+            if taken.cut:
+                raise stopping()
+
+        return self._wrap_stream(method, answered, draining=None)
+
+
+async def _decoded(requests: RequestsUntil) -> AsyncIterator[object]:
+    async for request in requests:
+        _check_decoded(request)
+        yield request
 
 
 def _call_of(context: grpc.aio.ServicerContext[Any, Any], policy: CallPolicy) -> Call:

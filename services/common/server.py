@@ -256,8 +256,16 @@ def serve_sync(server: SyncServer, warm: Callable[[threading.Event], None]) -> N
             server.drain()
 
 
-async def serve_aio(server: AioServer, warm: Callable[[], Coroutine[object, object, None]]) -> None:
-    """The same on an event loop that runs in the main thread; a signal cancels ``warm``."""
+async def serve_aio(
+    server: AioServer,
+    warm: Callable[[], Coroutine[object, object, None]],
+    failed: Callable[[], Coroutine[object, object, None]] | None = None,
+) -> bool:
+    """The same on an event loop that runs in the main thread; a signal cancels ``warm``.
+
+    Drains, too, when ``failed`` returns: the service can't go on. False is returned then, and True
+    after a signal.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     signals = (signal.SIGTERM, signal.SIGINT)
@@ -275,12 +283,20 @@ async def serve_aio(server: AioServer, warm: Callable[[], Coroutine[object, obje
             else:
                 await warming
                 await server.set_ready()
-                await stopping
+                failing = asyncio.create_task((failed or _never)())
+                await asyncio.wait({failing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                failing.cancel()
+            stopping.cancel()
         finally:
             await server.drain()
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
+    return stop.is_set()
+
+
+async def _never() -> None:
+    await asyncio.Event().wait()
 
 
 @contextmanager

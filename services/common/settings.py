@@ -85,6 +85,13 @@ class FeatureSettings(CommonSettings):
     store_dir: Path = Field(
         default=Path("data/store"), description="Directory of what is derived from the log."
     )
+    max_unapplied_events: int = Field(
+        default=200_000,
+        ge=1,
+        le=100_000_000,
+        description="Logged events that may wait to be applied to the store; beyond, Ingest is "
+        "RESOURCE_EXHAUSTED.",
+    )
 
 
 class RankerSettings(CommonSettings):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from services.common.domain import Domain
 from services.common.errors import FailedPrecondition
-from services.common.event_log import LogReader
+from services.common.event_log import LogReader, Salvage, last_payload_before
 from services.feature.codec import DecodedRecord, RecordDecoder, fingerprint
 from services.feature.definitions import DEDUPLICATION_MS, catalogue_entities
 from services.feature.keys import Key, KeyRules
@@ -66,14 +66,14 @@ class Applier:
         self._cache: dict[Key, KeyState] = {}
         self.skipped: Counter[str] = Counter()
 
-    def prepare(self, log_dir: Path) -> int:
+    def prepare(self, log_dir: Path, salvage: Salvage | None = None) -> int:
         """Position to go on from. Empties the store when it was written for other definitions, or
         from another log than the one in ``log_dir``."""
         with self._store.write() as transaction:
             position = transaction.position()
             if transaction.schema() != self._schema:
                 reason = "the definitions changed" if position else "the store is new"
-            elif position and _record_digest(log_dir, position - 1) != transaction.last_record():
+            elif transaction.last_record() != _digest_before(log_dir, position, salvage):
                 reason = "it was not made from this log"
             else:
                 return position
@@ -81,20 +81,28 @@ class Applier:
             transaction.clear(self._schema)
             return 0
 
-    def apply(self, records: Sequence[tuple[int, bytes]]) -> None:
-        """Applies consecutive records and commits them with the position after the last.
+    def apply(
+        self,
+        records: Sequence[tuple[int, bytes]],
+        start: int | None = None,
+        end: int | None = None,
+    ) -> None:
+        """Applies what there is of the log from ``start`` to ``end`` and commits it with ``end``.
 
-        Raises ``FailedPrecondition`` (STORE_MOVED) when the store is not at the first of them.
+        Where they are left out the records say it; they lack what the log lost. Raises
+        ``FailedPrecondition`` (STORE_MOVED) when the store is not at ``start``.
         """
+        start = records[0][0] if start is None else start
+        end = records[-1][0] + 1 if end is None else end
         try:
             with self._store.write() as transaction:
-                if transaction.position() != records[0][0]:
+                if transaction.position() != start:
                     raise FailedPrecondition(
                         "another process writes the store", reason="STORE_MOVED"
                     )
                 touched = self._fold(transaction, records)
-                arrival, payload = records[-1]
-                transaction.put_position(arrival + 1, _digest(payload))
+                last = _digest(records[-1][1]) if records else transaction.last_record()
+                transaction.put_position(end, last)
         except BaseException:
             self._cache.clear()
             raise
@@ -195,26 +203,30 @@ def follow(
     applier: Applier,
     log_dir: Path,
     *,
+    synced: Callable[[], int],
+    salvage: Salvage,
     should_stop: Callable[[], bool],
     prepared: Callable[[], None],
     poll_seconds: float = 0.01,
 ) -> None:
-    """Applies the log as it grows, until told to stop. Calls ``prepared`` once the store is known
-    to belong to this log."""
-    position = applier.prepare(log_dir)
+    """Applies the log as it grows, up to the position ``synced``, until told to stop. Calls
+    ``prepared`` once the store is known to belong to this log."""
+    position = applier.prepare(log_dir, salvage)
     prepared()
-    reader = LogReader(log_dir, position)
+    reader = LogReader(log_dir, position, salvage=salvage)
     while not should_stop():
-        records = reader.read(BATCH_RECORDS)
-        if records:
-            applier.apply(records)
+        records = reader.read(BATCH_RECORDS, synced())
+        if reader.next_arrival > position:
+            applier.apply(records, position, reader.next_arrival)
+            position = reader.next_arrival
         else:
             time.sleep(poll_seconds)
 
 
-def _record_digest(log_dir: Path, arrival: int) -> bytes | None:
-    found = LogReader(log_dir, arrival).read(1)
-    return _digest(found[0][1]) if found else None
+def _digest_before(log_dir: Path, position: int, salvage: Salvage | None) -> bytes:
+    """Digest of the last record before a position; empty where there is none."""
+    payload = last_payload_before(log_dir, position, salvage) if position else None
+    return _digest(payload) if payload is not None else b""
 
 
 def _digest(payload: bytes) -> bytes:

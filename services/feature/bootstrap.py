@@ -14,19 +14,21 @@ from prometheus_client import CollectorRegistry
 
 from podium.feature.v1 import feature_pb2_grpc
 from services.common.domain import Domain, load_domain
-from services.common.event_log import LogWriter
+from services.common.errors import Unavailable
+from services.common.event_log import DamageReport, LogWriter
+from services.common.files import LOCAL_FILES, Files
 from services.common.pseudonym import Pseudonymiser
 from services.common.server import AioServer, ServerOptions, build_aio_server, serve_aio
 from services.common.settings import FeatureSettings
 from services.common.start import make_pseudonymiser, server_options
 from services.common.telemetry import MetricsEndpoint, configure_logging, new_registry
-from services.feature.convert.events import EventConverter
+from services.feature.convert.ingest import EventConverter
 from services.feature.definitions import catalogue_entities
 from services.feature.feed import CatalogueFeed
-from services.feature.log import Ingestor, system_clock_ms
+from services.feature.log import IngestLimits, Ingestor, system_clock_ms
 from services.feature.lookup import FeatureLookup
 from services.feature.metrics import FeatureMetrics
-from services.feature.process import ApplyFiles, ApplyProcess
+from services.feature.process import ApplyFiles, ApplyProcess, log_salvage
 from services.feature.rows import row_readers
 from services.feature.servicer import POLICIES, SERVICE_NAME, FeatureServicer
 from services.feature.store.embedded import EmbeddedStore
@@ -54,15 +56,26 @@ class FeatureService:
         options: ServerOptions,
         registry: CollectorRegistry,
         log_level: str = "INFO",
+        limits: IngestLimits = IngestLimits(),  # noqa: B008 - it is frozen
+        log_files: Files = LOCAL_FILES,
     ) -> None:
-        self._log = LogWriter(files.log_dir)
+        salvage = log_salvage(files.log_dir)
+        self._log = LogWriter(files.log_dir, salvage=salvage, files=log_files)
         # The tables have to be there before the first reader comes.
         EmbeddedStore(files.store_dir).close()
         self._store = EmbeddedStore(files.store_dir, read_only=True)
         metrics = FeatureMetrics(registry)
         self.apply = ApplyProcess(files, log_level=log_level, restarted=metrics.apply_restarts.inc)
-        self._ingestor = Ingestor(self._log, self._store, system_clock_ms, gaps=metrics.gap)
-        metrics.unapplied.set_function(lambda: self._ingestor.unapplied)
+        self.apply.synced_through(self._log.next_arrival)
+        self._ingestor = Ingestor(
+            self._log,
+            self._store,
+            system_clock_ms,
+            gaps=metrics.gap,
+            on_synced=self.apply.synced_through,
+            limits=limits,
+        )
+        metrics.watch(lambda: self._ingestor.unapplied, DamageReport(files.log_dir).all)
         readers = row_readers(domain)
         self._feed = CatalogueFeed(
             EntityHub(
@@ -104,6 +117,10 @@ class FeatureService:
         await self._feed.load()
         self._feed.start()
 
+    async def failed(self) -> None:
+        """Returns when the service can't go on and has to be started anew."""
+        await self._ingestor.broken.wait()
+
     async def close(self) -> None:
         """Stops the parts, the last made first; what Ingest acknowledged is on disk already."""
         await self._feed.close()
@@ -122,7 +139,8 @@ class FeatureService:
 
 def run(settings: FeatureSettings) -> None:
     """Serves until SIGTERM or SIGINT. Raises ``ConfigError`` for a wrong configuration,
-    ``FailedPrecondition`` while another process writes the log."""
+    ``FailedPrecondition`` while another process writes the log, and ``Unavailable`` after the log
+    could not be synced: a new start finds out what is on disk."""
     configure_logging("feature", settings.log_level)
     domain = load_domain(settings.domain_file)
     registry = new_registry()
@@ -138,8 +156,16 @@ async def _serve(settings: FeatureSettings, domain: Domain, registry: CollectorR
         options=server_options(settings, settings.feature_port, POLICIES),
         registry=registry,
         log_level=settings.log_level,
+        limits=IngestLimits(max_unapplied_events=settings.max_unapplied_events),
     )
+    await serve(service)
+
+
+async def serve(service: FeatureService) -> None:
+    """Serves until SIGTERM or SIGINT; raises ``Unavailable`` when the service can't go on."""
     try:
-        await serve_aio(service.server, service.warm)
+        stopped = await serve_aio(service.server, service.warm, service.failed)
     finally:
         await service.close()
+    if not stopped:
+        raise Unavailable("the event log could not be synced", reason="LOG_SYNC_FAILED")

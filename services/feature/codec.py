@@ -41,9 +41,20 @@ FINGERPRINT_BYTES: Final = 16
 
 def fingerprint(event: Event) -> bytes:
     """16 bytes that tell events with one id but other content apart."""
-    return hashlib.blake2b(
-        event.SerializeToString(deterministic=True), digest_size=FINGERPRINT_BYTES
-    ).digest()
+    return fingerprint_of(event.SerializeToString(deterministic=True))
+
+
+def fingerprint_of(serialised: bytes) -> bytes:
+    """The same of an event that was serialised deterministically."""
+    return hashlib.blake2b(serialised, digest_size=FINGERPRINT_BYTES).digest()
+
+
+def logged_arrival(payload: bytes) -> int | None:
+    """The arrival that a record itself tells; None where it is no logged event."""
+    try:
+        return LoggedEvent.FromString(payload).arrival
+    except (DecodeError, UnicodeDecodeError):
+        return None
 
 
 @dataclass(slots=True)

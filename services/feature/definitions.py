@@ -71,7 +71,14 @@ HOPS_MS: Final = (
 """Sizes of tiles: 5 s, 1 m, 5 m, 1 h, 2 h, 12 h, 2.5 d, 12.5 d, 62.5 d. Each divides the next."""
 
 DEDUPLICATION_MS: Final = 7 * 86_400_000
-"""How long event ids are remembered; older events other than catalogue ones arrive too late."""
+"""How long event ids are remembered."""
+
+LATENESS_MS: Final = 86_400_000
+"""Events that happened longer ago when they arrive come too late; those about the catalogue never
+do."""
+
+REFUND_LATENESS_MS: Final = 60 * 86_400_000
+"""The same for refunds."""
 
 MAX_KEY_BYTES: Final = 128
 """Longest id, in UTF-8, that an attribute may derive; longer ones derive nothing."""

@@ -2,6 +2,10 @@
 
 One task owns the log. While one group of requests is being synced, the next gathers: the cost of a
 sync is shared by all that wait (group commit).
+
+A write that fails is tried anew with the next request: a full disk may have room then. After a sync
+that failed nobody knows what is on disk. The owner takes nothing more then and says so by
+``broken``: the service has to end, and the log to be opened anew.
 """
 
 from __future__ import annotations
@@ -14,15 +18,26 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from errno import EDQUOT, ENOSPC
 from typing import Protocol
 
-from services.common.errors import FailedPrecondition, Overloaded, PodiumError, Unavailable
+from services.common.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    Overloaded,
+    PodiumError,
+    Unavailable,
+)
+from services.common.event_log import SyncFailed
 from services.feature.apply import remembered_days
 from services.feature.store.protocol import FeatureStore, StoreView
 
-MAX_UNAPPLIED_RECORDS = 200_000
-MAX_WAITING_EVENTS = 20_000
+GROUP_EVENTS = 4_000
+"""Requests are written together until they have this many events."""
+
 OVERLOAD_RETRY_MS = 250
+FULL_DISK_RETRY_MS = 1_000
+_EVENTS_A_TURN = 128
 
 _logger = logging.getLogger(__name__)
 
@@ -37,7 +52,8 @@ class RecordLog(Protocol):
         ...
 
     def sync(self) -> None:
-        """Waits until everything added is on disk."""
+        """Waits until everything added is on disk. Raises ``SyncFailed`` when that is not known
+        any more, ``OSError`` for what ``recover`` may mend."""
         ...
 
     def recover(self) -> None:
@@ -51,10 +67,27 @@ class NewEvent(Protocol):
     index: int
     event_id: str
     fingerprint: bytes
+    too_late: bool
 
-    def payload(self, arrival: int, arrival_ms: int, producer: str, sequence: int | None) -> bytes:
-        """The record as it is stored at a position."""
+    def payload(
+        self,
+        arrival: int,
+        arrival_ms: int,
+        producer: str,
+        sequence: int | None,
+        *,
+        duplicate: bool = False,
+    ) -> bytes:
+        """The record as it is stored at a position; a duplicate is marked."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class IngestLimits:
+    """How many events may wait to be applied, and to be written."""
+
+    max_unapplied_events: int = 200_000
+    max_waiting_events: int = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +101,14 @@ class RefusedEvent:
 
 @dataclass(slots=True)
 class Receipt:
-    """What became of a request's events; ``log_position`` is after the last stored one."""
+    """What became of a request's events; ``log_position`` is after the last stored one.
+
+    ``accepted`` were stored for the first time, ``too_late`` of them only to be kept.
+    """
 
     accepted: int = 0
     duplicates: int = 0
+    too_late: int = 0
     refused: list[RefusedEvent] = field(default_factory=list)
     log_position: int = 0
 
@@ -87,7 +124,8 @@ class _Waiting:
 class Ingestor:
     """Owner of the log. ``start`` before the first ``ingest``, ``close`` after the last.
 
-    ``gaps`` is called with (producer, number of missing events) when a producer's numbers jump.
+    ``gaps`` is called with (producer, number of missing events) when a producer's numbers jump;
+    ``on_synced`` with the log position whenever more is on disk.
     """
 
     def __init__(
@@ -97,15 +135,15 @@ class Ingestor:
         clock_ms: Callable[[], int],
         *,
         gaps: Callable[[str, int], None],
-        max_unapplied_records: int = MAX_UNAPPLIED_RECORDS,
-        max_waiting_events: int = MAX_WAITING_EVENTS,
+        on_synced: Callable[[int], None] = lambda _: None,
+        limits: IngestLimits = IngestLimits(),
     ) -> None:
         self._log = log
         self._store = store
         self._clock_ms = clock_ms
         self._gaps = gaps
-        self._max_unapplied_records = max_unapplied_records
-        self._max_waiting_events = max_waiting_events
+        self._on_synced = on_synced
+        self._limits = limits
         self._waiting: deque[_Waiting] = deque()
         self._waiting_events = 0
         self._wake = asyncio.Event()
@@ -121,6 +159,8 @@ class Ingestor:
         self._task: asyncio.Task[None] | None = None
         self.synced = log.next_arrival
         """Log position up to which everything is on disk."""
+        self.broken = asyncio.Event()
+        """Set once a sync failed: nothing is taken any more."""
 
     @property
     def unapplied(self) -> int:
@@ -157,52 +197,57 @@ class Ingestor:
     async def ingest(
         self, events: Sequence[NewEvent], producer: str, first_sequence: int | None
     ) -> Receipt:
-        """Stores the events that are new and returns once they are on disk.
+        """Stores the events that are new and returns once they are on disk; see ``submit``."""
+        return await self.submit(events, producer, first_sequence)
+
+    def submit(
+        self, events: Sequence[NewEvent], producer: str, first_sequence: int | None
+    ) -> asyncio.Future[Receipt]:
+        """Hands events in, to be stored after those handed in before.
 
         ``first_sequence`` numbers the producer's events of the request from index 0. Raises
-        ``Overloaded`` when too much waits or is unapplied, ``Unavailable`` when the log can't be
-        written: some of the events may be in it nevertheless, and count as duplicates later.
+        ``Overloaded`` when too much waits or is unapplied. The future fails with ``Overloaded``
+        (DISK_FULL) while the disk is full and with ``Unavailable`` when the log can't be written:
+        some of the events may be in it nevertheless, and count as duplicates later. Cancelling it
+        leaves what is not begun yet undone.
         """
-        if self._closing:
+        if self._closing or self.broken.is_set():
             raise Unavailable("the event log takes no events now", reason="LOG_UNAVAILABLE")
-        if self.unapplied > self._max_unapplied_records:
+        if self.unapplied > self._limits.max_unapplied_events:
             raise Overloaded(
                 f"{self.unapplied} events wait to be applied",
                 retry_after_ms=OVERLOAD_RETRY_MS,
                 reason="APPLY_BACKLOG",
             )
-        if self._waiting_events + len(events) > self._max_waiting_events:
+        if self._waiting_events + len(events) > self._limits.max_waiting_events:
             raise Overloaded(
                 f"{self._waiting_events} events wait to be written",
                 retry_after_ms=OVERLOAD_RETRY_MS,
                 reason="INGEST_BACKLOG",
             )
-        answer = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(events, producer, first_sequence, answer))
         self._waiting_events += len(events)
         self._wake.set()
-        receipt: Receipt = await answer
-        return receipt
+        return answer
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
-            self._wake.clear()
-            group = list(self._waiting)
-            self._waiting.clear()
-            self._waiting_events = 0
-            # A caller who has gone gets no work done.
-            group = [request for request in group if not request.answer.done()]
+            group = self._next_group()
+            if not self._waiting:
+                self._wake.clear()
             if group:
                 try:
                     if self._failed:
                         await loop.run_in_executor(self._executor, self._log.recover)
                         self._recovered()
-                    receipts, payloads = self._sort_out(group)
+                    receipts, payloads = await self._sort_out(group)
                     if payloads:
                         await loop.run_in_executor(self._executor, self._write, payloads)
                         self.synced = self._log.next_arrival
+                        self._on_synced(self.synced)
                         self._complained = False
                 except Exception as error:
                     self._fail(group, error)
@@ -214,19 +259,33 @@ class Ingestor:
             if self._closing and not self._waiting:
                 return
 
+    def _next_group(self) -> list[_Waiting]:
+        """What is written together; a caller who has gone gets no work done."""
+        group: list[_Waiting] = []
+        size = 0
+        while self._waiting and size < GROUP_EVENTS:
+            request = self._waiting.popleft()
+            self._waiting_events -= len(request.events)
+            if not request.answer.done():
+                group.append(request)
+                size += len(request.events)
+        return group
+
     def _write(self, payloads: Sequence[bytes]) -> None:
         self._log.append(payloads)
         self._log.sync()
 
     def _fail(self, group: Sequence[_Waiting], error: Exception) -> None:
+        """Answers everybody. One line tells of it until a write succeeds again."""
+        self._failed = True
+        if isinstance(error, SyncFailed):
+            self.broken.set()
         if not self._complained:
+            self._complained = True
             _logger.critical("the event log can't be written", exc_info=error)
-        self._failed = self._complained = True
         for request in (*group, *self._waiting):
             if not request.answer.done():
-                request.answer.set_exception(
-                    Unavailable("the event log can't be written", reason="LOG_UNAVAILABLE")
-                )
+                request.answer.set_exception(_told(error))
         self._waiting.clear()
         self._waiting_events = 0
 
@@ -234,36 +293,60 @@ class Ingestor:
         """Forgets the events that did not reach the log."""
         self._failed = False
         self.synced = end = self._log.next_arrival
+        self._on_synced(end)
         for event_id in [i for i, (_, arrival) in self._recent.items() if arrival >= end]:
             del self._recent[event_id]
 
-    def _sort_out(self, group: Sequence[_Waiting]) -> tuple[list[Receipt], list[bytes]]:
-        """Receipts as they will be once the payloads, of the events that are new, are written."""
+    async def _sort_out(self, group: Sequence[_Waiting]) -> tuple[list[Receipt], list[bytes]]:
+        """Receipts as they will be once the payloads are written. Others get their turn on the
+        event loop in between."""
         receipts: list[Receipt] = []
         payloads: list[bytes] = []
         # Arrival times never go back, whatever the clock does.
         self._now_ms = now_ms = max(self._now_ms, self._clock_ms())
         days = remembered_days(now_ms)
-        with self._store.read() as view:
-            for request in group:
-                receipt = Receipt()
-                receipts.append(receipt)
-                self._count_gap(request)
-                for event in request.events:
-                    known = self._known(view, event.event_id, days)
-                    if known is None:
-                        arrival = self._log.next_arrival + len(payloads)
-                        sequence = None
-                        if request.first_sequence is not None:
-                            sequence = request.first_sequence + event.index
-                        payloads.append(event.payload(arrival, now_ms, request.producer, sequence))
-                        self._recent[event.event_id] = (event.fingerprint, arrival)
-                        receipt.accepted += 1
-                    elif known == event.fingerprint:
-                        receipt.duplicates += 1
-                    else:
-                        receipt.refused.append(_conflict(event))
+        for request in group:
+            receipt = Receipt()
+            receipts.append(receipt)
+            self._count_gap(request)
+            for start in range(0, len(request.events), _EVENTS_A_TURN):
+                with self._store.read() as view:
+                    for event in request.events[start : start + _EVENTS_A_TURN]:
+                        known = self._known(view, event.event_id, days)
+                        self._store_event(request, receipt, event, known, payloads)
+                await asyncio.sleep(0)
         return receipts, payloads
+
+    def _store_event(
+        self,
+        request: _Waiting,
+        receipt: Receipt,
+        event: NewEvent,
+        known: bytes | None,
+        payloads: list[bytes],
+    ) -> None:
+        if known is not None and known != event.fingerprint:
+            receipt.refused.append(_conflict(event))
+            return
+        arrival = self._log.next_arrival + len(payloads)
+        sequence = None
+        if request.first_sequence is not None:
+            sequence = request.first_sequence + event.index
+        try:
+            payload = event.payload(
+                arrival, self._now_ms, request.producer, sequence, duplicate=known is not None
+            )
+        except ValueError as error:
+            _logger.error("an event can't be written as a record", exc_info=error)
+            receipt.refused.append(_unstorable(event))
+            return
+        payloads.append(payload)
+        if known is not None:
+            receipt.duplicates += 1
+            return
+        self._recent[event.event_id] = (event.fingerprint, arrival)
+        receipt.accepted += 1
+        receipt.too_late += event.too_late
 
     def _known(self, view: StoreView, event_id: str, days: Sequence[int]) -> bytes | None:
         recent = self._recent.get(event_id)
@@ -280,10 +363,26 @@ class Ingestor:
         self._next_sequences[request.producer] = max(expected, following)
 
 
+def _told(error: Exception) -> PodiumError:
+    """What callers are told of a failure to write."""
+    if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
+        return Overloaded(
+            "the disk of the event log is full",
+            retry_after_ms=FULL_DISK_RETRY_MS,
+            reason="DISK_FULL",
+        )
+    return Unavailable("the event log can't be written", reason="LOG_UNAVAILABLE")
+
+
 def _conflict(event: NewEvent) -> RefusedEvent:
     error = FailedPrecondition(
         "event_id: another event was stored under this id", reason="EVENT_ID_CONFLICT"
     )
+    return RefusedEvent(event.index, event.event_id, error)
+
+
+def _unstorable(event: NewEvent) -> RefusedEvent:
+    error = InvalidArgument("the event can't be stored", reason="EVENT_UNSTORABLE")
     return RefusedEvent(event.index, event.event_id, error)
 
 

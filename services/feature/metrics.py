@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from services.common.event_log import Damage
 
 
 class FeatureMetrics:
@@ -35,15 +37,34 @@ class FeatureMetrics:
             "Times the applying process had to be started again.",
             registry=registry,
         )
-        self.unapplied = Gauge(
+        self._unapplied = Gauge(
             "podium_feature_unapplied_records",
             "Records in the log that the store does not hold yet.",
             registry=registry,
         )
+        self._damaged_bytes = Gauge(
+            "podium_feature_log_damaged_bytes",
+            "Bytes of the log that can't be read, or were cut off its end.",
+            registry=registry,
+        )
+        self._lost_records = Gauge(
+            "podium_feature_log_lost_records",
+            "Records of the log that are known to be lost.",
+            registry=registry,
+        )
 
-    def ingested(self, accepted: int, duplicates: int, rejections: Sequence[str]) -> None:
-        """Counts a request's events."""
-        self._events.labels("accepted").inc(accepted)
+    def watch(self, unapplied: Callable[[], int], damage: Callable[[], Sequence[Damage]]) -> None:
+        """Says where to look when metrics are read."""
+        self._unapplied.set_function(unapplied)
+        self._damaged_bytes.set_function(lambda: sum(found.bytes for found in damage()))
+        self._lost_records.set_function(lambda: sum(found.records or 0 for found in damage()))
+
+    def ingested(
+        self, accepted: int, duplicates: int, too_late: int, rejections: Sequence[str]
+    ) -> None:
+        """Counts a request's events; ``too_late`` of the accepted ones are kept only."""
+        self._events.labels("accepted").inc(accepted - too_late)
+        self._events.labels("too_late").inc(too_late)
         self._events.labels("duplicate").inc(duplicates)
         self._events.labels("rejected").inc(len(rejections))
         for reason in rejections:

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from ctypes import c_int64
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -15,8 +16,10 @@ from types import FrameType
 from typing import NamedTuple
 
 from services.common.domain import load_domain
+from services.common.event_log import DamageReport, Salvage
 from services.common.telemetry import configure_logging
 from services.feature.apply import Applier, follow
+from services.feature.codec import logged_arrival
 from services.feature.log import system_clock_ms
 from services.feature.store.embedded import EmbeddedStore
 
@@ -52,6 +55,8 @@ class ApplyProcess:
         # A fresh interpreter: a fork would share gRPC's threads and locks.
         self._context = multiprocessing.get_context("spawn")
         self._prepared: Event = self._context.Event()
+        # One writer, and a word is written as a whole: no lock.
+        self._synced = self._context.RawValue(c_int64, 0)
         self._process: BaseProcess | None = None
         self._stopping = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
@@ -65,6 +70,10 @@ class ApplyProcess:
     def prepared(self) -> bool:
         """Whether the store is there and belongs to this log and these definitions."""
         return self._prepared.is_set()
+
+    def synced_through(self, position: int) -> None:
+        """Lets the child apply the log up to a position: what is before it is on disk."""
+        self._synced.value = position
 
     def start(self) -> None:
         """Starts the child and the task that watches it."""
@@ -94,7 +103,7 @@ class ApplyProcess:
     def _spawn(self) -> None:
         process = self._context.Process(
             target=apply_main,
-            args=(self._files, self._log_level, os.getpid(), self._prepared),
+            args=(self._files, self._log_level, os.getpid(), self._prepared, self._synced),
             name="podium-feature-apply",
             daemon=True,
         )
@@ -127,7 +136,14 @@ class ApplyProcess:
         return True
 
 
-def apply_main(files: ApplyFiles, log_level: str, parent_pid: int, prepared: Event) -> None:
+def log_salvage(log_dir: Path) -> Salvage:
+    """How to go on behind damage to the event log: it is kept in the report."""
+    return Salvage(logged_arrival, DamageReport(log_dir).add)
+
+
+def apply_main(
+    files: ApplyFiles, log_level: str, parent_pid: int, prepared: Event, synced: c_int64
+) -> None:
     """Main function of the child: applies until SIGTERM, or until its parent is gone."""
     configure_logging("feature-apply", log_level)
     stopping = False
@@ -145,6 +161,8 @@ def apply_main(files: ApplyFiles, log_level: str, parent_pid: int, prepared: Eve
         follow(
             applier,
             files.log_dir,
+            synced=lambda: synced.value,
+            salvage=log_salvage(files.log_dir),
             should_stop=lambda: stopping or os.getppid() != parent_pid,
             prepared=prepared.set,
         )

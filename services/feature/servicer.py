@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -12,7 +13,6 @@ import grpc
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
 from services.common.call import CallPolicy
 from services.common.errors import InvalidArgument
-from services.feature.convert.events import EventConverter, ingest_response
 from services.feature.convert.features import (
     entity_refs,
     entity_rows,
@@ -23,11 +23,20 @@ from services.feature.convert.features import (
     row_bytes,
     watched_views,
 )
+from services.feature.convert.ingest import (
+    EventConverter,
+    IngestCall,
+    IngestRequest,
+    ingest_response,
+    ingest_stream_response,
+    request_number,
+)
 from services.feature.definitions import FeatureView
 from services.feature.feed import CatalogueFeed
-from services.feature.log import Ingestor
+from services.feature.log import Ingestor, Receipt
 from services.feature.lookup import FeatureLookup
 from services.feature.metrics import FeatureMetrics
+from services.feature.pipeline import pipelined
 from services.feature.rows import Row
 
 SERVICE_NAME = "podium.feature.v1.FeatureService"
@@ -41,6 +50,9 @@ CHUNK_BYTES = 900 << 10
 
 ROWS_ON_THE_LOOP = 64
 """Larger lookups go to a thread: they would hold the event loop up."""
+
+STREAM_REQUESTS = 8
+"""Requests of one stream that are under way at once."""
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -75,14 +87,50 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
         context: _Context,  # noqa: ARG002 - gRPC's signature
     ) -> feature_pb2.IngestResponse:
         """Stores events; returns once they are on disk."""
-        call = self._converter.ingest_call(request, self._clock_ms())
-        receipt = await self._ingestor.ingest(call.events, call.producer, call.first_sequence)
-        response = ingest_response(call, receipt)
-        self._metrics.ingested(
-            receipt.accepted, receipt.duplicates, [r.reason for r in response.rejections]
-        )
+        call, answer = await self._handed_in(request)
+        receipt = await answer
+        self._count(call, receipt)
+        return ingest_response(call, receipt)
+
+    async def IngestStream(
+        self,
+        request_iterator: AsyncIterator[feature_pb2.IngestStreamRequest],
+        context: _Context,  # noqa: ARG002 - gRPC's signature
+    ) -> AsyncIterator[feature_pb2.IngestStreamResponse]:
+        """The same for request after request."""
+        last = -1
+
+        async def begin(
+            request: feature_pb2.IngestStreamRequest,
+        ) -> Awaitable[feature_pb2.IngestStreamResponse]:
+            nonlocal last
+            last = sequence = request_number(request, last)
+            call, answer = await self._handed_in(request)
+
+            async def answered() -> feature_pb2.IngestStreamResponse:
+                receipt = await answer
+                self._count(call, receipt)
+                return ingest_stream_response(sequence, call, receipt)
+
+            return answered()
+
+        async with aclosing(pipelined(request_iterator, begin, STREAM_REQUESTS)) as answers:
+            async for response in answers:
+                yield response
+
+    async def _handed_in(
+        self, request: IngestRequest
+    ) -> tuple[IngestCall, asyncio.Future[Receipt]]:
+        """The request's events on their way into the log, and what will become of them."""
+        call = self._converter.open_call(request)
+        for _ in self._converter.in_turns(call, request, self._clock_ms()):
+            await asyncio.sleep(0)
+        return call, self._ingestor.submit(call.events, call.producer, call.first_sequence)
+
+    def _count(self, call: IngestCall, receipt: Receipt) -> None:
+        rejections = [refused.error.reason for refused in (*call.refused, *receipt.refused)]
+        self._metrics.ingested(receipt.accepted, receipt.duplicates, receipt.too_late, rejections)
         self._metrics.unknown_types(call.unknown_types)
-        return response
 
     async def GetFeatures(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,12 @@ from prometheus_client import CollectorRegistry
 from podium.event.v1.event_pb2 import Event
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
 from services.common.domain import Domain, load_domain
+from services.common.files import LOCAL_FILES, Files
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
 from services.common.server import ServerOptions
 from services.feature.bootstrap import FeatureService
 from services.feature.definitions import FeatureView, compile_views
+from services.feature.log import IngestLimits
 from services.feature.process import ApplyFiles
 from services.feature.servicer import POLICIES
 from tests.support.eventually import eventually
@@ -110,6 +112,12 @@ class RunningService:
     client: FeatureClient
     files: ApplyFiles
     port: int
+    registry: CollectorRegistry
+    drain: Callable[[], None]
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Value of a metric; 0 where it has none yet."""
+        return self.registry.get_sample_value(name, labels) or 0.0
 
 
 @contextmanager
@@ -121,8 +129,15 @@ def client_of(port: int, domain: Domain) -> Iterator[FeatureClient]:
 
 
 @contextmanager
-def running_service(domain_file: Path, directory: Path) -> Iterator[RunningService]:
+def running_service(
+    domain_file: Path,
+    directory: Path,
+    *,
+    limits: IngestLimits | None = None,
+    log_files: Files = LOCAL_FILES,
+) -> Iterator[RunningService]:
     """Serves from ``directory`` until the block ends; ready on entry."""
+    registry = CollectorRegistry()
     domain = load_domain(domain_file)
     files = ApplyFiles(domain_file, directory / "log", directory / "store")
     ready = threading.Event()
@@ -137,8 +152,10 @@ def running_service(domain_file: Path, directory: Path) -> Iterator[RunningServi
             files,
             Pseudonymiser.from_text(DEVELOPMENT_KEYS),
             options=ServerOptions(policies=POLICIES, drain_seconds=5),
-            registry=CollectorRegistry(),
+            registry=registry,
             log_level="ERROR",
+            limits=limits or IngestLimits(),
+            log_files=log_files,
         )
         try:
             await service.server.start()
@@ -167,7 +184,12 @@ def running_service(domain_file: Path, directory: Path) -> Iterator[RunningServi
         if failures:
             raise failures[0]
         with client_of(started[0].server.port, domain) as client:
-            yield RunningService(started[0], client, files, started[0].server.port)
+            service = started[0]
+
+            def drain() -> None:
+                asyncio.run_coroutine_threadsafe(service.server.drain(), loop).result(60)
+
+            yield RunningService(service, client, files, service.server.port, registry, drain)
     finally:
         if not failures:
             loop.call_soon_threadsafe(stop.set)

@@ -37,16 +37,46 @@ class IngestRequest(_message.Message):
     def __init__(self, events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ..., producer: _Optional[str] = ..., first_sequence: _Optional[int] = ...) -> None: ...
 
 class IngestResponse(_message.Message):
-    __slots__ = ("accepted", "duplicates", "rejections", "log_position")
+    __slots__ = ("accepted", "duplicates", "rejections", "log_position", "too_late")
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     DUPLICATES_FIELD_NUMBER: _ClassVar[int]
     REJECTIONS_FIELD_NUMBER: _ClassVar[int]
     LOG_POSITION_FIELD_NUMBER: _ClassVar[int]
+    TOO_LATE_FIELD_NUMBER: _ClassVar[int]
     accepted: int
     duplicates: int
     rejections: _containers.RepeatedCompositeFieldContainer[Rejection]
     log_position: int
-    def __init__(self, accepted: _Optional[int] = ..., duplicates: _Optional[int] = ..., rejections: _Optional[_Iterable[_Union[Rejection, _Mapping]]] = ..., log_position: _Optional[int] = ...) -> None: ...
+    too_late: int
+    def __init__(self, accepted: _Optional[int] = ..., duplicates: _Optional[int] = ..., rejections: _Optional[_Iterable[_Union[Rejection, _Mapping]]] = ..., log_position: _Optional[int] = ..., too_late: _Optional[int] = ...) -> None: ...
+
+class IngestStreamRequest(_message.Message):
+    __slots__ = ("sequence", "events", "producer", "first_sequence")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    PRODUCER_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    events: _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]
+    producer: str
+    first_sequence: int
+    def __init__(self, sequence: _Optional[int] = ..., events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ..., producer: _Optional[str] = ..., first_sequence: _Optional[int] = ...) -> None: ...
+
+class IngestStreamResponse(_message.Message):
+    __slots__ = ("acked_through_sequence", "rejections", "accepted", "duplicates", "too_late", "log_position")
+    ACKED_THROUGH_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    REJECTIONS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATES_FIELD_NUMBER: _ClassVar[int]
+    TOO_LATE_FIELD_NUMBER: _ClassVar[int]
+    LOG_POSITION_FIELD_NUMBER: _ClassVar[int]
+    acked_through_sequence: int
+    rejections: _containers.RepeatedCompositeFieldContainer[Rejection]
+    accepted: int
+    duplicates: int
+    too_late: int
+    log_position: int
+    def __init__(self, acked_through_sequence: _Optional[int] = ..., rejections: _Optional[_Iterable[_Union[Rejection, _Mapping]]] = ..., accepted: _Optional[int] = ..., duplicates: _Optional[int] = ..., too_late: _Optional[int] = ..., log_position: _Optional[int] = ...) -> None: ...
 
 class Rejection(_message.Message):
     __slots__ = ("index", "event_id", "code", "reason", "message")

@@ -40,6 +40,11 @@ class FeatureServiceStub:
                 request_serializer=podium_dot_feature_dot_v1_dot_feature__pb2.IngestRequest.SerializeToString,
                 response_deserializer=podium_dot_feature_dot_v1_dot_feature__pb2.IngestResponse.FromString,
                 _registered_method=True)
+        self.IngestStream = channel.stream_stream(
+                '/podium.feature.v1.FeatureService/IngestStream',
+                request_serializer=podium_dot_feature_dot_v1_dot_feature__pb2.IngestStreamRequest.SerializeToString,
+                response_deserializer=podium_dot_feature_dot_v1_dot_feature__pb2.IngestStreamResponse.FromString,
+                _registered_method=True)
         self.GetFeatures = channel.unary_unary(
                 '/podium.feature.v1.FeatureService/GetFeatures',
                 request_serializer=podium_dot_feature_dot_v1_dot_feature__pb2.GetFeaturesRequest.SerializeToString,
@@ -59,6 +64,17 @@ class FeatureServiceServicer:
     def Ingest(self, request, context):
         """Stores events. Each is judged alone: a bad one is rejected, the others are stored. When the
         call returns, every accepted event is on disk.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IngestStream(self, request_iterator, context):
+        """The same for many requests on one stream, which share the cost of reaching the disk. Requests
+        are answered in their order; a few may be under way at once, and the server reads no further
+        before. An error ends the stream once the requests before it are answered, a server that stops
+        ends it with UNAVAILABLE (DRAINING) in the same way. A caller then opens another and sends again
+        what follows the last answer: what is stored already counts as a duplicate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -86,6 +102,11 @@ def add_FeatureServiceServicer_to_server(servicer, server):
                     servicer.Ingest,
                     request_deserializer=podium_dot_feature_dot_v1_dot_feature__pb2.IngestRequest.FromString,
                     response_serializer=podium_dot_feature_dot_v1_dot_feature__pb2.IngestResponse.SerializeToString,
+            ),
+            'IngestStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.IngestStream,
+                    request_deserializer=podium_dot_feature_dot_v1_dot_feature__pb2.IngestStreamRequest.FromString,
+                    response_serializer=podium_dot_feature_dot_v1_dot_feature__pb2.IngestStreamResponse.SerializeToString,
             ),
             'GetFeatures': grpc.unary_unary_rpc_method_handler(
                     servicer.GetFeatures,
@@ -126,6 +147,33 @@ class FeatureService:
             '/podium.feature.v1.FeatureService/Ingest',
             podium_dot_feature_dot_v1_dot_feature__pb2.IngestRequest.SerializeToString,
             podium_dot_feature_dot_v1_dot_feature__pb2.IngestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IngestStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/podium.feature.v1.FeatureService/IngestStream',
+            podium_dot_feature_dot_v1_dot_feature__pb2.IngestStreamRequest.SerializeToString,
+            podium_dot_feature_dot_v1_dot_feature__pb2.IngestStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,13 @@ class FeatureServiceStub:
     """Stores events. Each is judged alone: a bad one is rejected, the others are stored. When the
     call returns, every accepted event is on disk.
     """
+    IngestStream: _grpc.StreamStreamMultiCallable[_feature_pb2.IngestStreamRequest, _feature_pb2.IngestStreamResponse]
+    """The same for many requests on one stream, which share the cost of reaching the disk. Requests
+    are answered in their order; a few may be under way at once, and the server reads no further
+    before. An error ends the stream once the requests before it are answered, a server that stops
+    ends it with UNAVAILABLE (DRAINING) in the same way. A caller then opens another and sends again
+    what follows the last answer: what is stored already counts as a duplicate.
+    """
     GetFeatures: _grpc.UnaryUnaryMultiCallable[_feature_pb2.GetFeaturesRequest, _feature_pb2.GetFeaturesResponse]
     """Reads the features of several entities of one type, as of now."""
     WatchEntities: _grpc.UnaryStreamMultiCallable[_feature_pb2.WatchEntitiesRequest, _feature_pb2.WatchEntitiesResponse]
@@ -52,6 +59,13 @@ class FeatureServiceAsyncStub(FeatureServiceStub):
     Ingest: _aio.UnaryUnaryMultiCallable[_feature_pb2.IngestRequest, _feature_pb2.IngestResponse]  # type: ignore[assignment]
     """Stores events. Each is judged alone: a bad one is rejected, the others are stored. When the
     call returns, every accepted event is on disk.
+    """
+    IngestStream: _aio.StreamStreamMultiCallable[_feature_pb2.IngestStreamRequest, _feature_pb2.IngestStreamResponse]  # type: ignore[assignment]
+    """The same for many requests on one stream, which share the cost of reaching the disk. Requests
+    are answered in their order; a few may be under way at once, and the server reads no further
+    before. An error ends the stream once the requests before it are answered, a server that stops
+    ends it with UNAVAILABLE (DRAINING) in the same way. A caller then opens another and sends again
+    what follows the last answer: what is stored already counts as a duplicate.
     """
     GetFeatures: _aio.UnaryUnaryMultiCallable[_feature_pb2.GetFeaturesRequest, _feature_pb2.GetFeaturesResponse]  # type: ignore[assignment]
     """Reads the features of several entities of one type, as of now."""
@@ -71,6 +85,19 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_feature_pb2.IngestResponse, _abc.Awaitable[_feature_pb2.IngestResponse]]:
         """Stores events. Each is judged alone: a bad one is rejected, the others are stored. When the
         call returns, every accepted event is on disk.
+        """
+
+    @_abc_1.abstractmethod
+    def IngestStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_feature_pb2.IngestStreamRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_feature_pb2.IngestStreamResponse], _abc.AsyncIterator[_feature_pb2.IngestStreamResponse]]:
+        """The same for many requests on one stream, which share the cost of reaching the disk. Requests
+        are answered in their order; a few may be under way at once, and the server reads no further
+        before. An error ends the stream once the requests before it are answered, a server that stops
+        ends it with UNAVAILABLE (DRAINING) in the same way. A caller then opens another and sends again
+        what follows the last answer: what is stored already counts as a duplicate.
         """
 
     @_abc_1.abstractmethod

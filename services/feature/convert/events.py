@@ -1,9 +1,8 @@
-"""Events of the feature service's requests, checked against limits and domain."""
+"""Events that callers send, checked against limits and domain."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,24 +11,20 @@ from podium.common.v1.common_pb2 import AttributeValue, Money
 from podium.event.v1.event_pb2 import (
     EntityUpsert,
     Event,
-    LoggedEvent,
     Refund,
     RoomState,
 )
-from podium.feature.v1 import feature_pb2
 from services.common.convert_event import milliseconds, room_attributes
 from services.common.convert_limits import (
     MAX_ATTRIBUTES,
     MAX_ENTITY_ATTRIBUTES,
     MAX_EVENT_ENTITIES,
-    MAX_EVENTS,
     MAX_FUTURE_MS,
     MAX_ID_BYTES,
     MAX_LOCALE_BYTES,
     MAX_NAME_BYTES,
     MAX_REASON_BYTES,
     MAX_REGION_BYTES,
-    MAX_SEQUENCE,
     MAX_TIME_SECONDS,
     Value,
     attribute_values,
@@ -42,24 +37,22 @@ from services.common.convert_limits import (
     require_id,
     require_measure,
     require_money,
-    require_range,
     require_text,
     require_traffic_class,
 )
 from services.common.domain import Domain
 from services.common.errors import InvalidArgument
-from services.common.status import code_number
-from services.feature.codec import fingerprint
 from services.feature.convert.slates import check_slate
 from services.feature.definitions import (
     CATALOGUE_EVENTS,
-    DEDUPLICATION_MS,
+    LATENESS_MS,
     PROFILE,
     PURCHASE,
+    REFUND,
+    REFUND_LATENESS_MS,
     USER_ENTITY,
     declared_value,
 )
-from services.feature.log import Receipt, RefusedEvent
 
 IMPRESSION: Final = "impression"
 _PAYLOADS: Final[Mapping[str, str]] = {
@@ -89,50 +82,11 @@ _TEXT_BYTES: Final[dict[str, int]] = {
 }
 
 
-class StoredEvent:
-    """A checked, pseudonymised event. Implements ``NewEvent``."""
+class EventChecker:
+    """Checks events against limits and domain."""
 
-    def __init__(self, index: int, event: Event, config_hash: str, *, too_late: bool) -> None:
-        self.index = index
-        self.event_id = event.event_id
-        self.type = event.type
-        self.fingerprint = fingerprint(event)
-        self._event = event
-        self._config_hash = config_hash
-        self._too_late = too_late
-
-    def payload(self, arrival: int, arrival_ms: int, producer: str, sequence: int | None) -> bytes:
-        """The record as it is stored at a position."""
-        logged = LoggedEvent(
-            event=self._event,
-            arrival=arrival,
-            producer=producer,
-            config_hash=self._config_hash,
-            sequence=sequence,
-            too_late=self._too_late,
-        )
-        logged.arrival_time.FromMilliseconds(arrival_ms)
-        return logged.SerializeToString()
-
-
-@dataclass(frozen=True)
-class IngestCall:
-    """An Ingest request, sorted into what may be stored and what may not."""
-
-    events: list[StoredEvent]
-    refused: list[RefusedEvent]
-    producer: str
-    first_sequence: int | None
-    unknown_types: int
-
-
-class EventConverter:
-    """Checks events against limits and domain, and replaces raw ids by pseudonyms."""
-
-    def __init__(self, domain: Domain, encrypt: Callable[[str], str]) -> None:
+    def __init__(self, domain: Domain) -> None:
         self._domain = domain
-        self._encrypt = encrypt
-        self._config_hash = domain.config_hash
         self._about_entities = _about_entities(domain)
         # What a surface's items sell is served as an id.
         selling = {surface.selling_attribute or "" for surface in domain.surfaces.values()}
@@ -141,35 +95,7 @@ class EventConverter:
         }
         self._text_bytes = _TEXT_BYTES | dict.fromkeys(selling, MAX_ID_BYTES)
 
-    def ingest_call(self, request: feature_pb2.IngestRequest, now_ms: int) -> IngestCall:
-        """Judges each event alone. Raises ``InvalidArgument`` for what concerns the whole request.
-
-        The request's events are changed: they hold pseudonyms afterwards.
-        """
-        require_count("events", len(request.events), 1, MAX_EVENTS)
-        producer = optional_id("producer", request.producer)
-        first_sequence = request.first_sequence if request.HasField("first_sequence") else None
-        if first_sequence is not None:
-            # The numbers that follow must fit the log's 64 bits, too.
-            require_range("first_sequence", first_sequence, 0, MAX_SEQUENCE)
-            if not producer:
-                raise InvalidArgument.field("first_sequence", "must come with a producer")
-        accepted: list[StoredEvent] = []
-        refused: list[RefusedEvent] = []
-        for index, event in enumerate(request.events):
-            try:
-                too_late = self._check(f"events[{index}]", event, now_ms)
-            except InvalidArgument as error:
-                refused.append(RefusedEvent(index, event.event_id[:MAX_ID_BYTES], error))
-                continue
-            if event.HasField("actor"):
-                event.actor.user_id = self._encrypt(event.actor.user_id)
-                event.actor.device_id = self._encrypt(event.actor.device_id)
-            accepted.append(StoredEvent(index, event, self._config_hash, too_late=too_late))
-        unknown_types = sum(event.type not in self._domain.events for event in accepted)
-        return IngestCall(accepted, refused, producer, first_sequence, unknown_types)
-
-    def _check(self, at: str, event: Event, now_ms: int) -> bool:
+    def check(self, at: str, event: Event, now_ms: int) -> bool:
         """Whether the event comes too late to be applied. Raises ``InvalidArgument``."""
         require_id(f"{at}.event_id", event.event_id)
         kind = require_text(f"{at}.type", event.type, MAX_NAME_BYTES)
@@ -199,7 +125,9 @@ class EventConverter:
             if name in values:
                 _require_declared(f"{at}.attributes.{name}", name, values[name], dtype)
         self._check_payload(at, event, now_ms)
-        return not catalogue and now_ms - time_ms > DEDUPLICATION_MS
+        if catalogue:
+            return False
+        return now_ms - time_ms > (REFUND_LATENESS_MS if kind == REFUND else LATENESS_MS)
 
     def _check_entities(self, at: str, event: Event, *, known_type: bool) -> None:
         require_count(f"{at}.entities", len(event.entities), 0, MAX_EVENT_ENTITIES)
@@ -357,26 +285,6 @@ class EventConverter:
             self._check_currency(field, value)
         elif isinstance(value, str) and name in self._text_bytes:
             optional_text(field, value, self._text_bytes[name])
-
-
-def ingest_response(call: IngestCall, receipt: Receipt) -> feature_pb2.IngestResponse:
-    """What became of the events, refusals in request order."""
-    refused = sorted([*call.refused, *receipt.refused], key=lambda refusal: refusal.index)
-    return feature_pb2.IngestResponse(
-        accepted=receipt.accepted,
-        duplicates=receipt.duplicates,
-        rejections=[
-            feature_pb2.Rejection(
-                index=refusal.index,
-                event_id=refusal.event_id,
-                code=code_number(refusal.error),
-                reason=refusal.error.reason,
-                message=refusal.error.message,
-            )
-            for refusal in refused
-        ],
-        log_position=receipt.log_position,
-    )
 
 
 def _time_ms(field: str, message: Event | Refund | EntityUpsert, name: str) -> int:

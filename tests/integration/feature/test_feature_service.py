@@ -17,7 +17,7 @@ from podium.feature.v1 import feature_pb2
 from services.common.domain import Domain, load_domain
 from services.common.event_log import read_log
 from services.common.status import error_from_rpc
-from services.feature.convert.events import EventConverter
+from services.feature.convert.ingest import EventConverter
 from tests.support.eventually import eventually
 from tests.support.feature_server import (
     FeatureClient,
@@ -437,18 +437,57 @@ def test_unknown_types_and_other_traffic_are_kept_and_change_nothing(
     assert {"u-unknown", "u-load"} <= {record.event.event_id for record in stored}
 
 
-def test_events_past_the_memory_of_ids_are_kept_but_not_applied(client: FeatureClient) -> None:
-    eight_days_ago_ms = now_ms() - 8 * 86_400_000
+def test_events_that_come_too_late_are_kept_marked_and_not_applied(
+    running: RunningService,
+) -> None:
+    client, day_ms = running.client, 86_400_000
+    bought = purchase_event("late-buy", now_ms() - day_ms + 60_000, 9, "late-ann", "course:late-e")
     response = client.ingest(
-        interaction("late", "click", eight_days_ago_ms, "late-ann", "course:late-c"),
-        upsert_event("late-upsert", eight_days_ago_ms, "course:late-d", title="Old"),
+        interaction("late", "click", now_ms() - day_ms - 1_000, "late-ann", "course:late-c"),
+        interaction("in-time", "click", now_ms() - day_ms + 60_000, "late-ann", "course:late-e"),
+        upsert_event("late-upsert", now_ms() - 90 * day_ms, "course:late-d", title="Old"),
+        bought,
+        refund_event("refund-in-time", now_ms() - 59 * day_ms, 4, bought),
+        refund_event("late-refund", now_ms() - 61 * day_ms, 5, bought),
     )
-    assert response.accepted == 2
+    assert (response.accepted, response.too_late) == (6, 2)
 
-    late, old = client.get("course", "late-c", "late-d", position=response.log_position)
+    late, old, known = client.get(
+        "course", "late-c", "late-d", "late-e", position=response.log_position
+    )
+    (ann,) = client.get("user", "late-ann")
+    stored = [LoggedEvent.FromString(data) for _, data in read_log(running.files.log_dir)]
 
     assert late["clicks_7d"][1] == "NOT_FOUND"
     assert old["title"] == ("Old", "PRESENT")
+    assert known["clicks_7d"] == (1, "PRESENT")
+    assert ann["user_spend_30d"] == (5, "PRESENT")
+    assert {record.event.event_id for record in stored if record.too_late} == {
+        "late",
+        "late-refund",
+    }
+    assert running.metric("podium_feature_events_total", outcome="too_late") == 2
+
+
+def test_duplicates_are_kept_marked_and_not_applied(running: RunningService) -> None:
+    client = running.client
+    event = interaction("twice", "click", now_ms(), "twice-ann", "course:twice-c")
+    before = running.metric("podium_feature_events_total", outcome="duplicate")
+    first = client.ingest(event)
+    second = client.ingest(event, event)
+
+    (row,) = client.get("course", "twice-c", position=second.log_position)
+    marks = [
+        record.duplicate
+        for record in (LoggedEvent.FromString(d) for _, d in read_log(running.files.log_dir))
+        if record.event.event_id == "twice"
+    ]
+
+    assert (second.accepted, second.duplicates) == (0, 2)
+    assert second.log_position == first.log_position + 2
+    assert row["clicks_7d"] == (1, "PRESENT")
+    assert marks == [False, True, True]
+    assert running.metric("podium_feature_events_total", outcome="duplicate") == before + 2
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,9 @@ import pytest
 from offline.simulator.parameters import WorldParameters
 from offline.simulator.simulate import Summary, simulate
 from podium.event.v1 import event_pb2
-from services.common import event_log
 from services.common.domain import load_domain
 from services.common.errors import FailedPrecondition, InvalidArgument
-from services.common.event_log import read_log
+from services.common.event_log import read_log, writer
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
 
 DOMAIN = Path(__file__).parents[4] / "config" / "live_courses.yaml"
@@ -203,7 +202,7 @@ def test_memory_does_not_grow_with_the_length_of_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The writer's own buffer of a megabyte would hold the whole of a log this short.
-    monkeypatch.setattr(event_log, "_BUFFER_BYTES", 1 << 16)
+    monkeypatch.setattr(writer, "_BUFFER_BYTES", 1 << 16)
     small = WorldParameters(
         END_MS, weeks=1, users=20, hosts=4, courses=20, arrival_rate=0.0, rooms_live=2
     )

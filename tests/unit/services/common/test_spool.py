@@ -266,7 +266,7 @@ def test_a_failed_write_is_unavailable_and_the_next_one_works(tmp_path: Path) ->
     writer = spool._writer
     assert writer is not None
     broken = os.open("/dev/full", os.O_WRONLY)
-    os.dup2(broken, writer._descriptor)
+    os.dup2(broken, writer._handle)
     os.close(broken)
     with pytest.raises(Unavailable) as failed:
         spool.append([_event(1)])

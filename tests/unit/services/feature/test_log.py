@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from errno import ENOSPC
+from errno import EDQUOT, EIO, ENOSPC
 from pathlib import Path
 
 import pytest
 
-from services.common import event_log
 from services.common.errors import FailedPrecondition, Overloaded, Unavailable
 from services.common.event_log import LogWriter, read_log
-from services.feature.log import Ingestor
+from services.feature.log import IngestLimits, Ingestor
 from services.feature.store.embedded import EmbeddedStore
+from tests.support.faulty_files import FailingFiles
 
 DAY_MS = 86_400_000
 NOW_MS = 20_000 * DAY_MS
@@ -53,14 +53,24 @@ class FakeEvent:
     index: int
     event_id: str
     fingerprint: bytes = b"content"
+    too_late: bool = False
 
-    def payload(self, arrival: int, arrival_ms: int, producer: str, sequence: int | None) -> bytes:
+    def payload(
+        self,
+        arrival: int,
+        arrival_ms: int,
+        producer: str,
+        sequence: int | None,
+        *,
+        duplicate: bool = False,
+    ) -> bytes:
         assert arrival_ms == NOW_MS
-        return f"{arrival} {self.event_id} {producer} {sequence}".encode()
+        mark = " duplicate" if duplicate else ""
+        return f"{arrival} {self.event_id} {producer} {sequence}{mark}".encode()
 
 
 class UnstorableEvent(FakeEvent):
-    def payload(self, *_: object) -> bytes:
+    def payload(self, *_: object, **__: object) -> bytes:
         raise ValueError("out of range")
 
 
@@ -87,7 +97,7 @@ class Setup:
             self.store,
             lambda: NOW_MS,
             gaps=lambda producer, missing: self.gaps.append((producer, missing)),
-            **limits,
+            limits=IngestLimits(**limits),
         )
         ingestor.start()
         return ingestor
@@ -138,51 +148,115 @@ def test_a_failed_sync_acknowledges_nothing_and_stops_ingest(setup: Setup) -> No
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("errno", [ENOSPC, EDQUOT])
 def test_ingest_goes_on_when_a_full_disk_has_room_again(
-    store: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: EmbeddedStore, tmp_path: Path, errno: int
 ) -> None:
     directory = tmp_path / "log"
-    full = False
-    write_all = event_log.write_all
-
-    def write(descriptor: int, data: bytes | bytearray) -> None:
-        if full:
-            # The first record and part of the second.
-            write_all(descriptor, data[: len(data) * 3 // 4])
-            raise OSError(ENOSPC, "no space left on device")
-        write_all(descriptor, data)
-
-    monkeypatch.setattr(event_log, "write_all", write)
+    files = FailingFiles()
+    files.full = lambda: OSError(errno, "no room")
 
     async def scenario() -> None:
-        nonlocal full
-        log = LogWriter(directory)
+        log = LogWriter(directory, files=files)
         ingestor = Ingestor(log, store, lambda: NOW_MS, gaps=lambda *_: None)
         ingestor.start()
         await ingestor.ingest(events("a"), "", None)
-        full = True
         for _ in range(2):
-            with pytest.raises(Unavailable) as refused:
+            # The first record and part of the second.
+            files.room = 25
+            with pytest.raises(Overloaded) as refused:
                 await ingestor.ingest(events("b", "c"), "", None)
-            assert refused.value.reason == "LOG_UNAVAILABLE"
-        full = False
+            assert refused.value.reason == "DISK_FULL"
+        files.room = None
         receipt = await ingestor.ingest(events("b", "c", "d"), "", None)
-        assert (receipt.accepted, receipt.duplicates, receipt.log_position) == (2, 1, 4)
+        assert (receipt.accepted, receipt.duplicates, receipt.log_position) == (2, 1, 5)
         await ingestor.close()
         log.close()
 
     asyncio.run(scenario())
     assert [payload for _, payload in read_log(directory)] == [
-        f"{arrival} {event_id}  None".encode() for arrival, event_id in enumerate("abcd")
+        b"0 a  None",
+        b"1 b  None",
+        b"2 b  None duplicate",
+        b"3 c  None",
+        b"4 d  None",
     ]
 
 
-def test_an_event_that_can_not_be_stored_stops_nothing(setup: Setup) -> None:
+def test_any_other_failure_to_write_is_unavailable(store: EmbeddedStore, tmp_path: Path) -> None:
+    files = FailingFiles()
+    files.full = lambda: OSError(EIO, "broken")
+
+    async def scenario() -> None:
+        log = LogWriter(tmp_path / "log", files=files)
+        ingestor = Ingestor(log, store, lambda: NOW_MS, gaps=lambda *_: None)
+        ingestor.start()
+        files.room = 0
+        with pytest.raises(Unavailable) as refused:
+            await ingestor.ingest(events("a"), "", None)
+        assert refused.value.reason == "LOG_UNAVAILABLE"
+        assert not ingestor.broken.is_set()
+        await ingestor.close()
+        log.close()
+
+    asyncio.run(scenario())
+
+
+def test_after_a_failed_sync_nothing_is_taken_and_the_owner_says_so(
+    store: EmbeddedStore, tmp_path: Path
+) -> None:
+    files = FailingFiles()
+
+    async def scenario() -> None:
+        log = LogWriter(tmp_path / "log", files=files)
+        ingestor = Ingestor(log, store, lambda: NOW_MS, gaps=lambda *_: None)
+        ingestor.start()
+        await ingestor.ingest(events("a"), "", None)
+        files.sync_error = OSError(EIO, "broken")
+        with pytest.raises(Unavailable):
+            await ingestor.ingest(events("b"), "", None)
+        await asyncio.wait_for(ingestor.broken.wait(), 10)
+        files.sync_error = None
+        with pytest.raises(Unavailable):
+            await ingestor.ingest(events("c"), "", None)
+        await ingestor.close()
+        log.close()
+
+    asyncio.run(scenario())
+    assert [payload for _, payload in read_log(tmp_path / "log")] == [b"0 a  None"]
+
+
+def test_duplicates_and_late_events_are_written_and_told(setup: Setup) -> None:
     async def scenario() -> None:
         ingestor = setup.ingestor()
-        with pytest.raises(Unavailable):
-            await ingestor.ingest([*events("a"), UnstorableEvent(1, "b")], "", None)
-        assert (await ingestor.ingest(events("a"), "", None)).accepted == 1
+        late = FakeEvent(1, "b", too_late=True)
+        receipt = await ingestor.ingest([*events("a"), late], "", None)
+        assert (receipt.accepted, receipt.too_late) == (2, 1)
+        receipt = await ingestor.ingest([*events("a"), late], "", None)
+        assert (receipt.accepted, receipt.duplicates, receipt.too_late) == (0, 2, 0)
+        assert receipt.log_position == 4
+        other = FakeEvent(0, "a", b"other content")
+        (conflict,) = (await ingestor.ingest([other], "", None)).refused
+        assert conflict.error.reason == "EVENT_ID_CONFLICT"
+        assert setup.log.durable == [
+            b"0 a  None",
+            b"1 b  None",
+            b"2 a  None duplicate",
+            b"3 b  None duplicate",
+        ]
+        await ingestor.close()
+
+    asyncio.run(scenario())
+
+
+def test_an_event_that_can_not_be_stored_is_refused_alone(setup: Setup) -> None:
+    async def scenario() -> None:
+        ingestor = setup.ingestor()
+        batch = [*events("a"), UnstorableEvent(1, "b"), FakeEvent(2, "c")]
+        receipt = await ingestor.ingest(batch, "", None)
+        assert receipt.accepted == 2
+        assert [refused.event_id for refused in receipt.refused] == ["b"]
+        assert setup.log.durable == [b"0 a  None", b"1 c  None"]
         await ingestor.close()
 
     asyncio.run(scenario())
@@ -203,7 +277,7 @@ def test_closing_ends_though_the_last_write_fails(setup: Setup) -> None:
 
 def test_a_backlog_of_applying_refuses(setup: Setup) -> None:
     async def scenario() -> None:
-        ingestor = setup.ingestor(max_unapplied_records=3)
+        ingestor = setup.ingestor(max_unapplied_events=3)
         await ingestor.ingest(events("a", "b", "c", "d"), "", None)
         with pytest.raises(Overloaded) as refused:
             await ingestor.ingest(events("e"), "", None)
@@ -258,7 +332,9 @@ def test_producers_numbers_are_stored_and_gaps_counted(setup: Setup) -> None:
             b"0 a spool 10",
             b"1 b spool 11",
             b"2 c spool 15",
-            b"3 d spool 16",
+            b"3 b spool 11 duplicate",
+            b"4 c spool 12 duplicate",
+            b"5 d spool 16",
         ]
         assert setup.gaps == [("spool", 3)]
         await ingestor.close()
@@ -284,7 +360,7 @@ def test_arrival_times_never_go_back(setup: Setup) -> None:
     arrivals: list[object] = []
 
     class Timed(FakeEvent):
-        def payload(self, *said: object) -> bytes:
+        def payload(self, *said: object, **_: object) -> bytes:
             arrivals.append(said[1])
             return b"{}"
 

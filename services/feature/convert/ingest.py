@@ -1,0 +1,183 @@
+"""Requests of Ingest and IngestStream: their events checked, pseudonymised, made into records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
+
+from podium.event.v1.event_pb2 import Event, LoggedEvent
+from podium.feature.v1 import feature_pb2
+from services.common.convert_limits import (
+    MAX_EVENTS,
+    MAX_ID_BYTES,
+    MAX_SEQUENCE,
+    optional_id,
+    require_count,
+    require_range,
+)
+from services.common.domain import Domain
+from services.common.errors import InvalidArgument
+from services.common.status import code_number
+from services.feature.codec import fingerprint_of
+from services.feature.convert.events import EventChecker
+from services.feature.log import Receipt, RefusedEvent
+
+EVENTS_A_TURN: Final = 32
+"""Events that are checked in one go: some 2 ms, during which nothing else is answered."""
+
+CACHED_PSEUDONYMS: Final = 50_000
+_EVENT_TAG: Final = bytes([LoggedEvent.EVENT_FIELD_NUMBER << 3 | 2])
+
+IngestRequest = feature_pb2.IngestRequest | feature_pb2.IngestStreamRequest
+
+
+class StoredEvent:
+    """A checked, pseudonymised event. Implements ``NewEvent``."""
+
+    __slots__ = ("_config_hash", "_event", "event_id", "fingerprint", "index", "too_late", "type")
+
+    def __init__(self, index: int, event: Event, config_hash: str, *, too_late: bool) -> None:
+        self.index = index
+        self.event_id = event.event_id
+        self.type = event.type
+        self.too_late = too_late
+        self._config_hash = config_hash
+        # Written as it is here, once: the record takes these very bytes.
+        self._event = event.SerializeToString(deterministic=True)
+        self.fingerprint = fingerprint_of(self._event)
+
+    def payload(
+        self,
+        arrival: int,
+        arrival_ms: int,
+        producer: str,
+        sequence: int | None,
+        *,
+        duplicate: bool = False,
+    ) -> bytes:
+        """The record as it is stored at a position; a duplicate is marked."""
+        rest = LoggedEvent(
+            arrival=arrival,
+            producer=producer,
+            config_hash=self._config_hash,
+            sequence=sequence,
+            duplicate=duplicate,
+            too_late=self.too_late and not duplicate,
+        )
+        time = rest.arrival_time
+        time.seconds, milliseconds = divmod(arrival_ms, 1_000)
+        time.nanos = milliseconds * 1_000_000
+        event = self._event
+        return b"".join((_EVENT_TAG, _varint(len(event)), event, rest.SerializeToString()))
+
+
+@dataclass
+class IngestCall:
+    """A request, sorted into what may be stored and what may not."""
+
+    producer: str
+    first_sequence: int | None
+    events: list[StoredEvent] = field(default_factory=list)
+    refused: list[RefusedEvent] = field(default_factory=list)
+    unknown_types: int = 0
+
+
+class EventConverter:
+    """Checks events and replaces raw ids by pseudonyms."""
+
+    def __init__(self, domain: Domain, encrypt: Callable[[str], str]) -> None:
+        self._checker = EventChecker(domain)
+        self._types = frozenset(domain.events)
+        self._config_hash = domain.config_hash
+        self._encrypt = lru_cache(CACHED_PSEUDONYMS)(encrypt)
+
+    def ingest_call(self, request: IngestRequest, now_ms: int) -> IngestCall:
+        """The whole request at once; see ``in_turns``."""
+        call = self.open_call(request)
+        for _ in self.in_turns(call, request, now_ms):
+            pass
+        return call
+
+    def open_call(self, request: IngestRequest) -> IngestCall:
+        """The call before its events. Raises ``InvalidArgument`` for what concerns all of it."""
+        require_count("events", len(request.events), 1, MAX_EVENTS)
+        producer = optional_id("producer", request.producer)
+        first_sequence = request.first_sequence if request.HasField("first_sequence") else None
+        if first_sequence is not None:
+            # The numbers that follow must fit the log's 64 bits, too.
+            require_range("first_sequence", first_sequence, 0, MAX_SEQUENCE)
+            if not producer:
+                raise InvalidArgument.field("first_sequence", "must come with a producer")
+        return IngestCall(producer, first_sequence)
+
+    def in_turns(self, call: IngestCall, request: IngestRequest, now_ms: int) -> Iterator[None]:
+        """Judges each event alone and adds it to the call; yields after every few.
+
+        The request's events are changed: they hold pseudonyms afterwards.
+        """
+        for index, event in enumerate(request.events):
+            if index and index % EVENTS_A_TURN == 0:
+                yield
+            try:
+                too_late = self._checker.check(f"events[{index}]", event, now_ms)
+            except InvalidArgument as error:
+                call.refused.append(RefusedEvent(index, event.event_id[:MAX_ID_BYTES], error))
+                continue
+            if event.HasField("actor"):
+                actor = event.actor
+                actor.user_id = self._encrypt(actor.user_id)
+                actor.device_id = self._encrypt(actor.device_id)
+            stored = StoredEvent(index, event, self._config_hash, too_late=too_late)
+            call.events.append(stored)
+            call.unknown_types += stored.type not in self._types
+
+
+def request_number(request: feature_pb2.IngestStreamRequest, after: int) -> int:
+    """Number of a stream's request. Raises ``InvalidArgument`` unless it is above ``after``."""
+    return require_range("sequence", request.sequence, after + 1, MAX_SEQUENCE)
+
+
+def ingest_response(call: IngestCall, receipt: Receipt) -> feature_pb2.IngestResponse:
+    """What became of the events, refusals in request order."""
+    return feature_pb2.IngestResponse(**_outcome(call, receipt))
+
+
+def ingest_stream_response(
+    sequence: int, call: IngestCall, receipt: Receipt
+) -> feature_pb2.IngestStreamResponse:
+    """The same of one request of a stream."""
+    return feature_pb2.IngestStreamResponse(
+        acked_through_sequence=sequence, **_outcome(call, receipt)
+    )
+
+
+def _outcome(call: IngestCall, receipt: Receipt) -> dict[str, Any]:
+    refused = sorted([*call.refused, *receipt.refused], key=lambda refusal: refusal.index)
+    return {
+        "accepted": receipt.accepted,
+        "duplicates": receipt.duplicates,
+        "too_late": receipt.too_late,
+        "log_position": receipt.log_position,
+        "rejections": [
+            feature_pb2.Rejection(
+                index=refusal.index,
+                event_id=refusal.event_id,
+                code=code_number(refusal.error),
+                reason=refusal.error.reason,
+                message=refusal.error.message,
+            )
+            for refusal in refused
+        ],
+    }
+
+
+def _varint(number: int) -> bytes:
+    """Protobuf's variable-length form of a number."""
+    parts = bytearray()
+    while number > 0x7F:
+        parts.append(number & 0x7F | 0x80)
+        number >>= 7
+    parts.append(number)
+    return bytes(parts)
