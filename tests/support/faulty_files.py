@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from errno import EIO
+from errno import EIO, ENOSPC
 from pathlib import Path
 from random import Random
 from typing import Literal
@@ -42,11 +42,13 @@ class CrashableFiles:
 
     ``after_crash`` gives what another machine finds on the disk: what was synced, and of the rest
     whatever chance leaves: of a file some of its sectors, of the changes of a directory some.
+    ``fail_writes_after``: bytes for which the disk has room, None for any number.
     """
 
     def __init__(self, random: Random, crash_at: int | None = None) -> None:
         self.calls = 0
         self.crash_at = crash_at
+        self.fail_writes_after: int | None = None
         self._random = random
         self._names: dict[Path, _File] = {}
         self._durable_names: dict[Path, _File] = {}
@@ -104,6 +106,11 @@ class CrashableFiles:
         self._call()
         # A short write now and then: the caller has to go on with the rest.
         size = len(data) if self._random.random() < 0.8 else self._random.randint(1, len(data))
+        if self.fail_writes_after is not None:
+            size = min(size, self.fail_writes_after)
+            self.fail_writes_after -= size
+            if not size:
+                raise OSError(ENOSPC, "no space left on device")
         file.data += data[:size]
         return size
 
@@ -202,7 +209,7 @@ class FailingFiles(LocalFiles):
 
     def __init__(self) -> None:
         self.room: int | None = None
-        self.full: Callable[[], OSError] = lambda: OSError(28, "no space left on device")
+        self.full: Callable[[], OSError] = lambda: OSError(ENOSPC, "no space left on device")
         self.sync_error: OSError | None = None
 
     def write(self, handle: int, data: bytes | bytearray | memoryview) -> int:
