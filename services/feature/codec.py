@@ -61,6 +61,7 @@ def logged_arrival(payload: bytes) -> int | None:
 class DecodedRecord:
     """A record of the log. ``applied`` is None where ``skipped`` says why it changes nothing."""
 
+    arrival: int
     event_id: str
     clock_ms: int
     producer: str
@@ -88,6 +89,7 @@ class RecordDecoder:
         # An importer without arrival times leaves them out: events then arrive when they happen.
         clock_ms = milliseconds(logged.arrival_time) if logged.HasField("arrival_time") else time_ms
         record = DecodedRecord(
+            arrival,
             event.event_id,
             clock_ms,
             logged.producer,

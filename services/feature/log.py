@@ -170,7 +170,7 @@ class Ingestor:
     def start(self) -> None:
         """Starts the owner's task. The store must have caught up with the log."""
         with self._store.read() as view:
-            self._next_sequences = view.next_sequences()
+            self._next_sequences = dict(view.next_sequences())
             self._applied = view.position()
         self._task = asyncio.create_task(self._run(), name="ingest")
 
@@ -350,7 +350,9 @@ class Ingestor:
 
     def _known(self, view: StoreView, event_id: str, days: Sequence[int]) -> bytes | None:
         recent = self._recent.get(event_id)
-        return recent[0] if recent is not None else view.fingerprint(event_id, days)
+        if recent is not None:
+            return recent[0]
+        return view.fingerprints([event_id], days).get(event_id)
 
     def _count_gap(self, request: _Waiting) -> None:
         first = request.first_sequence

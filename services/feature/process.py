@@ -165,6 +165,7 @@ def apply_main(
             salvage=log_salvage(files.log_dir),
             should_stop=lambda: stopping or os.getppid() != parent_pid,
             prepared=prepared.set,
+            paused=lambda _: None,
         )
     finally:
         store.close()

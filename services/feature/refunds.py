@@ -1,4 +1,8 @@
-"""Refunds of a purchase, and what they change of its features. Pure."""
+"""Refunds of a purchase, and what they change of its features. Pure.
+
+What a refund does to counts depends on the refunds entered before it. A stored ledger says which
+record brought each refund: one whose entry is there already gets the changes it got the first time.
+"""
 
 from __future__ import annotations
 
@@ -53,3 +57,26 @@ def take_refund(
         if after is not None:
             changes.append((max(after, ledger.purchase_ms), -1))
     return ledger, changes
+
+
+def enter_refund(
+    stored: bytes | None, source: str, event: AppliedEvent, facts: RefundFacts
+) -> tuple[bytes, list[tuple[int, int]]]:
+    """The stored ledger with the refund that the record ``source`` brought, and the count changes
+    it causes: (visible from ms, delta)."""
+    if stored is None:
+        ledger, changes = take_refund(None, event, facts)
+        return _joined([source], ledger), changes
+    line, _, data = stored.partition(b"\n")
+    sources, ledger = line.decode().split(","), RefundLedger.decode(data)
+    if source not in sources:
+        ledger, changes = take_refund(ledger, event, facts)
+        return _joined([*sources, source], ledger), changes
+    before = sources.index(source)
+    del ledger.refunds[before:]
+    _, changes = take_refund(ledger if before else None, event, facts)
+    return stored, changes
+
+
+def _joined(sources: list[str], ledger: RefundLedger) -> bytes:
+    return ",".join(sources).encode() + b"\n" + ledger.encode()

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import lmdb
 
 from services.common.errors import Unavailable
-from services.feature.store.protocol import Change
+from services.feature.store.protocol import Change, Claim, Key
 
 MAP_BYTES = 64 << 30
 """Address space reserved; the file grows only as far as it is used."""
@@ -32,6 +32,10 @@ _NEXT_CHANGE = b"next_change"
 class EmbeddedStore:
     """LMDB store in ``directory``. Raises ``Unavailable`` where a reader finds no store yet, and
     where what lies there is none."""
+
+    shared = False
+    log_id = ""
+    batch_records = 32_768
 
     def __init__(self, directory: Path, *, read_only: bool = False) -> None:
         if not read_only:
@@ -75,6 +79,10 @@ class EmbeddedStore:
         with self._environment.begin(write=True) as transaction:
             yield EmbeddedTransaction(transaction, self._tables)
 
+    def tend(self) -> None:
+        """Frees what readers that died have left."""
+        self._environment.reader_check()
+
     def close(self) -> None:
         """Closes the environment."""
         self._environment.close()
@@ -90,8 +98,8 @@ class EmbeddedView:
     def position(self) -> int:
         return self._number(_POSITION)
 
-    def last_record(self) -> bytes:
-        return self._get("meta", _LAST_RECORD) or b""
+    def last_record(self) -> tuple[int, bytes]:
+        return self.position(), self._get("meta", _LAST_RECORD) or b""
 
     def schema(self) -> str:
         found = self._get("meta", _SCHEMA)
@@ -99,6 +107,9 @@ class EmbeddedView:
 
     def state(self, entity: str, identity: str) -> bytes | None:
         return self._get("states", _state_key(entity, identity))
+
+    def states_at(self, keys: Sequence[Key]) -> list[bytes | None]:
+        return [self._get("states", _state_key(*key)) for key in keys]
 
     def states(self, entity: str) -> Iterator[tuple[str, bytes]]:
         prefix = _state_key(entity, "")
@@ -110,16 +121,17 @@ class EmbeddedView:
                     return
                 yield bytes(key[len(prefix) :]).decode(), bytes(data)
 
-    def refunds(self, purchase_event_id: str) -> bytes | None:
-        return self._get("refunds", purchase_event_id.encode())
-
-    def fingerprint(self, event_id: str, days: Sequence[int]) -> bytes | None:
-        digest = _digest(event_id)
-        for day in days:
-            found = self._get("event_ids", _DAY.pack(day) + digest)
-            if found is not None:
-                return found
-        return None
+    def fingerprints(self, event_ids: Sequence[str], days: Sequence[int]) -> dict[str, bytes]:
+        prefixes = [_DAY.pack(day) for day in days]
+        known: dict[str, bytes] = {}
+        for event_id in event_ids:
+            digest = _digest(event_id)
+            for prefix in prefixes:
+                found = self._get("event_ids", prefix + digest)
+                if found is not None:
+                    known[event_id] = found
+                    break
+        return known
 
     def next_change(self) -> int:
         return self._number(_NEXT_CHANGE)
@@ -166,11 +178,32 @@ class EmbeddedTransaction(EmbeddedView):
     def put_state(self, entity: str, identity: str, data: bytes) -> None:
         self._put("states", _state_key(entity, identity), data)
 
+    def prefetch(self, keys: Collection[Key], purchase_event_ids: Collection[str]) -> None:
+        """Nothing to do: reading is cheap."""
+
+    def folded_through(self, entity: str, identity: str) -> int:  # noqa: ARG002 - all are alike
+        """Nothing is in any state that is not before the position."""
+        return 0
+
+    def refunds(self, purchase_event_id: str) -> bytes | None:
+        return self._get("refunds", purchase_event_id.encode())
+
     def put_refunds(self, purchase_event_id: str, data: bytes) -> None:
         self._put("refunds", purchase_event_id.encode(), data)
 
-    def put_fingerprint(self, event_id: str, day: int, fingerprint: bytes) -> None:
-        self._put("event_ids", _DAY.pack(day) + _digest(event_id), fingerprint)
+    def claim(self, claims: Sequence[Claim]) -> Sequence[bool]:
+        # The log is this store's only one: it marks duplicates as they are written to it.
+        for claim in claims:
+            key = _DAY.pack(claim.day) + _digest(claim.event_id)
+            self._put("event_ids", key, claim.fingerprint)
+        return [True] * len(claims)
+
+    def notes(self) -> bytes:
+        """Nothing: a transaction is whole or not at all."""
+        return b""
+
+    def put_notes(self, data: bytes) -> None:
+        """Nothing to do."""
 
     def forget_fingerprints(self, before_day: int, limit: int) -> None:
         end = _DAY.pack(before_day)

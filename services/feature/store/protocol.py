@@ -1,14 +1,27 @@
 """What the feature service needs of a store. Bytes in, bytes out: what they mean is decided above.
 
-One process writes, others read. A transaction commits everything or nothing, the log position
-among it, so that applying an event and having applied it cannot come apart.
+A store is filled from logs. ``EmbeddedStore`` (LMDB) belongs to one log: one process writes, others
+on the machine read, and a transaction commits everything or nothing, the log position among it.
+``RedisStore`` is shared: several replicas, each with a log of its own, fill it. There an event
+touches keys in different places, so that a transaction may end half written. Applying is therefore
+idempotent: a state says up to which arrival of a log its events are in it (``folded_through``),
+event ids are claimed before anything is folded (``claim``), and a transaction that met another
+writer raises ``StoreConflict`` and is made again. The position is written last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
+
+Key = tuple[str, str]
+"""(entity type, id) of a state."""
+
+
+class StoreConflict(Exception):
+    """Another writer changed what a transaction had read: part of it is not written, make it
+    again. What was written stays, and ``folded_through`` tells it."""
 
 
 class Change(NamedTuple):
@@ -20,15 +33,26 @@ class Change(NamedTuple):
     described: bool
 
 
+class Claim(NamedTuple):
+    """An event id to be remembered: the record at ``arrival`` brought it on ``day`` (since the
+    epoch), with this content."""
+
+    event_id: str
+    day: int
+    fingerprint: bytes
+    arrival: int
+
+
 class StoreView(Protocol):
-    """A consistent view: nothing written meanwhile shows."""
+    """What is stored. In an embedded store nothing written meanwhile shows; in a shared one each
+    state is whole, and holds at least what was applied up to ``position``."""
 
     def position(self) -> int:
         """Arrival of the first logged event that is not applied yet."""
         ...
 
-    def last_record(self) -> bytes:
-        """Digest of the record applied last; empty in a new store."""
+    def last_record(self) -> tuple[int, bytes]:
+        """What ``put_position`` said last; (0, b"") in a new store."""
         ...
 
     def schema(self) -> str:
@@ -39,16 +63,17 @@ class StoreView(Protocol):
         """State of an entity or user."""
         ...
 
+    def states_at(self, keys: Sequence[Key]) -> list[bytes | None]:
+        """The states of ``keys``, in their order."""
+        ...
+
     def states(self, entity: str) -> Iterator[tuple[str, bytes]]:
-        """(id, state) of every entity of a type, by id."""
+        """(id, state) of every entity of a catalogue type, by id."""
         ...
 
-    def refunds(self, purchase_event_id: str) -> bytes | None:
-        """Ledger of the refunds known of a purchase."""
-        ...
-
-    def fingerprint(self, event_id: str, days: Sequence[int]) -> bytes | None:
-        """Fingerprint of the event stored under an id on one of ``days`` (since the epoch)."""
+    def fingerprints(self, event_ids: Sequence[str], days: Sequence[int]) -> Mapping[str, bytes]:
+        """Fingerprints of the events stored under these ids on one of ``days`` (since the epoch),
+        by id; ids that are not remembered are left out."""
         ...
 
     def next_change(self) -> int:
@@ -59,32 +84,53 @@ class StoreView(Protocol):
         """At most ``limit`` changes from ``from_sequence`` on that are still kept, oldest first."""
         ...
 
-    def next_sequences(self) -> dict[str, int]:
+    def next_sequences(self) -> Mapping[str, int]:
         """Next sequence expected of each producer that numbers its events."""
         ...
 
 
 class StoreTransaction(StoreView, Protocol):
-    """A view that writes."""
+    """A view that writes, and sees the states and ledgers it wrote."""
 
     def clear(self, schema: str) -> None:
         """Empties the store, for states of another ``schema``, from log position 0."""
         ...
 
     def put_position(self, position: int, last_record: bytes) -> None:
-        """Sets ``position`` and ``last_record``."""
+        """Sets ``position``, and the digest of the last record before it."""
+        ...
+
+    def prefetch(self, keys: Collection[Key], purchase_event_ids: Collection[str]) -> None:
+        """Tells which states and ledgers will be asked for, so that they can come at once."""
+        ...
+
+    def folded_through(self, entity: str, identity: str) -> int:
+        """Records of this log that arrived earlier are in this state already."""
         ...
 
     def put_state(self, entity: str, identity: str, data: bytes) -> None:
-        """Sets a state."""
+        """Sets a state, which then holds all records before the ``put_position`` to come."""
+        ...
+
+    def refunds(self, purchase_event_id: str) -> bytes | None:
+        """Ledger of the refunds known of a purchase."""
         ...
 
     def put_refunds(self, purchase_event_id: str, data: bytes) -> None:
-        """Sets a ledger."""
+        """Sets a ledger. It may stay where the states of the transaction do not."""
         ...
 
-    def put_fingerprint(self, event_id: str, day: int, fingerprint: bytes) -> None:
-        """Remembers an event id under the day it arrived."""
+    def claim(self, claims: Sequence[Claim]) -> Sequence[bool]:
+        """Remembers event ids; False where the id belongs to another record. Claims are made by
+        records that are on disk, so that none can swallow an event that is nowhere."""
+        ...
+
+    def notes(self) -> bytes:
+        """What ``put_notes`` said last, in this transaction's earlier attempt maybe."""
+        ...
+
+    def put_notes(self, data: bytes) -> None:
+        """Keeps what has to be the same when the transaction is made again."""
         ...
 
     def forget_fingerprints(self, before_day: int, limit: int) -> None:
@@ -101,7 +147,23 @@ class StoreTransaction(StoreView, Protocol):
 
 
 class FeatureStore(Protocol):
-    """A store; views are only valid inside their ``with`` block."""
+    """A store; views are only valid inside their ``with`` block. Its methods raise ``Unavailable``
+    while it can't be reached, and with the reason STORE_FULL while it takes no more."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether it lies behind a network, where other logs fill it too."""
+        ...
+
+    @property
+    def log_id(self) -> str:
+        """Tells the log that this process applies from others in the same store."""
+        ...
+
+    @property
+    def batch_records(self) -> int:
+        """How many records a transaction should apply at most."""
+        ...
 
     def read(self) -> AbstractContextManager[StoreView]:
         """Opens a view."""
@@ -109,6 +171,10 @@ class FeatureStore(Protocol):
 
     def write(self) -> AbstractContextManager[StoreTransaction]:
         """Opens a transaction: committed at the end of the block, undone by an exception."""
+        ...
+
+    def tend(self) -> None:
+        """Upkeep, to be called now and then by the process that writes."""
         ...
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from services.common.errors import FailedPrecondition, Overloaded, Unavailable
 from services.common.event_log import LogWriter, read_log
 from services.feature.log import IngestLimits, Ingestor
 from services.feature.store.embedded import EmbeddedStore
+from services.feature.store.protocol import Claim
 from tests.support.faulty_files import FailingFiles
 
 DAY_MS = 86_400_000
@@ -306,11 +307,11 @@ def test_ids_are_known_from_the_store_once_applied(setup: Setup) -> None:
         ingestor = setup.ingestor()
         await ingestor.ingest(events("a"), "", None)
         with setup.store.write() as transaction:
-            transaction.put_fingerprint("a", NOW_MS // DAY_MS, b"content")
-            transaction.put_fingerprint("week", NOW_MS // DAY_MS - 7, b"content")
-            transaction.put_fingerprint("older", NOW_MS // DAY_MS - 8, b"content")
+            transaction.claim([Claim("a", NOW_MS // DAY_MS, b"content", 0)])
+            transaction.claim([Claim("week", NOW_MS // DAY_MS - 7, b"content", 0)])
+            transaction.claim([Claim("older", NOW_MS // DAY_MS - 8, b"content", 0)])
             # Stored while the clock was ahead by more than the rest of the day.
-            transaction.put_fingerprint("tomorrow", NOW_MS // DAY_MS + 1, b"content")
+            transaction.claim([Claim("tomorrow", NOW_MS // DAY_MS + 1, b"content", 0)])
         ingestor.applied_through(1)
         receipt = await ingestor.ingest(events("a", "week", "older", "tomorrow"), "", None)
         assert (receipt.accepted, receipt.duplicates) == (1, 3)

@@ -1,0 +1,53 @@
+"""Names of keys, and the partitions they belong to."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+
+from services.feature.store.redis_servers import PARTITIONS, TAGS
+
+
+class Names:
+    """Names of keys. ``home``: the partition of what concerns one log."""
+
+    def __init__(self, prefix: str, schema: str, log_id: str) -> None:
+        version = hashlib.blake2b(schema.encode(), digest_size=4).hexdigest()
+        self.base = f"{prefix}:{version}:".encode()
+        self.log_id = bytes.fromhex(log_id)
+        self.home = zlib.crc32(self.log_id) % PARTITIONS
+        self.log = self._name(self.home, b"log:" + self.log_id)
+        self.notes = self._name(self.home, b"notes:" + self.log_id)
+        self.producers = self._name(self.home, b"producers:" + self.log_id)
+        self.schema = self._name(0, b"schema")
+        self.next_change = self._name(0, b"next_change")
+        self.changes = self._name(0, b"changes")
+
+    def positions(self, partition: int) -> bytes:
+        """Positions of the logs in a partition."""
+        return self._name(partition, b"positions")
+
+    def identities(self, partition: int, entity: str) -> bytes:
+        """Ids of a partition's entities of a listed type."""
+        return self._name(partition, b"ids:" + entity.encode())
+
+    def state(self, entity: str, identity: str) -> tuple[int, bytes]:
+        """Partition and name of a state."""
+        name = f"{entity}\0{identity}".encode()
+        partition = zlib.crc32(name) % PARTITIONS
+        return partition, self._name(partition, b"s:" + name)
+
+    def ledger(self, purchase_event_id: str) -> tuple[int, bytes]:
+        """Partition and name of a ledger of refunds."""
+        name = purchase_event_id.encode()
+        partition = zlib.crc32(name) % PARTITIONS
+        return partition, self._name(partition, b"r:" + name)
+
+    def claim(self, event_id: str) -> tuple[int, bytes]:
+        """Partition and name of an event id's claim."""
+        digest = hashlib.blake2b(event_id.encode(), digest_size=16).digest()
+        partition = digest[0] % PARTITIONS
+        return partition, self._name(partition, b"e:" + digest)
+
+    def _name(self, partition: int, rest: bytes) -> bytes:
+        return self.base + TAGS[partition] + b":" + rest

@@ -1,0 +1,176 @@
+"""Reading what Redis holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from services.common.errors import Unavailable
+from services.feature.store.protocol import Change, Key
+from services.feature.store.redis_names import Names
+from services.feature.store.redis_scripts import CHANGES
+from services.feature.store.redis_servers import PARTITIONS, Command, Servers, call
+
+STAMP_BYTES: Final = 8
+"""Every value begins with the stamp of its last write."""
+
+CLAIMANT_BYTES: Final = 16
+"""A claim begins with the log (8 bytes) and the arrival (8 bytes) of the record that made it."""
+
+STATES_AT_ONCE: Final = 512
+
+Name = tuple[int, bytes]
+"""Partition and name of a key."""
+
+
+class Horizon:
+    """How far readers have seen. What is behind it stands for older values than were served."""
+
+    def __init__(self) -> None:
+        self._position = 0
+
+    def saw(self, position: int) -> None:
+        """Takes note of a position read. Raises ``Unavailable`` (STORE_BEHIND) when it has been
+        farther."""
+        if position < self._position:
+            raise Unavailable(
+                f"the store lost what it held and is filled again: {position} of "
+                f"{self._position} records are applied",
+                reason="STORE_BEHIND",
+            )
+        self._position = position
+
+
+class RedisView:
+    """See ``StoreView``."""
+
+    def __init__(self, horizon: Horizon, servers: Servers, names: Names) -> None:
+        self._horizon = horizon
+        self._servers = servers
+        self._names = names
+        self._position: int | None = None
+
+    def position(self) -> int:
+        if self._position is None:
+            (reply,) = self._servers.run([self._position_command()])
+            self._position = int(reply or 0)
+        return self._position
+
+    def last_record(self) -> tuple[int, bytes]:
+        names = self._names
+        command = Command(names.home, ("HMGET", names.log, b"last_position", b"last_record"))
+        ((position, digest),) = self._servers.run([command])
+        return (int(position), digest) if position is not None else (0, b"")
+
+    def schema(self) -> str:
+        (reply,) = self._servers.run([Command(0, ("GET", self._names.schema))])
+        return reply.decode() if reply is not None else ""
+
+    def state(self, entity: str, identity: str) -> bytes | None:
+        return self.states_at([(entity, identity)])[0]
+
+    def states_at(self, keys: Sequence[Key]) -> list[bytes | None]:
+        names = [self._names.state(*key) for key in keys]
+        if self._position is None and self._servers.single:
+            # The position is read first, in the same round trip.
+            commands = (self._position_command(), *many(names, self._servers))
+            reply, *replies = self._servers.run(commands)
+            self._position = int(reply or 0)
+            held = placed(names, self._servers, replies)
+        else:
+            self.position()
+            held = values(self._servers, names)
+        self._horizon.saw(self.position())
+        return [content(value) for value in held]
+
+    def states(self, entity: str) -> Iterator[tuple[str, bytes]]:
+        self._horizon.saw(self.position())
+        listed = self._servers.run(
+            [
+                Command(partition, ("SMEMBERS", self._names.identities(partition, entity)))
+                for partition in range(PARTITIONS)
+            ]
+        )
+        identities = sorted(member.decode() for members in listed for member in members)
+        for start in range(0, len(identities), STATES_AT_ONCE):
+            some = identities[start : start + STATES_AT_ONCE]
+            found = values(self._servers, [self._names.state(entity, i) for i in some])
+            for identity, value in zip(some, found, strict=True):
+                if value is not None:
+                    yield identity, value[STAMP_BYTES:]
+
+    def fingerprints(
+        self,
+        event_ids: Sequence[str],
+        days: Sequence[int],  # noqa: ARG002 - claims expire by themselves
+    ) -> dict[str, bytes]:
+        held = values(self._servers, [self._names.claim(event_id) for event_id in event_ids])
+        return {
+            event_id: value[CLAIMANT_BYTES:]
+            for event_id, value in zip(event_ids, held, strict=True)
+            if value is not None
+        }
+
+    def next_change(self) -> int:
+        (reply,) = self._servers.run([Command(0, ("GET", self._names.next_change))])
+        return int(reply or 0)
+
+    def changes(self, from_sequence: int, limit: int) -> list[Change]:
+        keys = [self._names.next_change, self._names.changes]
+        ((first, found),) = self._servers.run([call(0, CHANGES, keys, [from_sequence, limit])])
+        changes = []
+        for sequence, data in enumerate(found, int(first)):
+            entity, _, identity = data[1:].partition(b"\0")
+            changes.append(Change(sequence, entity.decode(), identity.decode(), data[0] == 1))
+        return changes
+
+    def next_sequences(self) -> dict[str, int]:
+        names = self._names
+        (reply,) = self._servers.run([Command(names.home, ("HGETALL", names.producers))])
+        return {producer.decode(): int(sequence) for producer, sequence in reply.items()}
+
+    def _position_command(self) -> Command:
+        return Command(self._names.home, ("HGET", self._names.log, b"position"))
+
+
+def content(value: bytes | None) -> bytes | None:
+    """What follows a value's stamp."""
+    return value[STAMP_BYTES:] if value is not None else None
+
+
+def values(servers: Servers, names: Sequence[Name]) -> list[bytes | None]:
+    """Values of keys, in their order; None for one that is not there."""
+    return placed(names, servers, servers.run(many(names, servers)))
+
+
+def many(names: Sequence[Name], servers: Servers) -> list[Command]:
+    """Commands that read keys; ``placed`` puts their replies in order."""
+    return [
+        Command(names[group[0]][0], ("MGET", *(names[index][1] for index in group)))
+        for group in _groups(names, servers)
+    ]
+
+
+def placed(
+    names: Sequence[Name], servers: Servers, replies: Sequence[Sequence[bytes | None]]
+) -> list[bytes | None]:
+    """Values in the order of ``names`` from the replies to ``many``."""
+    found: list[bytes | None] = [None] * len(names)
+    for group, reply in zip(_groups(names, servers), replies, strict=True):
+        for index, value in zip(group, reply, strict=True):
+            found[index] = value
+    return found
+
+
+def _groups(names: Sequence[Name], servers: Servers) -> list[Sequence[int]]:
+    """Indices of keys that can be read by one command."""
+    count = len(names)
+    if servers.single:
+        return [
+            range(start, min(start + STATES_AT_ONCE, count))
+            for start in range(0, count, STATES_AT_ONCE)
+        ]
+    found: dict[int, list[int]] = {}
+    for index, (partition, _) in enumerate(names):
+        found.setdefault(partition, []).append(index)
+    return list(found.values())

@@ -1,0 +1,52 @@
+"""What makes folding a record again come to the same: refunds' sources, attribute notes."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.feature.attribute_notes import AttributeNotes
+from services.feature.refunds import RefundLedger, enter_refund, take_refund
+from services.feature.windows import AppliedEvent, RefundFacts
+
+AMOUNT = 100
+amounts = st.lists(st.tuples(st.integers(0, 9), st.integers(1, AMOUNT)), min_size=1, max_size=6)
+
+
+def refund(time_ms: int, amount_minor: int) -> tuple[AppliedEvent, RefundFacts]:
+    facts = RefundFacts("p", 5, AMOUNT, amount_minor)
+    return AppliedEvent(0, 10, time_ms, "refund", "ann", [], {}, facts), facts
+
+
+@given(amounts, st.data())
+def test_a_refund_entered_again_changes_nothing_and_says_the_same(
+    parts: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    stored: bytes | None = None
+    ledger: RefundLedger | None = None
+    said = []
+    for number, part in enumerate(parts):
+        stored, changes = enter_refund(stored, f"log:{number}", *refund(*part))
+        ledger, expected = take_refund(ledger, *refund(*part))
+        assert changes == expected
+        said.append(changes)
+
+    again = data.draw(st.integers(0, len(parts) - 1))
+    assert enter_refund(stored, f"log:{again}", *refund(*parts[again])) == (stored, said[again])
+
+
+def test_an_attribute_is_read_again_as_it_was() -> None:
+    first = AttributeNotes()
+    values = {3: "music", 4: "music", 8: "art", 9: None}
+    for arrival, value in values.items():
+        assert first.read("course", "c", "category", arrival, lambda v=value: v) == value
+
+    again = AttributeNotes(first.encode(10))
+    for arrival, value in values.items():
+        assert again.read("course", "c", "category", arrival, lambda: "later") == value
+    assert again.read("course", "c", "category", 10, lambda: "later") == "later"
+    assert again.read("course", "other", "category", 3, lambda: "now") == "now"
+
+
+def test_notes_of_nothing_are_empty() -> None:
+    assert AttributeNotes(b"").encode(3) == b""
