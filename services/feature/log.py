@@ -6,6 +6,10 @@ sync is shared by all that wait (group commit).
 A write that fails is tried anew with the next request: a full disk may have room then. After a sync
 that failed nobody knows what is on disk. The owner takes nothing more then and says so by
 ``broken``: the service has to end, and the log to be opened anew.
+
+A store that is shared with other replicas is asked for duplicates once for a whole group. Whether
+it answers or not, events are taken: the log is what counts, and duplicates that were not seen here
+are found when it is applied.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,13 +34,16 @@ from services.common.errors import (
 )
 from services.common.event_log import SyncFailed
 from services.feature.apply import remembered_days
-from services.feature.store.protocol import FeatureStore, StoreView
+from services.feature.store.protocol import FeatureStore
 
 GROUP_EVENTS = 4_000
 """Requests are written together until they have this many events."""
 
 OVERLOAD_RETRY_MS = 250
 FULL_DISK_RETRY_MS = 1_000
+LOST_STORE_S = 1.0
+"""How long a shared store that did not answer is not asked again."""
+
 _EVENTS_A_TURN = 128
 
 _logger = logging.getLogger(__name__)
@@ -137,6 +144,7 @@ class Ingestor:
         gaps: Callable[[str, int], None],
         on_synced: Callable[[int], None] = lambda _: None,
         limits: IngestLimits = IngestLimits(),
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
         self._store = store
@@ -144,6 +152,8 @@ class Ingestor:
         self._gaps = gaps
         self._on_synced = on_synced
         self._limits = limits
+        self._monotonic_s = monotonic_s
+        self._store_lost_until_s = 0.0
         self._waiting: deque[_Waiting] = deque()
         self._waiting_events = 0
         self._wake = asyncio.Event()
@@ -305,17 +315,40 @@ class Ingestor:
         # Arrival times never go back, whatever the clock does.
         self._now_ms = now_ms = max(self._now_ms, self._clock_ms())
         days = remembered_days(now_ms)
+        if self._store.shared:
+            event_ids = [event.event_id for request in group for event in request.events]
+            in_store = await asyncio.get_running_loop().run_in_executor(
+                self._executor, self._look_up, event_ids, days
+            )
         for request in group:
             receipt = Receipt()
             receipts.append(receipt)
             self._count_gap(request)
             for start in range(0, len(request.events), _EVENTS_A_TURN):
-                with self._store.read() as view:
-                    for event in request.events[start : start + _EVENTS_A_TURN]:
-                        known = self._known(view, event.event_id, days)
-                        self._store_event(request, receipt, event, known, payloads)
+                events = request.events[start : start + _EVENTS_A_TURN]
+                if not self._store.shared:
+                    in_store = self._look_up([event.event_id for event in events], days)
+                for event in events:
+                    recent = self._recent.get(event.event_id)
+                    known = recent[0] if recent is not None else in_store.get(event.event_id)
+                    self._store_event(request, receipt, event, known, payloads)
                 await asyncio.sleep(0)
         return receipts, payloads
+
+    def _look_up(self, event_ids: Sequence[str], days: Sequence[int]) -> Mapping[str, bytes]:
+        """Fingerprints that the store knows. While a shared one can't be reached nothing is known:
+        duplicates are then found when the log is applied."""
+        if self._monotonic_s() < self._store_lost_until_s:
+            return {}
+        try:
+            with self._store.read() as view:
+                return view.fingerprints(event_ids, days)
+        except Unavailable as error:
+            if not self._store.shared:
+                raise
+            _logger.warning("taking events without looking for duplicates: %s", error)
+            self._store_lost_until_s = self._monotonic_s() + LOST_STORE_S
+            return {}
 
     def _store_event(
         self,
@@ -347,12 +380,6 @@ class Ingestor:
         self._recent[event.event_id] = (event.fingerprint, arrival)
         receipt.accepted += 1
         receipt.too_late += event.too_late
-
-    def _known(self, view: StoreView, event_id: str, days: Sequence[int]) -> bytes | None:
-        recent = self._recent.get(event_id)
-        if recent is not None:
-            return recent[0]
-        return view.fingerprints([event_id], days).get(event_id)
 
     def _count_gap(self, request: _Waiting) -> None:
         first = request.first_sequence

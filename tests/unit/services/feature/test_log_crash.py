@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,13 +63,15 @@ class AppliedStore:
     """A store that has caught up with a log, as Ingest looks at it."""
 
     log: LogRecords
+    shared = False
 
     @contextmanager
     def read(self) -> Iterator[AppliedStore]:
         yield self
 
-    def fingerprint(self, event_id: str, _days: object) -> bytes | None:
-        return event_id.encode() if event_id in self.log.first_ones() else None
+    def fingerprints(self, event_ids: Sequence[str], _days: object) -> dict[str, bytes]:
+        known = self.log.first_ones()
+        return {event_id: event_id.encode() for event_id in event_ids if event_id in known}
 
     def next_sequences(self) -> dict[str, int]:
         return {}
