@@ -23,19 +23,28 @@ def register(app: typer.Typer) -> None:
         *,
         domain: DomainFile = DEFAULT_DOMAIN,
         log: Annotated[Path, typer.Option("--log", help="Folder of the event log.")],
+        archive: Annotated[
+            str | None,
+            typer.Option(
+                "--archive",
+                help="Archive of the log, where segments were removed: a folder or s3://bucket/path.",
+            ),
+        ] = None,
         out: Annotated[Path, typer.Option("--out", help="Folder of the dataset.")],
     ) -> None:
         """Point-in-time examples, interactions and the catalogue, from the event log."""
         from rich.console import Console
 
         from cli.progress import stage_progress
+        from offline.archive.target import open_target
         from offline.dataset.build import build_dataset
         from services.common.domain import load_domain
 
         console = Console()
         loaded = load_domain(domain)
+        target = None if archive is None else open_target(archive)
         with stage_progress(console) as progress:
-            meta = build_dataset(loaded, log, out, progress=progress)
+            meta = build_dataset(loaded, log, out, archive=target, progress=progress)
         _show(console, meta, out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,22 @@ if TYPE_CHECKING:
 
 DEFAULT_DOMAIN = Path("config/live_courses.yaml")
 DomainFile = Annotated[Path, typer.Option("--domain", help="Domain file, config/*.yaml.")]
+
+
+def epoch_ms(field: str, text: str) -> int:
+    """Epoch milliseconds of an ISO 8601 time (without a zone: UTC).
+
+    Raises ``InvalidArgument`` naming ``field`` for anything else.
+    """
+    from services.common.errors import InvalidArgument
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidArgument.field(field, f"{text!r} is no ISO 8601 time") from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1_000)
 
 
 def pseudonymiser() -> Pseudonymiser:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_DOMAIN, pseudonymiser
+from cli.options import DEFAULT_DOMAIN, epoch_ms, pseudonymiser
 
 _HELP = """Writes the event log of a simulated live-course world.
 
@@ -23,20 +23,7 @@ def end_of_log(text: str, now: datetime) -> int:
 
     Raises ``InvalidArgument`` for anything else.
     """
-    from services.common.errors import InvalidArgument
-
-    if text == "now":
-        moment = now
-    else:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError as error:
-            raise InvalidArgument.field(
-                "end", f"{text!r} is neither an ISO 8601 time nor now"
-            ) from error
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1_000)
+    return int(now.timestamp() * 1_000) if text == "now" else epoch_ms("end", text)
 
 
 def register(app: typer.Typer) -> None:

@@ -8,6 +8,7 @@ import ibis.expr.types as ir
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from offline.archive.target import Target
 from offline.dataset.columns import Columns, compact
 from offline.dataset.examples import ExampleTables
 from offline.dataset.leak_check import LeakReport, check_leaks
@@ -37,20 +38,24 @@ def build_dataset(
     log_dir: Path,
     out_dir: Path,
     *,
+    archive: Target | None = None,
     progress: Progress = no_progress,
     leak_sample: int = LEAK_SAMPLE,
 ) -> DatasetMeta:
     """Writes the dataset of ``log_dir`` to ``out_dir``; ``offline.dataset.tables`` says what it is.
 
-    The compacted columns of the log stay in ``out_dir/columns``, so that a later build of a grown
-    log reads only what is new. ``meta.json`` is written last: a directory without it is no
-    dataset. Equal logs give equal files. Raises ``NotFound`` without a log or any event in it,
+    What was removed from the log is read from its ``archive``. The compacted columns stay in
+    ``out_dir/columns``, so that a later build of a grown log reads only what is new. ``meta.json``
+    is written last: a directory without it is no dataset. Equal logs give equal files. Raises
+    ``NotFound`` without a log or any event in it,
     ``FailedPrecondition`` (FEATURE_LEAK) when a sampled example is not what the log up to its point
     gives.
     """
     (out_dir / META_FILE).unlink(missing_ok=True)
     schema = ColumnSchema.of(domain)
-    columns = compact(log_dir, out_dir / COLUMNS_DIRECTORY, schema, progress=progress)
+    columns = compact(
+        log_dir, out_dir / COLUMNS_DIRECTORY, schema, archive=archive, progress=progress
+    )
     if columns.state.next_arrival == 0:
         raise NotFound(f"{log_dir} holds no events")
     with open_tables(columns) as tables:

@@ -25,11 +25,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
+from offline.archive.read import read_history
+from offline.archive.target import Target
+from offline.archive.writer import load_manifest
 from offline.dataset.codec import EventCodec
 from offline.dataset.schema import ColumnSchema
 from offline.progress import Progress, no_progress
 from services.common.errors import FailedPrecondition
-from services.common.event_log import read_log
 
 STATE_FILE = "state.json"
 EVENTS = "events"
@@ -69,12 +71,14 @@ def compact(
     directory: Path,
     schema: ColumnSchema,
     *,
+    archive: Target | None = None,
     chunk_records: int = CHUNK_RECORDS,
     progress: Progress = no_progress,
 ) -> Columns:
     """Brings ``directory`` up to the end of the log and returns what it holds.
 
-    Starts anew when the schema changed. Raises ``NotFound`` without a log, ``LogCorrupt`` for a
+    ``archive``: where to read what it holds of the log, from which it may be removed. Starts anew
+    when the schema changed. Raises ``NotFound`` without a log, ``LogCorrupt`` for a
     bad record, ``FailedPrecondition`` for a record that is no event or a log that is shorter than
     what was compacted before.
     """
@@ -82,9 +86,11 @@ def compact(
     directory.mkdir(parents=True, exist_ok=True)
     _remove_unlisted(directory, state)
     total_bytes = sum(path.stat().st_size for path in log_dir.glob("*.segment"))
+    if archive is not None:
+        total_bytes += sum(batch.payload_bytes for batch in load_manifest(archive).batches)
     read_bytes = 0
     codec = EventCodec(schema)
-    records = read_log(log_dir, max(state.next_arrival - 1, 0))
+    records = read_history(log_dir, archive, max(state.next_arrival - 1, 0))
     if state.next_arrival and next(records, None) is None:
         raise FailedPrecondition(
             f"{log_dir} ends before arrival {state.next_arrival}, up to which {directory} was"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from podium.common.v1.common_pb2 import AttributeValue, TrafficClass
-from podium.event.v1.event_pb2 import EntityUpsert, Event, RoomState
+from podium.event.v1.event_pb2 import EntityUpsert, Event, LoggedEvent, RoomState
 
 Scalar = str | int | float | bool
 Said = Scalar | tuple[str, ...] | tuple[float, ...]
@@ -93,3 +94,11 @@ def room_values(room: RoomState) -> Iterator[tuple[str, Scalar]]:
             yield "live", False
         case _:
             return
+
+
+def logged_arrival(payload: bytes) -> int | None:
+    """The arrival that a record itself tells; None where it is no logged event."""
+    try:
+        return LoggedEvent.FromString(payload).arrival
+    except (DecodeError, UnicodeDecodeError):
+        return None

@@ -6,6 +6,7 @@ names, too: a created, replaced or removed one is durable once its directory is 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -78,7 +79,12 @@ class LocalFiles:
         if path.is_dir():
             return
         self.make_directory(path.parent)
-        path.mkdir(exist_ok=True)
+        try:
+            path.mkdir(exist_ok=True)
+        except FileExistsError as error:
+            raise NotADirectoryError(
+                errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)
+            ) from error
         self.sync_directory(path.parent)
 
     def names(self, directory: Path) -> list[str]:

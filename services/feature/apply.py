@@ -115,7 +115,7 @@ class Applier:
         position = transaction.position()
         if transaction.schema() == self._schema:
             end, digest = transaction.last_record()
-            if _digest_before(log_dir, end, salvage) == digest:
+            if digest_before(log_dir, end, salvage) == digest:
                 return position
             if self._store.shared:
                 raise FailedPrecondition(
@@ -377,8 +377,8 @@ def follow(
             _logger.warning("%s: applying what is missing again", error)
 
 
-def _digest_before(log_dir: Path, position: int, salvage: Salvage | None) -> bytes:
-    """Digest of the last record before a position; empty where there is none."""
+def digest_before(log_dir: Path, position: int, salvage: Salvage | None) -> bytes:
+    """What a store at a position knows the log by: the record before; empty without one."""
     payload = last_payload_before(log_dir, position, salvage) if position else None
     return _digest(payload) if payload is not None else b""
 

@@ -49,14 +49,6 @@ def fingerprint_of(serialised: bytes) -> bytes:
     return hashlib.blake2b(serialised, digest_size=FINGERPRINT_BYTES).digest()
 
 
-def logged_arrival(payload: bytes) -> int | None:
-    """The arrival that a record itself tells; None where it is no logged event."""
-    try:
-        return LoggedEvent.FromString(payload).arrival
-    except (DecodeError, UnicodeDecodeError):
-        return None
-
-
 @dataclass(slots=True)
 class DecodedRecord:
     """A record of the log. ``applied`` is None where ``skipped`` says why it changes nothing."""

@@ -15,11 +15,11 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
+from services.common.convert_event import logged_arrival
 from services.common.domain import load_domain
 from services.common.event_log import DamageReport, Salvage
 from services.common.telemetry import configure_logging
 from services.feature.apply import Applier, follow
-from services.feature.codec import logged_arrival
 from services.feature.log import system_clock_ms
 from services.feature.store.embedded import EmbeddedStore
 

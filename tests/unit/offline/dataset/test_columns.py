@@ -8,6 +8,9 @@ from random import Random
 import pyarrow.parquet as pq
 import pytest
 
+from offline.archive.compact import compact_log
+from offline.archive.remove import remove_archived
+from offline.archive.target import LocalTarget
 from offline.dataset import columns as columns_module
 from offline.dataset.columns import Columns, compact
 from offline.dataset.schema import ColumnSchema
@@ -54,16 +57,37 @@ def test_a_second_run_reads_only_what_is_new(
     write_log(log_dir, log[60:])
     started: list[int] = []
 
-    def reading(directory: Path, start: int = 0, end: int | None = None) -> object:
+    def reading(directory: Path, archive: None, start: int) -> object:
         started.append(start)
-        return read_log(directory, start, end)
+        return read_log(directory, start)
 
-    monkeypatch.setattr(columns_module, "read_log", reading)
+    monkeypatch.setattr(columns_module, "read_history", reading)
     second = compact(log_dir, tmp_path / "out", schema, chunk_records=25)
     assert started == [59]
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     fresh = compact(log_dir, tmp_path / "fresh", schema)
     assert arrivals(second) == arrivals(fresh)
+
+
+def test_archived_segments_are_read_from_the_archive(domain: Domain, tmp_path: Path) -> None:
+    log = random_log(Random(5), 120)
+    log_dir = write_log(tmp_path / "log", log[:100])
+    schema = ColumnSchema.of(domain)
+    compact(log_dir, tmp_path / "grown", schema, chunk_records=40)
+    archive = LocalTarget(tmp_path / "archive")
+    compact_log(log_dir, archive)
+    write_log(log_dir, log[100:])
+    whole = compact(log_dir, tmp_path / "whole", schema)
+    assert remove_archived(log_dir, archive, len(log))
+    fresh = compact(log_dir, tmp_path / "fresh", schema, archive=archive)
+    assert [pq.read_table(path) for path in fresh.files("events")] == [
+        pq.read_table(path) for path in whole.files("events")
+    ]
+    assert fresh.state == whole.state
+    grown = compact(log_dir, tmp_path / "grown", schema, archive=archive)
+    assert arrivals(grown) == arrivals(whole)
+    with pytest.raises(FailedPrecondition, match="archive"):
+        compact(log_dir, tmp_path / "without", schema)
 
 
 def test_files_of_an_interrupted_run_are_removed(domain: Domain, tmp_path: Path) -> None:
