@@ -120,6 +120,13 @@ def _tolerant(
     return decode
 
 
+def _unless_encoded(serialise: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | None:
+    """Passes bytes on: a message that goes to many is encoded once."""
+    if serialise is None:
+        return None
+    return lambda message: message if isinstance(message, bytes) else serialise(message)
+
+
 def _check_decoded(request: object) -> None:
     if request is _UNDECODABLE:
         raise InvalidArgument(
@@ -276,7 +283,7 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or not method.startswith(_PREFIX):
             return handler
         decode = _tolerant(handler.request_deserializer)
-        encode = handler.response_serializer
+        encode = _unless_encoded(handler.response_serializer)
         if handler.unary_unary is not None:
             wrapped = grpc.unary_unary_rpc_method_handler(
                 self._wrap_unary(method, handler.unary_unary),

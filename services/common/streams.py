@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from types import TracebackType
 from typing import Any, TypeVar
 
 from services.common.call import Call
-from services.common.errors import DeadlinePassed, Unavailable
+from services.common.errors import DeadlinePassed, PodiumError, Unavailable
 
 Message = TypeVar("Message")
 
@@ -21,33 +22,67 @@ async def until_late(
     messages: AsyncGenerator[Message, None], call: Call, draining: asyncio.Event | None = None
 ) -> AsyncGenerator[Message, None]:
     """Passes messages on. Raises ``DeadlinePassed`` when the call's time is over, and
-    ``Unavailable`` once ``draining`` is set."""
+    ``Unavailable`` once ``draining`` is set. To be read by one task."""
+    wait = _Interruptible()
     stop = asyncio.ensure_future(draining.wait()) if draining is not None else None
-    following: asyncio.Future[Message] | None = None
+    if stop is not None:
+        stop.add_done_callback(lambda _: wait.end(stopping()))
+    late: asyncio.TimerHandle | None = None
+    remaining_s = call.remaining_s()
+    if remaining_s is not None:
+        late = asyncio.get_running_loop().call_later(
+            remaining_s, wait.end, DeadlinePassed("the deadline of the stream passed")
+        )
     try:
         while True:
-            following = asyncio.ensure_future(anext(messages))
-            awaited: set[asyncio.Future[Any]] = {following}
-            await asyncio.wait(
-                awaited if stop is None else awaited | {stop},
-                timeout=call.remaining_s(),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if following.done():
-                try:
-                    yield following.result()
-                except StopAsyncIteration:
-                    return
-            elif stop is not None and stop.done():
-                raise stopping()
-            else:
-                raise DeadlinePassed("the deadline of the stream passed")
+            try:
+                with wait:
+                    message = await anext(messages)
+            except StopAsyncIteration:
+                return
+            yield message
     finally:
-        for task in (following, stop):
-            if task is not None and not task.done():
-                task.cancel()
-                await asyncio.wait({task})
+        if late is not None:
+            late.cancel()
+        if stop is not None:
+            stop.cancel()
         await messages.aclose()
+
+
+class _Interruptible:
+    """A block that the task which made this enters to wait, again and again. What ``end`` is told
+    is raised there, also when it was told in between. No task is made for a wait: a service may
+    send thousands of messages a second."""
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - made in a coroutine
+        self._task = task
+        self._error: PodiumError | None = None
+        self._waiting = False
+
+    def end(self, error: PodiumError) -> None:
+        """Ends the wait under way, or the next one; the first error counts."""
+        if self._error is None:
+            self._error = error
+            if self._waiting:
+                self._task.cancel()
+
+    def __enter__(self) -> None:
+        if self._error is not None:
+            raise self._error
+        self._waiting = True
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._waiting = False
+        if self._error is not None and kind is asyncio.CancelledError:
+            self._task.uncancel()
+            raise self._error from error
 
 
 class RequestsUntil:

@@ -22,7 +22,9 @@ from services.common.server import AioServer, ServerOptions, build_aio_server, s
 from services.common.settings import FeatureSettings
 from services.common.start import make_pseudonymiser, server_options
 from services.common.telemetry import MetricsEndpoint, configure_logging, new_registry
+from services.feature.acknowledged import Acknowledgements
 from services.feature.convert.ingest import EventConverter
+from services.feature.convert.watch import WatchEncoder
 from services.feature.definitions import catalogue_entities
 from services.feature.feed import CatalogueFeed
 from services.feature.log import IngestLimits, Ingestor, system_clock_ms
@@ -33,6 +35,7 @@ from services.feature.rows import row_readers
 from services.feature.servicer import POLICIES, SERVICE_NAME, FeatureServicer
 from services.feature.store.embedded import EmbeddedStore
 from services.feature.watch import EntityHub
+from services.feature.watch_stream import WatchStreams
 
 START_POLL_S = 0.05
 PROGRESS_S = 2.0
@@ -72,25 +75,32 @@ class FeatureService:
             self._store,
             system_clock_ms,
             gaps=metrics.gap,
-            on_synced=self.apply.synced_through,
+            on_synced=self._synced,
             limits=limits,
         )
         metrics.watch(lambda: self._ingestor.unapplied, DamageReport(files.log_dir).all)
         readers = row_readers(domain)
+        acknowledgements = Acknowledgements()
+        hub = EntityHub(
+            self._store,
+            {e: reader for e, reader in readers.items() if e in catalogue_entities(domain)},
+            system_clock_ms,
+            acknowledgements=acknowledgements,
+        )
         self._feed = CatalogueFeed(
-            EntityHub(
-                self._store,
-                {e: reader for e, reader in readers.items() if e in catalogue_entities(domain)},
-                system_clock_ms,
-            ),
+            hub,
+            acknowledgements,
             synced_position=lambda: self._ingestor.synced,
             applied=self._ingestor.applied_through,
+            clock_ms=system_clock_ms,
         )
+        self._streams = WatchStreams(self._feed, WatchEncoder(), metrics)
         servicer = FeatureServicer(
             converter=EventConverter(domain, pseudonymiser.encrypt),
             ingestor=self._ingestor,
             lookup=FeatureLookup(self._store, readers, system_clock_ms),
-            feed=self._feed,
+            streams=self._streams,
+            watchable=hub.entities,
             encrypt=pseudonymiser.encrypt,
             clock_ms=system_clock_ms,
             metrics=metrics,
@@ -116,6 +126,7 @@ class FeatureService:
         self._ingestor.start()
         await self._feed.load()
         self._feed.start()
+        self._streams.start()
 
     async def failed(self) -> None:
         """Returns when the service can't go on and has to be started anew."""
@@ -123,11 +134,16 @@ class FeatureService:
 
     async def close(self) -> None:
         """Stops the parts, the last made first; what Ingest acknowledged is on disk already."""
+        await self._streams.close()
         await self._feed.close()
         await self._ingestor.close()
         await self.apply.close()
         self._store.close()
         self._log.close()
+
+    def _synced(self, position: int) -> None:
+        self.apply.synced_through(position)
+        self._feed.synced(position)
 
     def _position(self) -> int:
         """Log position the store is at; -1 until it is known to belong to this log."""

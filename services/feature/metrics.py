@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.common.event_log import Damage
+from services.feature.feed import Waited
+
+_LAG_BUCKETS_S = (
+    *(0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75),
+    *(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 10.0, 30.0),
+)
 
 
 class FeatureMetrics:
@@ -52,6 +58,24 @@ class FeatureMetrics:
             "Records of the log that are known to be lost.",
             registry=registry,
         )
+
+        lag_s = Histogram(
+            "podium_feature_watch_lag_seconds",
+            "Time from the acknowledgement of the oldest change in a watcher's step to that step; "
+            "urgent changes are told at once, moving ones are gathered.",
+            ["kind"],
+            registry=registry,
+            buckets=_LAG_BUCKETS_S,
+        )
+        self._urgent_lag_s = lag_s.labels("urgent")
+        self._moving_lag_s = lag_s.labels("moving")
+
+    def told(self, waited: Waited, now_s: float) -> None:
+        """Notes how long the changes of a watcher's step took."""
+        if waited.urgent_s is not None:
+            self._urgent_lag_s.observe(max(0.0, now_s - waited.urgent_s))
+        if waited.moving_s is not None:
+            self._moving_lag_s.observe(max(0.0, now_s - waited.moving_s))
 
     def watch(self, unapplied: Callable[[], int], damage: Callable[[], Sequence[Damage]]) -> None:
         """Says where to look when metrics are read."""

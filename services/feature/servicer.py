@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from typing import Any
 
@@ -14,13 +13,10 @@ from podium.feature.v1 import feature_pb2, feature_pb2_grpc
 from services.common.call import CallPolicy
 from services.common.errors import InvalidArgument
 from services.feature.convert.features import (
-    entity_refs,
-    entity_rows,
     event_times,
     feature_block,
     feature_keys,
     requested_view,
-    row_bytes,
     watched_views,
 )
 from services.feature.convert.ingest import (
@@ -31,23 +27,17 @@ from services.feature.convert.ingest import (
     ingest_stream_response,
     request_number,
 )
-from services.feature.definitions import FeatureView
-from services.feature.feed import CatalogueFeed
 from services.feature.log import Ingestor, Receipt
 from services.feature.lookup import FeatureLookup
 from services.feature.metrics import FeatureMetrics
 from services.feature.pipeline import pipelined
-from services.feature.rows import Row
+from services.feature.watch_stream import WatchStreams
 
 SERVICE_NAME = "podium.feature.v1.FeatureService"
 POLICIES = {
     f"/{SERVICE_NAME}/Ingest": CallPolicy(default_deadline_ms=5_000, max_deadline_ms=30_000),
     f"/{SERVICE_NAME}/GetFeatures": CallPolicy(default_deadline_ms=1_000, max_deadline_ms=10_000),
 }
-HEARTBEAT_S = 1.0
-CHUNK_BYTES = 900 << 10
-"""Estimated size of a chunk of rows; under the 1 MiB of the contract with room for its frame."""
-
 ROWS_ON_THE_LOOP = 64
 """Larger lookups go to a thread: they would hold the event loop up."""
 
@@ -66,7 +56,8 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
         converter: EventConverter,
         ingestor: Ingestor,
         lookup: FeatureLookup,
-        feed: CatalogueFeed,
+        streams: WatchStreams,
+        watchable: Collection[str],
         encrypt: Callable[[str], str],
         clock_ms: Callable[[], int],
         metrics: FeatureMetrics,
@@ -75,7 +66,8 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
         self._converter = converter
         self._ingestor = ingestor
         self._lookup = lookup
-        self._feed = feed
+        self._streams = streams
+        self._watchable = watchable
         self._encrypt = encrypt
         self._clock_ms = clock_ms
         self._metrics = metrics
@@ -156,83 +148,19 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
         response.evaluated_at.FromMilliseconds(found.t_ms)
         return response
 
-    async def WatchEntities(
+    async def WatchEntities(  # type: ignore[override]
         self,
         request: feature_pb2.WatchEntitiesRequest,
         context: _Context,  # noqa: ARG002 - gRPC's signature
-    ) -> AsyncIterator[feature_pb2.WatchEntitiesResponse]:
-        """Streams a snapshot and changes until the caller leaves or the server drains."""
-        hub = self._feed.hub
+    ) -> AsyncIterator[bytes]:
+        """Streams a snapshot and changes until the caller leaves or the server drains.
+
+        Steps are encoded already, once for all watchers.
+        """
         views = [self._lookup.view(v.entity, v.name, v.hash) for v in watched_views(request)]
         for view in views:
-            if view.entity not in hub.entities:
+            if view.entity not in self._watchable:
                 raise InvalidArgument.field("views", f"{view.entity} is no catalogue entity type")
-        version = hub.resume(views, request.resume_token)
-        if version is None:
-            version, as_of_ms = hub.version, self._feed.as_of_ms
-            snapshots = [(view, hub.snapshot(view.entity)) for view in views]
-            yield self._step(as_of_ms, reset=feature_pb2.WatchReset())
-            for view, rows in snapshots:
-                for chunk in _chunks(rows):
-                    yield self._step(as_of_ms, snapshot_chunk=_entity_rows(view, chunk))
-                    await asyncio.sleep(0)
-            end = feature_pb2.WatchSnapshotEnd(rows=sum(len(rows) for _, rows in snapshots))
-            token = hub.token(views, version)
-            yield self._step(as_of_ms, token, snapshot_end=end)
-        sent_s = time.monotonic()
-        while True:
-            silent_s = time.monotonic() - sent_s
-            changed = await self._feed.wait(version, max(0.0, HEARTBEAT_S - silent_s))
-            deltas: list[feature_pb2.EntityDelta] = []
-            reached, as_of_ms = hub.version, self._feed.as_of_ms
-            if changed:
-                deltas = [
-                    delta
-                    for view in views
-                    for delta in _deltas(view, hub.changes(view.entity, version))
-                ]
-            before, version = version, reached
-            for index, delta in enumerate(deltas):
-                # Only with the last one has the watcher seen everything up to the version.
-                seen = version if index == len(deltas) - 1 else before
-                yield self._step(as_of_ms, hub.token(views, seen), delta=delta)
-            if deltas:
-                sent_s = time.monotonic()
-            elif time.monotonic() - sent_s >= HEARTBEAT_S:
-                token = hub.token(views, version)
-                yield self._step(as_of_ms, token, heartbeat=feature_pb2.WatchHeartbeat())
-                sent_s = time.monotonic()
-
-    def _step(
-        self, as_of_ms: int, token: bytes = b"", **step: Any
-    ) -> feature_pb2.WatchEntitiesResponse:
-        response = feature_pb2.WatchEntitiesResponse(resume_token=token, **step)
-        response.as_of.FromMilliseconds(as_of_ms)
-        return response
-
-
-def _deltas(
-    view: FeatureView, changes: Sequence[tuple[str, Row | None]]
-) -> Iterator[feature_pb2.EntityDelta]:
-    shown = [(identity, row) for identity, row in changes if row is not None]
-    gone = [(view.entity, identity) for identity, row in changes if row is None]
-    for chunk in _chunks(shown):
-        yield feature_pb2.EntityDelta(upserts=[_entity_rows(view, chunk)])
-    for start in range(0, len(gone), 4_000):
-        yield feature_pb2.EntityDelta(tombstones=entity_refs(gone[start : start + 4_000]))
-
-
-def _entity_rows(view: FeatureView, chunk: Sequence[tuple[str, Row]]) -> feature_pb2.EntityRows:
-    return entity_rows(view, [identity for identity, _ in chunk], [row for _, row in chunk])
-
-
-def _chunks(rows: Sequence[tuple[str, Row]]) -> Iterator[Sequence[tuple[str, Row]]]:
-    start = size = 0
-    for index, (identity, row) in enumerate(rows):
-        needed = row_bytes(identity, row)
-        if size + needed > CHUNK_BYTES and index > start:
-            yield rows[start:index]
-            start, size = index, 0
-        size += needed
-    if start < len(rows):
-        yield rows[start:]
+        async with aclosing(self._streams.stream(views, request.resume_token)) as steps:
+            async for step in steps:
+                yield step

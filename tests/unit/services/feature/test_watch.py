@@ -11,9 +11,15 @@ import pytest
 from podium.event.v1.event_pb2 import Event
 from services.feature.apply import Applier
 from services.feature.definitions import compile_views
-from services.feature.rows import row_readers
+from services.feature.rows import Row, row_readers
 from services.feature.store.embedded import EmbeddedStore
-from services.feature.watch import MOVING_INTERVAL_S, SWEEP_S, EntityHub
+from services.feature.watch import (
+    LOOKS_A_REFRESH,
+    MOVING_INTERVAL_S,
+    EntityHub,
+    Refresh,
+    Update,
+)
 from tests.support.feature_streams import (
     START_MS,
     domain_with,
@@ -77,9 +83,14 @@ class World:
         names = [column.name for column in row_readers(DOMAIN)["course"].columns]
         title, clicks = names.index("title"), names.index("clicks")
         return {
-            identity: (str(row.values[title]), int(str(row.values[clicks]))) if row else None
-            for identity, row in self.hub.changes("course", since)
+            changed.key[1]: (str(changed.row.values[title]), int(str(changed.row.values[clicks])))
+            if changed.row
+            else None
+            for changed in self.hub.changes(("course",), since, 1_000).rows
         }
+
+    def listed(self, entity: str) -> list[str]:
+        return [identity for (_, identity), _ in self.hub.snapshot((entity,))]
 
 
 @pytest.fixture
@@ -97,7 +108,7 @@ def test_a_described_entity_is_looked_at_at_once(world: World) -> None:
     assert world.refresh() == {}
 
 
-def test_moving_features_are_looked_at_once_an_interval(world: World) -> None:
+def test_moving_features_are_gathered_and_told_once_an_interval(world: World) -> None:
     world.course("a", "One")
     world.refresh()
     world.click("b")
@@ -109,15 +120,75 @@ def test_moving_features_are_looked_at_once_an_interval(world: World) -> None:
     assert world.refresh() == {"c": ("One", 2)}
 
 
-def test_the_sweep_finds_windows_that_decayed(world: World) -> None:
+def test_the_watermark_stands_where_a_gathered_change_is_not_told_yet(world: World) -> None:
+    world.course("a", "One")
+    world.refresh()
+    world.clock_ms += 100
+    before_ms = world.hub.refresh().as_of_ms
+    assert before_ms == world.clock_ms
+    world.click("b")
+    world.clock_ms += 100
+    found = world.hub.refresh()
+
+    assert (found.updates, found.as_of_ms) == ([], before_ms)
+    assert found.due_s <= world.clock_ms / 1000 + MOVING_INTERVAL_S
+    world.clock_ms += int(MOVING_INTERVAL_S * 1_000)
+    found = world.hub.refresh()
+    assert (len(found.updates), found.as_of_ms) == (1, world.clock_ms)
+
+
+def test_an_urgent_change_takes_the_gathered_ones_of_its_entity_along(world: World) -> None:
+    world.course("a", "One")
+    world.refresh()
+    world.click("b")
+    assert world.refresh() == {}
+    world.course("c", "Two")
+    assert world.refresh() == {"c": ("Two", 1)}
+
+    world.clock_ms += int(MOVING_INTERVAL_S * 1_000)
+    assert world.refresh() == {}
+
+
+def test_many_moving_entities_are_looked_at_in_parts_and_told_together(world: World) -> None:
+    count = LOOKS_A_REFRESH + 10
+    world.log(
+        *(upsert_event(f"c{n}", world.clock_ms, f"course:c{n}", title="x") for n in range(count))
+    )
+    world.refresh()
+    world.clock_ms += int(MOVING_INTERVAL_S * 1_000)
+    world.log(
+        *(
+            interaction(f"k{n}", "click", world.clock_ms, "ann", f"course:c{n}")
+            for n in range(count)
+        )
+    )
+
+    first = world.hub.refresh()
+    world.hub.install(first)
+    assert (first.updates, first.more) == ([], True)
+    # What is urgent does not wait for the rest.
+    world.log(upsert_event("now", world.clock_ms, "course:c0", title="now"))
+    second = world.hub.refresh()
+    assert (len(second.updates), second.more) == (count, False)
+    assert second.updates[0].identity == "c0"
+
+
+def test_a_window_that_hops_is_told_though_nothing_happened(world: World) -> None:
     world.course("a", "One")
     world.click("b")
     world.clock_ms += 1_000
     assert world.refresh() == {"c": ("One", 1)}
 
-    world.clock_ms += 66_000 + int(SWEEP_S * 1_000)
+    told = {}
+    for second in range(2, 70):
+        world.clock_ms += 1_000
+        if found := world.refresh():
+            told[second] = found
 
-    assert world.refresh() == {"c": ("One", 0)}
+    # A window of a minute starts up to 5 s early; what moves is told within an interval.
+    ((second, found),) = told.items()
+    assert 60 < second <= 65 + MOVING_INTERVAL_S
+    assert found == {"c": ("One", 0)}
 
 
 def test_only_described_entities_are_listed(world: World) -> None:
@@ -126,8 +197,8 @@ def test_only_described_entities_are_listed(world: World) -> None:
 
     world.refresh()
 
-    assert world.hub.snapshot("course") == []
-    assert [identity for identity, _ in world.hub.snapshot("room")] == ["r1"]
+    assert world.listed("course") == []
+    assert world.listed("room") == ["r1"]
 
 
 def test_a_withdrawn_entity_is_gone_until_it_is_described_again(world: World) -> None:
@@ -136,7 +207,7 @@ def test_a_withdrawn_entity_is_gone_until_it_is_described_again(world: World) ->
     world.clock_ms += 1
     world.log(withdrawal_event("b", world.clock_ms, "course:c"))
     assert world.refresh() == {"c": None}
-    assert world.hub.snapshot("course") == []
+    assert world.listed("course") == []
 
     world.clock_ms += 1
     world.course("c", "Back")
@@ -163,6 +234,43 @@ def test_changes_that_were_dropped_unseen_cause_a_full_look(world: World) -> Non
         transaction.add_changes([("room", "other", False)], keep=1)
 
     assert world.refresh() == {"c": ("Two", 0)}
+
+
+def test_changes_come_in_parts_as_large_as_asked_for(world: World) -> None:
+    for name in ("c1", "c2", "c3"):
+        world.log(upsert_event(name, world.clock_ms, f"course:{name}", title="x"))
+    world.refresh()
+
+    first = world.hub.changes(("course",), 0, 2)
+    rest = world.hub.changes(("course",), first.reached, 2)
+
+    assert [changed.key[1] for changed in (*first.rows, *rest.rows)] == ["c1", "c2", "c3"]
+    assert (first.reached, rest.reached) == (2, 3)
+    assert world.hub.changes(("room",), 0, 2) == ([], 3)
+
+
+def test_entities_that_are_gone_are_forgotten_in_time_and_tokens_from_before_with_them(
+    tmp_path: Path,
+) -> None:
+    store = EmbeddedStore(tmp_path / "store")
+    hub = EntityHub(store, row_readers(DOMAIN), lambda: START_MS, kept_tombstones=2)
+    row = Row((), b"")
+    for number in range(10):
+        hub.install(_installed(Update("course", f"c{number}", row)))
+        hub.install(_installed(Update("course", f"c{number}", None)))
+
+    gone = hub.changes(("course",), 0, 100).rows
+
+    assert len(gone) <= 4
+    assert [changed.key[1] for changed in gone] == [f"c{n}" for n in range(10 - len(gone), 10)]
+    views = [VIEWS["course"]]
+    assert hub.resume(views, hub.token(views, 0)) is None
+    assert hub.resume(views, hub.token(views, hub.version - 1)) == hub.version - 1
+    store.close()
+
+
+def _installed(*updates: Update) -> Refresh:
+    return Refresh(list(updates), 0, START_MS)
 
 
 def test_tokens_are_only_good_for_their_hub_and_views(world: World) -> None:

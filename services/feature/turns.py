@@ -1,0 +1,88 @@
+"""Turns of many watchers on one event loop, a few at a time: other calls get theirs in between."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections import deque
+from contextlib import suppress
+from typing import Final
+
+TURNS_AT_ONCE: Final = 8
+LONGEST_REST_S: Final = 0.005
+
+_Turn = asyncio.Future[None]
+
+
+class Turns:
+    """Hands out turns, in order. After each few it rests for as long as they took, so that at
+    least half of the loop's time is left for others."""
+
+    def __init__(self) -> None:
+        self._due: deque[_Turn] = deque()
+        # (when it is due at the latest, number, turn)
+        self._waiting: list[tuple[float, int, _Turn]] = []
+        self._number = 0
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Starts handing out."""
+        self._task = asyncio.create_task(self._run(), name="watch-turns")
+
+    async def close(self) -> None:
+        """Stops; who waits, waits for ever."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def soon(self) -> None:
+        """Waits for the next turn."""
+        turn: _Turn = asyncio.get_running_loop().create_future()
+        self._due.append(turn)
+        self._wake.set()
+        await turn
+
+    async def changed(self, until_s: float) -> None:
+        """Waits for a turn after the next change, or after ``until_s`` (monotonic)."""
+        turn: _Turn = asyncio.get_running_loop().create_future()
+        self._number += 1
+        heapq.heappush(self._waiting, (until_s, self._number, turn))
+        if self._waiting[0][2] is turn:
+            self._wake.set()
+        await turn
+
+    def change(self) -> None:
+        """Gives a turn to all that wait for a change."""
+        self._due.extend(turn for _, _, turn in self._waiting)
+        self._waiting.clear()
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            now_s = time.monotonic()
+            while self._waiting and self._waiting[0][0] <= now_s:
+                self._due.append(heapq.heappop(self._waiting)[2])
+            if not self._due:
+                self._wake.clear()
+                due_s = self._waiting[0][0] - now_s if self._waiting else None
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(due_s):
+                        await self._wake.wait()
+                continue
+            self._hand_out()
+            # Twice: once for the turns, once for what they began.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            took_s = time.monotonic() - now_s
+            await asyncio.sleep(min(took_s, LONGEST_REST_S))
+
+    def _hand_out(self) -> None:
+        given = 0
+        while self._due and given < TURNS_AT_ONCE:
+            turn = self._due.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                given += 1
