@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from services.common.errors import NotFound, UnknownFeatureView
 from services.feature.definitions import FeatureView
+from services.feature.row_cache import RowCache
 from services.feature.rows import Row, RowReader, decoded
+from services.feature.state_codec import decode_state
 from services.feature.store.protocol import FeatureStore
 from services.feature.windows import KeyState
 
@@ -32,6 +34,7 @@ class FeatureLookup:
         self._store = store
         self._readers = readers
         self._clock_ms = clock_ms
+        self._caches = {entity: RowCache(reader) for entity, reader in readers.items()}
 
     def view(self, entity: str, name: str, view_hash: str) -> FeatureView:
         """The view a request names. Raises ``NotFound`` for the entity type,
@@ -46,19 +49,25 @@ class FeatureLookup:
             )
         return reader.view
 
-    def read(self, entity: str, keys: Sequence[str], *, times: bool = False) -> Lookup:
-        """Rows of entities of one type, all from one moment of the store."""
-        reader = self._readers[entity]
+    def read(self, entity: str, keys: Sequence[str]) -> Lookup:
+        """Rows of entities of one type, all from one moment of the store, with their times."""
+        reader, cache = self._readers[entity], self._caches[entity]
         with self._store.read() as view:
+            t_ms = self._clock_ms()
 
-            def read(other: str, identity: str) -> KeyState | None:
+            def read_state(other: str, identity: str) -> KeyState | None:
                 return decoded(view.state(other, identity))
 
-            t_ms = self._clock_ms()
-            rows = [
-                reader.row(
-                    decoded(view.state(entity, key)), t_ms, identity=key, read=read, times=times
-                )
-                for key in keys
-            ]
-            return Lookup(rows, t_ms, view.position())
+            def row(key: str) -> Row:
+                data = view.state(entity, key)
+                if data is None:
+                    return reader.row(None, t_ms)
+
+                def compute() -> tuple[KeyState, Row]:
+                    state = reader.visible(decode_state(data), t_ms)
+                    found = reader.row(state, t_ms, identity=key, read=read_state, times=True)
+                    return state, found
+
+                return cache.row(key, data, t_ms, compute)
+
+            return Lookup([row(key) for key in keys], t_ms, view.position())

@@ -136,9 +136,9 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
         keys = feature_keys(request, self._encrypt, pairs=pairs)
         times = request.include_event_times
         if len(keys) <= ROWS_ON_THE_LOOP:
-            found = self._lookup.read(view.entity, keys, times=times)
+            found = self._lookup.read(view.entity, keys)
         else:
-            found = await asyncio.to_thread(self._lookup.read, view.entity, keys, times=times)
+            found = await asyncio.to_thread(self._lookup.read, view.entity, keys)
         response = feature_pb2.GetFeaturesResponse(
             block=feature_block(view, found.rows),
             log_position=found.position,
