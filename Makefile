@@ -48,10 +48,13 @@ baseline: $(READY) ## take today's contracts as the baseline of the breaking che
 lock: $(READY) ## resolve pyproject.toml anew into requirements/*.lock
 	requirements/resolve $(VENV)
 
+chaos: $(READY) ## kill -9 a feature service 1,000 times: nothing lost, nothing counted twice (an hour)
+	$(BIN)/python -m tests.chaos.kills --kills 1000
+
 load: $(READY) ## ghz against a running ranker (GHZ=path to ghz, TARGET=host:port)
 	deploy/load/run
 
 test-k8s: $(READY) ## build, apply and try the deployment on a real Kubernetes
 	deploy/k8s/test
 
-.PHONY: help setup demo test lint types imports proto-lint stubs baseline lock load test-k8s
+.PHONY: help setup demo test lint types imports proto-lint stubs baseline lock chaos load test-k8s

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +15,7 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from podium.event.v1.event_pb2 import Event
@@ -26,6 +31,7 @@ from services.feature.process import ApplyFiles
 from services.feature.servicer import POLICIES
 from tests.support.eventually import eventually
 
+ROOT = Path(__file__).parents[2]
 STATUSES = {1: "PRESENT", 2: "NULL", 3: "NOT_FOUND"}
 
 Value = int | float | str | list[str]
@@ -194,3 +200,48 @@ def running_service(
         if not failures:
             loop.call_soon_threadsafe(stop.set)
         thread.join(60)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _is_serving(port: int) -> bool:
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(service="podium.feature.v1.FeatureService"),
+                timeout=1,
+            )
+        except grpc.RpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+@contextmanager
+def service_process(
+    domain_file: Path, directory: Path
+) -> Iterator[tuple[subprocess.Popen[bytes], FeatureClient]]:
+    """``python -m services.feature`` on ``directory``, serving on entry; killed at the end."""
+    port = _free_port()
+    environment = os.environ | {
+        "PODIUM_DOMAIN_FILE": str(domain_file),
+        "PODIUM_LOG_DIR": str(directory / "log"),
+        "PODIUM_STORE_DIR": str(directory / "store"),
+        "PODIUM_FEATURE_PORT": str(port),
+        "PODIUM_FEATURE_METRICS_PORT": "0",
+        "PODIUM_LOG_LEVEL": "ERROR",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.feature"], cwd=ROOT, env=environment
+    )
+    try:
+        eventually(lambda: _is_serving(port), "a serving feature service", 60)
+        with client_of(port, load_domain(domain_file)) as client:
+            yield process, client
+    finally:
+        process.kill()
+        process.wait(30)

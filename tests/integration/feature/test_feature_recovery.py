@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from podium.event.v1.event_pb2 import Event, LoggedEvent
 from services.common.domain import load_domain
 from services.common.event_log import LogWriter, read_log
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
-from tests.support.eventually import eventually
 from tests.support.feature_oracle import Oracle
-from tests.support.feature_server import FeatureClient, client_of, running_service
+from tests.support.feature_server import running_service, service_process
 from tests.support.feature_streams import (
     interaction,
     logged,
@@ -37,49 +27,6 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def is_serving(port: int) -> bool:
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(service="podium.feature.v1.FeatureService"),
-                timeout=1,
-            )
-        except grpc.RpcError:
-            return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-
-
-@contextmanager
-def service_process(directory: Path) -> Iterator[tuple[subprocess.Popen[bytes], FeatureClient]]:
-    """``python -m services.feature`` on ``directory``, serving on entry; killed at the end."""
-    port = free_port()
-    environment = os.environ | {
-        "PODIUM_DOMAIN_FILE": str(DOMAIN_FILE),
-        "PODIUM_LOG_DIR": str(directory / "log"),
-        "PODIUM_STORE_DIR": str(directory / "store"),
-        "PODIUM_FEATURE_PORT": str(port),
-        "PODIUM_FEATURE_METRICS_PORT": "0",
-        "PODIUM_LOG_LEVEL": "ERROR",
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "services.feature"], cwd=ROOT, env=environment
-    )
-    try:
-        eventually(lambda: is_serving(port), "a serving feature service", 60)
-        with client_of(port, load_domain(DOMAIN_FILE)) as client:
-            yield process, client
-    finally:
-        process.kill()
-        process.wait(30)
-
-
 def batch(number: int) -> list[Event]:
     events = [
         interaction(f"b{number}-{n}", "click", now_ms() - n, f"ann{n % 5}", f"course:c{n % 3}")
@@ -91,13 +38,13 @@ def batch(number: int) -> list[Event]:
 
 def test_what_was_acknowledged_survives_a_killed_server(tmp_path: Path) -> None:
     batches = [batch(number) for number in range(4)]
-    with service_process(tmp_path) as (process, client):
+    with service_process(DOMAIN_FILE, tmp_path) as (process, client):
         for events in batches[:3]:
             assert client.ingest(*events).accepted == len(events)
         process.kill()
         process.wait(30)
 
-    with service_process(tmp_path) as (_, client):
+    with service_process(DOMAIN_FILE, tmp_path) as (_, client):
         again = client.ingest(*batches[2])
         last = client.ingest(*batches[3])
         assert (again.accepted, again.duplicates) == (0, len(batches[2]))
