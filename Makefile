@@ -19,8 +19,8 @@ demo: $(READY) ## the whole loop in one run: simulate, train, serve, rank, feed 
 	@$(BIN)/podium demo --setup-seconds "$$(cat $(VENV)/.setup_seconds)"
 	@echo 0 > $(VENV)/.setup_seconds
 
-test: $(READY) ## the test suite
-	@$(BIN)/python -m pytest
+test: $(READY) ## the test suite, a process a core
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY) ## ruff: lint and format
 	$(BIN)/ruff check .
