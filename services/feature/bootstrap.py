@@ -7,8 +7,6 @@ caught up with the log, read the catalogue, serve. Stopping goes the other way r
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 
 from prometheus_client import CollectorRegistry
 
@@ -22,29 +20,19 @@ from services.common.server import AioServer, ServerOptions, build_aio_server, s
 from services.common.settings import FeatureSettings
 from services.common.start import make_pseudonymiser, server_options
 from services.common.telemetry import MetricsEndpoint, configure_logging, new_registry
-from services.feature.acknowledged import Acknowledgements
 from services.feature.convert.ingest import EventConverter
 from services.feature.convert.watch import WatchEncoder
-from services.feature.definitions import catalogue_entities
-from services.feature.feed import CatalogueFeed
+from services.feature.generation import Surroundings
+from services.feature.generations import Generations
 from services.feature.log import IngestLimits, Ingestor, system_clock_ms
-from services.feature.lookup import FeatureLookup
 from services.feature.metrics import FeatureMetrics
 from services.feature.process import ApplyFiles, ApplyProcess, log_salvage
-from services.feature.rows import row_readers
 from services.feature.servicer import POLICIES, SERVICE_NAME, FeatureServicer
-from services.feature.store.embedded import EmbeddedStore
-from services.feature.watch import EntityHub
-from services.feature.watch_stream import WatchStreams
-
-START_POLL_S = 0.05
-PROGRESS_S = 2.0
-
-_logger = logging.getLogger(__name__)
+from services.feature.view_registry import registry_of
 
 
 class FeatureService:
-    """The parts of a running service; ``apply`` is its child process.
+    """The parts of a running service.
 
     To be made on a running event loop. ``server`` is served with ``warm``; ``close`` comes after
     it has drained.
@@ -64,47 +52,35 @@ class FeatureService:
     ) -> None:
         salvage = log_salvage(files.log_dir)
         self._log = LogWriter(files.log_dir, salvage=salvage, files=log_files)
-        # The tables have to be there before the first reader comes.
-        EmbeddedStore(files.store_dir).close()
-        self._store = EmbeddedStore(files.store_dir, read_only=True)
         metrics = FeatureMetrics(registry)
-        self.apply = ApplyProcess(files, log_level=log_level, restarted=metrics.apply_restarts.inc)
-        self.apply.synced_through(self._log.next_arrival)
+        around = Surroundings(
+            log_dir=files.log_dir,
+            clock_ms=system_clock_ms,
+            synced_position=lambda: self._ingestor.synced,
+            applied=self._applied,
+            restarted=metrics.apply_restarts.inc,
+            encoder=WatchEncoder(),
+            observer=metrics,
+            log_level=log_level,
+        )
+        self._generations = Generations(domain, registry_of(files.log_dir), files.store_dir, around)
+        self._generations.synced_through(self._log.next_arrival)
         self._ingestor = Ingestor(
             self._log,
-            self._store,
+            self._generations,
             system_clock_ms,
             gaps=metrics.gap,
-            on_synced=self._synced,
+            on_synced=self._generations.synced_through,
             limits=limits,
         )
         metrics.watch(lambda: self._ingestor.unapplied, DamageReport(files.log_dir).all)
-        readers = row_readers(domain)
-        acknowledgements = Acknowledgements()
-        hub = EntityHub(
-            self._store,
-            {e: reader for e, reader in readers.items() if e in catalogue_entities(domain)},
-            system_clock_ms,
-            acknowledgements=acknowledgements,
-        )
-        self._feed = CatalogueFeed(
-            hub,
-            acknowledgements,
-            synced_position=lambda: self._ingestor.synced,
-            applied=self._ingestor.applied_through,
-            clock_ms=system_clock_ms,
-        )
-        self._streams = WatchStreams(self._feed, WatchEncoder(), metrics)
         servicer = FeatureServicer(
             converter=EventConverter(domain, pseudonymiser.encrypt),
             ingestor=self._ingestor,
-            lookup=FeatureLookup(self._store, readers, system_clock_ms),
-            streams=self._streams,
-            watchable=hub.entities,
+            generations=self._generations,
             encrypt=pseudonymiser.encrypt,
             clock_ms=system_clock_ms,
             metrics=metrics,
-            pairs=frozenset(n for n, e in domain.entities.items() if e.pair),
         )
         self.server: AioServer = build_aio_server(
             options,
@@ -113,20 +89,17 @@ class FeatureService:
             lambda server: feature_pb2_grpc.add_FeatureServiceServicer_to_server(servicer, server),
         )
 
+    @property
+    def apply(self) -> ApplyProcess:
+        """The child process that fills the store in force."""
+        return self._generations.current.apply
+
     async def warm(self) -> None:
         """Returns when the store has caught up with the log and the catalogue is read."""
-        self.apply.start()
-        end, told_s = self._log.next_arrival, time.monotonic()
-        while (position := self._position()) < end:
-            if time.monotonic() - told_s > PROGRESS_S:
-                told_s = time.monotonic()
-                _logger.info("applied %d of %d logged events", position, end)
-            await asyncio.sleep(START_POLL_S)
-        _logger.info("the store holds all %d logged events", end)
+        await self._generations.warm(self._log.next_arrival)
         self._ingestor.start()
-        await self._feed.load()
-        self._feed.start()
-        self._streams.start()
+        await self._generations.load()
+        self._generations.start()
 
     async def failed(self) -> None:
         """Returns when the service can't go on and has to be started anew."""
@@ -134,23 +107,13 @@ class FeatureService:
 
     async def close(self) -> None:
         """Stops the parts, the last made first; what Ingest acknowledged is on disk already."""
-        await self._streams.close()
-        await self._feed.close()
+        await self._generations.stop()
         await self._ingestor.close()
-        await self.apply.close()
-        self._store.close()
+        await self._generations.close()
         self._log.close()
 
-    def _synced(self, position: int) -> None:
-        self.apply.synced_through(position)
-        self._feed.synced(position)
-
-    def _position(self) -> int:
-        """Log position the store is at; -1 until it is known to belong to this log."""
-        if not self.apply.prepared:
-            return -1
-        with self._store.read() as view:
-            return view.position()
+    def _applied(self, position: int) -> None:
+        self._ingestor.applied_through(position)
 
 
 def run(settings: FeatureSettings) -> None:

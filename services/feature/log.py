@@ -34,7 +34,7 @@ from services.common.errors import (
 )
 from services.common.event_log import SyncFailed
 from services.feature.apply import remembered_days
-from services.feature.store.protocol import FeatureStore
+from services.feature.store.protocol import ReadableStore
 
 GROUP_EVENTS = 4_000
 """Requests are written together until they have this many events."""
@@ -138,7 +138,7 @@ class Ingestor:
     def __init__(
         self,
         log: RecordLog,
-        store: FeatureStore,
+        store: ReadableStore,
         clock_ms: Callable[[], int],
         *,
         gaps: Callable[[str, int], None],

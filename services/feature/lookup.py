@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from services.common.errors import NotFound, UnknownFeatureView
-from services.feature.definitions import FeatureView
 from services.feature.row_cache import RowCache
 from services.feature.rows import Row, RowReader, decoded
 from services.feature.state_codec import decode_state
 from services.feature.store.protocol import FeatureStore
 from services.feature.windows import KeyState
+
+_TOLD_VIEWS: Final = 8
 
 
 class Lookup(NamedTuple):
@@ -22,36 +23,56 @@ class Lookup(NamedTuple):
     position: int
 
 
+class ServedView(NamedTuple):
+    """A view that is served, with the rows it served lately."""
+
+    reader: RowReader
+    cache: RowCache
+
+
 class FeatureLookup:
-    """Reads rows of the views served here. Thread-safe."""
+    """Reads rows of the views served here, side by side. Thread-safe."""
 
-    def __init__(
-        self,
-        store: FeatureStore,
-        readers: Mapping[str, RowReader],
-        clock_ms: Callable[[], int],
-    ) -> None:
+    def __init__(self, store: FeatureStore, clock_ms: Callable[[], int]) -> None:
         self._store = store
-        self._readers = readers
         self._clock_ms = clock_ms
-        self._caches = {entity: RowCache(reader) for entity, reader in readers.items()}
+        self._served: Mapping[str, Mapping[str, ServedView]] = {}
 
-    def view(self, entity: str, name: str, view_hash: str) -> FeatureView:
+    def serve(self, readers: Sequence[RowReader]) -> None:
+        """Serves these views, in place of those before; what is cached of both stays."""
+        served: dict[str, dict[str, ServedView]] = {}
+        for reader in readers:
+            view = reader.view
+            before = self._served.get(view.entity, {}).get(view.hash)
+            served.setdefault(view.entity, {})[view.hash] = (
+                ServedView(reader, RowCache(reader)) if before is None else before
+            )
+        self._served = served
+
+    def readers(self) -> list[RowReader]:
+        """Readers of all views that are served."""
+        return [one.reader for served in self._served.values() for one in served.values()]
+
+    def view(self, entity: str, name: str, view_hash: str) -> ServedView:
         """The view a request names. Raises ``NotFound`` for the entity type,
         ``UnknownFeatureView`` for a name or hash that is not served here."""
-        reader = self._readers.get(entity)
-        if reader is None:
+        served = self._served.get(entity)
+        if not served:
             raise NotFound(f"entity type {entity!r} has no features", reason="UNKNOWN_ENTITY_TYPE")
-        if (reader.view.name, reader.view.hash) != (name, view_hash):
+        found = served.get(view_hash)
+        if found is None or found.reader.view.name != name:
+            views = [one.reader.view for one in served.values()][-_TOLD_VIEWS:]
+            known = ", ".join(f"{view.name!r} with hash {view.hash!r}" for view in views)
             raise UnknownFeatureView(
-                f"view {name!r} with hash {view_hash!r} is not served here; "
-                f"{entity} has {reader.view.name!r} with hash {reader.view.hash!r}"
+                f"view {name!r} with hash {view_hash!r} is not served here; {entity} has {known}"
             )
-        return reader.view
+        return found
 
-    def read(self, entity: str, keys: Sequence[str]) -> Lookup:
-        """Rows of entities of one type, all from one moment of the store, with their times."""
-        reader, cache = self._readers[entity], self._caches[entity]
+    def read(self, served: ServedView, keys: Sequence[str]) -> Lookup:
+        """Rows of entities of the view's type, all from one moment of the store, with their
+        times."""
+        reader, cache = served
+        entity = reader.view.entity
         with self._store.read() as view:
             t_ms = self._clock_ms()
 

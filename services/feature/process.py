@@ -16,12 +16,12 @@ from types import FrameType
 from typing import NamedTuple
 
 from services.common.convert_event import logged_arrival
-from services.common.domain import load_domain
 from services.common.event_log import DamageReport, Salvage
 from services.common.telemetry import configure_logging
 from services.feature.apply import Applier, follow
 from services.feature.log import system_clock_ms
 from services.feature.store.embedded import EmbeddedStore
+from services.feature.view_registry import read_definitions
 
 WATCH_S = 0.1
 FIRST_PAUSE_S = 0.2
@@ -32,11 +32,22 @@ _logger = logging.getLogger(__name__)
 
 
 class ApplyFiles(NamedTuple):
-    """What the child works with."""
+    """What a feature service works with; each set of definitions has a store in ``store_dir``."""
 
     domain_file: Path
     log_dir: Path
     store_dir: Path
+
+
+class ApplyTask(NamedTuple):
+    """What the child works with: a store, which says what it is filled for, and its log.
+
+    ``niceness`` is added to the child's: what is built beside serving gives way.
+    """
+
+    log_dir: Path
+    store_dir: Path
+    niceness: int = 0
 
 
 class ApplyProcess:
@@ -44,12 +55,12 @@ class ApplyProcess:
 
     def __init__(
         self,
-        files: ApplyFiles,
+        task: ApplyTask,
         *,
         log_level: str,
         restarted: Callable[[], None],
     ) -> None:
-        self._files = files
+        self._task = task
         self._log_level = log_level
         self._restarted = restarted
         # A fresh interpreter: a fork would share gRPC's threads and locks.
@@ -103,7 +114,7 @@ class ApplyProcess:
     def _spawn(self) -> None:
         process = self._context.Process(
             target=apply_main,
-            args=(self._files, self._log_level, os.getpid(), self._prepared, self._synced),
+            args=(self._task, self._log_level, os.getpid(), self._prepared, self._synced),
             name="podium-feature-apply",
             daemon=True,
         )
@@ -142,7 +153,7 @@ def log_salvage(log_dir: Path) -> Salvage:
 
 
 def apply_main(
-    files: ApplyFiles, log_level: str, parent_pid: int, prepared: Event, synced: c_int64
+    task: ApplyTask, log_level: str, parent_pid: int, prepared: Event, synced: c_int64
 ) -> None:
     """Main function of the child: applies until SIGTERM, or until its parent is gone."""
     configure_logging("feature-apply", log_level)
@@ -155,14 +166,16 @@ def apply_main(
     signal.signal(signal.SIGTERM, stop)
     # Ctrl-C reaches the whole group; the parent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    store = EmbeddedStore(files.store_dir)
+    os.nice(task.niceness)
+    store = EmbeddedStore(task.store_dir)
     try:
-        applier = Applier(load_domain(files.domain_file), store, system_clock_ms)
+        definitions = read_definitions(task.store_dir)
+        applier = Applier(definitions.as_domain(), store, system_clock_ms)
         follow(
             applier,
-            files.log_dir,
+            task.log_dir,
             synced=lambda: synced.value,
-            salvage=log_salvage(files.log_dir),
+            salvage=log_salvage(task.log_dir),
             should_stop=lambda: stopping or os.getppid() != parent_pid,
             prepared=prepared.set,
             paused=lambda _: None,

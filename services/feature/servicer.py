@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -27,11 +27,10 @@ from services.feature.convert.ingest import (
     ingest_stream_response,
     request_number,
 )
+from services.feature.generations import Generations
 from services.feature.log import Ingestor, Receipt
-from services.feature.lookup import FeatureLookup
 from services.feature.metrics import FeatureMetrics
 from services.feature.pipeline import pipelined
-from services.feature.watch_stream import WatchStreams
 
 SERVICE_NAME = "podium.feature.v1.FeatureService"
 POLICIES = {
@@ -55,23 +54,17 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
         *,
         converter: EventConverter,
         ingestor: Ingestor,
-        lookup: FeatureLookup,
-        streams: WatchStreams,
-        watchable: Collection[str],
+        generations: Generations,
         encrypt: Callable[[str], str],
         clock_ms: Callable[[], int],
         metrics: FeatureMetrics,
-        pairs: frozenset[str],
     ) -> None:
         self._converter = converter
         self._ingestor = ingestor
-        self._lookup = lookup
-        self._streams = streams
-        self._watchable = watchable
+        self._generations = generations
         self._encrypt = encrypt
         self._clock_ms = clock_ms
         self._metrics = metrics
-        self._pairs = pairs
 
     async def Ingest(
         self,
@@ -131,14 +124,16 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
     ) -> feature_pb2.GetFeaturesResponse:
         """Reads rows as of now."""
         wanted = requested_view(request)
-        view = self._lookup.view(wanted.entity, wanted.name, wanted.hash)
-        pairs = view.entity in self._pairs
-        keys = feature_keys(request, self._encrypt, pairs=pairs)
-        times = request.include_event_times
-        if len(keys) <= ROWS_ON_THE_LOOP:
-            found = self._lookup.read(view.entity, keys)
-        else:
-            found = await asyncio.to_thread(self._lookup.read, view.entity, keys)
+        generation = self._generations.current
+        with generation.reading() as lookup:
+            served = lookup.view(wanted.entity, wanted.name, wanted.hash)
+            pairs = wanted.entity in generation.pairs
+            keys = feature_keys(request, self._encrypt, pairs=pairs)
+            if len(keys) <= ROWS_ON_THE_LOOP:
+                found = lookup.read(served, keys)
+            else:
+                found = await asyncio.to_thread(lookup.read, served, keys)
+        view, times = served.reader.view, request.include_event_times
         response = feature_pb2.GetFeaturesResponse(
             block=feature_block(view, found.rows),
             log_position=found.position,
@@ -157,10 +152,21 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
 
         Steps are encoded already, once for all watchers.
         """
-        views = [self._lookup.view(v.entity, v.name, v.hash) for v in watched_views(request)]
-        for view in views:
-            if view.entity not in self._watchable:
-                raise InvalidArgument.field("views", f"{view.entity} is no catalogue entity type")
-        async with aclosing(self._streams.stream(views, request.resume_token)) as steps:
-            async for step in steps:
-                yield step
+        wanted, token = watched_views(request), request.resume_token
+        while True:
+            generation = self._generations.current
+            lookup = generation.lookup
+            readers = [lookup.view(v.entity, v.name, v.hash).reader for v in wanted]
+            for view in wanted:
+                if not generation.watchable(view.entity):
+                    raise InvalidArgument.field(
+                        "views", f"{view.entity} is no catalogue entity type"
+                    )
+            async with (
+                generation.watching.streams(readers) as streams,
+                aclosing(streams.stream([r.view for r in readers], token)) as steps,
+            ):
+                async for step in steps:
+                    yield step
+            # Another store is in force now: the watcher gets its snapshot.
+            token = b""

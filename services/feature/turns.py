@@ -26,20 +26,27 @@ class Turns:
         self._number = 0
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     def start(self) -> None:
         """Starts handing out."""
         self._task = asyncio.create_task(self._run(), name="watch-turns")
 
     async def close(self) -> None:
-        """Stops; who waits, waits for ever."""
+        """Stops; nobody waits any more."""
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+        self.change()
+        while self._due:
+            self._hand_out()
 
     async def soon(self) -> None:
         """Waits for the next turn."""
+        if self._closed:
+            return
         turn: _Turn = asyncio.get_running_loop().create_future()
         self._due.append(turn)
         self._wake.set()
@@ -47,6 +54,8 @@ class Turns:
 
     async def changed(self, until_s: float) -> None:
         """Waits for a turn after the next change, or after ``until_s`` (monotonic)."""
+        if self._closed:
+            return
         turn: _Turn = asyncio.get_running_loop().create_future()
         self._number += 1
         heapq.heappush(self._waiting, (until_s, self._number, turn))

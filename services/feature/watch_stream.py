@@ -121,6 +121,7 @@ class WatchStreams:
             OrderedDict()
         )
         self._snapshots: dict[bytes, asyncio.Task[_Snapshot]] = {}
+        self._closed = False
 
     def start(self) -> None:
         """Starts handing out turns."""
@@ -128,13 +129,14 @@ class WatchStreams:
         self._turns.start()
 
     async def close(self) -> None:
-        """Stops."""
+        """Ends the streams."""
+        self._closed = True
         await self._turns.close()
 
     async def stream(
         self, views: Sequence[FeatureView], resume_token: bytes
     ) -> AsyncGenerator[bytes, None]:
-        """Encoded steps, without end. ``views`` are of entity types that can be watched."""
+        """Encoded steps, until ``close``. ``views`` are of entity types that can be watched."""
         watched = _Watched(views)
         hub = self._hub
         version = hub.resume(views, resume_token)
@@ -150,6 +152,8 @@ class WatchStreams:
                 await self._turns.changed(sent_s + HEARTBEAT_S)
             else:
                 await self._turns.soon()
+            if self._closed:
+                return
             if hub.version > version and not hub.forgotten(version):
                 step = await self._step(watched, version)
                 version = step.reached

@@ -146,14 +146,22 @@ class StoreTransaction(StoreView, Protocol):
         ...
 
 
-class FeatureStore(Protocol):
-    """A store; views are only valid inside their ``with`` block. Its methods raise ``Unavailable``
-    while it can't be reached, and with the reason STORE_FULL while it takes no more."""
+class ReadableStore(Protocol):
+    """A store to those who only read, or what stands for one."""
 
     @property
     def shared(self) -> bool:
         """Whether it lies behind a network, where other logs fill it too."""
         ...
+
+    def read(self) -> AbstractContextManager[StoreView]:
+        """Opens a view, which is only valid inside the ``with`` block."""
+        ...
+
+
+class FeatureStore(ReadableStore, Protocol):
+    """A store; views are only valid inside their ``with`` block. Its methods raise ``Unavailable``
+    while it can't be reached, and with the reason STORE_FULL while it takes no more."""
 
     @property
     def log_id(self) -> str:
@@ -163,10 +171,6 @@ class FeatureStore(Protocol):
     @property
     def batch_records(self) -> int:
         """How many records a transaction should apply at most."""
-        ...
-
-    def read(self) -> AbstractContextManager[StoreView]:
-        """Opens a view."""
         ...
 
     def write(self) -> AbstractContextManager[StoreTransaction]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.domain import Domain
 from services.feature.apply import Applier
+from services.feature.definitions import compile_views
 from services.feature.lookup import FeatureLookup
 from services.feature.row_cache import RowCache
 from services.feature.rows import Row, RowReader, row_readers
@@ -63,7 +64,9 @@ def fresh(domain: Domain, store: EmbeddedStore, entity: str, key: str, t_ms: int
 
 def check(domain: Domain, store: EmbeddedStore, lookup: FeatureLookup, t_ms: int) -> None:
     for entity, key in KEYS:
-        (found,) = lookup.read(entity, [key]).rows
+        view = compile_views(domain)[entity]
+        served = lookup.view(entity, view.name, view.hash)
+        (found,) = lookup.read(served, [key]).rows
         assert found == fresh(domain, store, entity, key, t_ms), (entity, key, t_ms)
 
 
@@ -81,7 +84,8 @@ def test_a_kept_row_is_what_a_fresh_read_gives(
     with tempfile.TemporaryDirectory() as directory:
         store = EmbeddedStore(Path(directory))
         try:
-            lookup = FeatureLookup(store, row_readers(domain), lambda: now_ms)
+            lookup = FeatureLookup(store, lambda: now_ms)
+            lookup.serve(list(row_readers(domain).values()))
             applier = Applier(domain, store, lambda: START_MS)
             applier.prepare(Path(directory))
             half = len(log) // 2
@@ -108,7 +112,8 @@ def test_what_moves_by_itself_is_not_kept_too_long(tmp_path: Path) -> None:
     applier = Applier(domain, store, lambda: START_MS)
     applier.prepare(tmp_path)
     applier.apply([(r.arrival, r.SerializeToString()) for r in log])
-    lookup = FeatureLookup(store, row_readers(domain), lambda: now_ms)
+    lookup = FeatureLookup(store, lambda: now_ms)
+    lookup.serve(list(row_readers(domain).values()))
     for now_ms in range(START_MS + 30_000, START_MS + 400_000, 1_000):
         check(domain, store, lookup, now_ms)
     store.close()
