@@ -22,6 +22,7 @@ from services.common.convert_event import (
 from services.common.convert_limits import MAX_ID_BYTES
 from services.common.domain import Domain
 from services.feature.definitions import (
+    ALIAS,
     AMOUNT,
     ENTITY_UPSERT,
     ENTITY_WITHDRAWAL,
@@ -95,6 +96,8 @@ class RecordDecoder:
             record.skipped = "too_late"
         elif not is_live(event):
             record.skipped = "not_live"
+        elif event.HasField("alias"):
+            record.applied = _alias(event, arrival, clock_ms)
         elif event.type not in self._types:
             record.skipped = "unknown_type"
         else:
@@ -149,6 +152,15 @@ class RecordDecoder:
             upserted,
             withdrawn,
         )
+
+
+def _alias(event: Event, arrival: int, clock_ms: int) -> AppliedEvent:
+    actor = event.actor
+    device = actor_key("", actor.device_id)
+    # It holds from its arrival on, whatever time it was given.
+    return AppliedEvent(
+        arrival, clock_ms, clock_ms, ALIAS, actor.user_id, [], {}, takes_over=device
+    )
 
 
 def _is_id(text: str) -> bool:

@@ -54,6 +54,7 @@ ENTITY_UPSERT: Final = "entity_upsert"
 ENTITY_WITHDRAWAL: Final = "entity_withdrawal"
 ROOM_EVENTS: Final = ("room_started", "room_heartbeat", "room_now_selling", "room_ended")
 PROFILE: Final = "profile"
+ALIAS: Final = "alias"
 PROFILE_VERSION: Final = "profile_version"
 CATALOGUE_EVENTS: Final = (ENTITY_UPSERT, ENTITY_WITHDRAWAL, *ROOM_EVENTS, PROFILE)
 
@@ -116,6 +117,12 @@ def pair_members(identity: str) -> tuple[str, str]:
     """Inverse of ``pair_id``."""
     length, _, both = identity.partition(_PAIR_MARK)
     return both[: int(length)], both[int(length) :]
+
+
+def is_pair_id(identity: str) -> bool:
+    """Whether an id has the form of a pair's."""
+    length, mark, both = identity.partition(_PAIR_MARK)
+    return bool(mark) and length.isascii() and length.isdecimal() and int(length) <= len(both)
 
 
 def served_total(total: int, *, reversible: bool = True) -> int:

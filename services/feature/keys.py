@@ -60,6 +60,11 @@ class KeyRules:
             keys += pairs
         return keys
 
+    @property
+    def pairs(self) -> Sequence[str]:
+        """Entity types that pair users with something."""
+        return tuple(self._pairs)
+
 
 def _is_key(value: str | None) -> bool:
     return value is not None and 0 < len(value.encode()) <= MAX_KEY_BYTES

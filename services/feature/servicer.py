@@ -19,6 +19,7 @@ from services.feature.convert.features import (
     requested_view,
     watched_views,
 )
+from services.feature.convert.identity import alias_event, alias_response
 from services.feature.convert.ingest import (
     EventConverter,
     IngestCall,
@@ -35,6 +36,7 @@ from services.feature.pipeline import pipelined
 SERVICE_NAME = "podium.feature.v1.FeatureService"
 POLICIES = {
     f"/{SERVICE_NAME}/Ingest": CallPolicy(default_deadline_ms=5_000, max_deadline_ms=30_000),
+    f"/{SERVICE_NAME}/Alias": CallPolicy(default_deadline_ms=5_000, max_deadline_ms=30_000),
     f"/{SERVICE_NAME}/GetFeatures": CallPolicy(default_deadline_ms=1_000, max_deadline_ms=10_000),
 }
 ROWS_ON_THE_LOOP = 64
@@ -142,6 +144,15 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
         )
         response.evaluated_at.FromMilliseconds(found.t_ms)
         return response
+
+    async def Alias(
+        self,
+        request: feature_pb2.AliasRequest,
+        context: _Context,  # noqa: ARG002 - gRPC's signature
+    ) -> feature_pb2.AliasResponse:
+        """Makes a device's history a user's; returns once that is on disk."""
+        event = alias_event(request, self._converter)
+        return alias_response(await self._ingestor.ingest([event], "", None))
 
     async def WatchEntities(  # type: ignore[override]
         self,

@@ -53,7 +53,7 @@ class AppliedEvent:
     ``clock_ms``: arrival time, what the log's clock said. ``attributes``: those that features read.
     ``upserted``: attributes the event sets on its subject, its first entity or for want of one its
     actor; ``withdrawn``: whether it takes that entity out of the catalogue, None when it says
-    nothing about that.
+    nothing about that. ``takes_over``: key of the device whose history becomes the actor's.
     """
 
     arrival: int
@@ -66,6 +66,7 @@ class AppliedEvent:
     refund: RefundFacts | None = None
     upserted: Mapping[str, Any] | None = None
     withdrawn: bool | None = None
+    takes_over: str = ""
 
     @property
     def subject(self) -> tuple[str, str] | None:
@@ -131,6 +132,11 @@ class KeyState:
             listing=self.listing,
             pending=list(self.pending),
         )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no event has named the entity."""
+        return self.known_ms is None and not self.pending
 
     @property
     def in_catalogue(self) -> bool:

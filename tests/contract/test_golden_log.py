@@ -18,7 +18,7 @@ from podium.event.v1 import event_pb2
 from services.common.event_log import LogWriter, frame, read_log, segment_path
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-LOGS = ("event_log_v1", "event_log_v1_profile")
+LOGS = ("event_log_v1", "event_log_v1_profile", "event_log_v1_alias")
 
 
 def _first_payloads() -> dict[str, event_pb2.Event]:
@@ -112,8 +112,15 @@ def _profile_payloads() -> dict[str, event_pb2.Event]:
     return {"profile": event_pb2.Event(profile=profile)}
 
 
+def _alias_payloads() -> dict[str, event_pb2.Event]:
+    return {"alias": event_pb2.Event(alias=event_pb2.Alias())}
+
+
+PAYLOADS = dict(zip(LOGS, (_first_payloads, _profile_payloads, _alias_payloads), strict=True))
+
+
 def _events(log: str) -> list[event_pb2.Event]:
-    payloads = _first_payloads() if log == LOGS[0] else _profile_payloads()
+    payloads = PAYLOADS[log]()
     events = []
     for index, (kind, event) in enumerate(payloads.items()):
         event.event_id = f"e{index}"

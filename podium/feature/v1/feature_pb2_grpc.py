@@ -50,6 +50,11 @@ class FeatureServiceStub:
                 request_serializer=podium_dot_feature_dot_v1_dot_feature__pb2.GetFeaturesRequest.SerializeToString,
                 response_deserializer=podium_dot_feature_dot_v1_dot_feature__pb2.GetFeaturesResponse.FromString,
                 _registered_method=True)
+        self.Alias = channel.unary_unary(
+                '/podium.feature.v1.FeatureService/Alias',
+                request_serializer=podium_dot_feature_dot_v1_dot_feature__pb2.AliasRequest.SerializeToString,
+                response_deserializer=podium_dot_feature_dot_v1_dot_feature__pb2.AliasResponse.FromString,
+                _registered_method=True)
         self.WatchEntities = channel.unary_stream(
                 '/podium.feature.v1.FeatureService/WatchEntities',
                 request_serializer=podium_dot_feature_dot_v1_dot_feature__pb2.WatchEntitiesRequest.SerializeToString,
@@ -87,6 +92,22 @@ class FeatureServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Alias(self, request, context):
+        """Merges what a visitor did before signing in into the history of the user that signed in. When
+        the call returns it is on disk; features show it once log_position is applied. Features as of
+        an earlier log position stay as they were.
+
+        What the device did alone, without a user_id, counts for the user from then on: windows, last
+        times and values, lists, pairs, attributes. The device's own history starts anew, so that a
+        device which several people share counts for each of them what was done before their sign-in
+        and nothing twice. What the device meant to others stays: a course that device and user clicked
+        had two distinct visitors. A refund counts for whom it names: one that names the user, or both,
+        finds a purchase that was merged.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchEntities(self, request, context):
         """Streams the catalogue with its features: a snapshot, then changes, with a heartbeat each
         second. A watcher that comes back with a resume token gets what it missed, or a new snapshot.
@@ -112,6 +133,11 @@ def add_FeatureServiceServicer_to_server(servicer, server):
                     servicer.GetFeatures,
                     request_deserializer=podium_dot_feature_dot_v1_dot_feature__pb2.GetFeaturesRequest.FromString,
                     response_serializer=podium_dot_feature_dot_v1_dot_feature__pb2.GetFeaturesResponse.SerializeToString,
+            ),
+            'Alias': grpc.unary_unary_rpc_method_handler(
+                    servicer.Alias,
+                    request_deserializer=podium_dot_feature_dot_v1_dot_feature__pb2.AliasRequest.FromString,
+                    response_serializer=podium_dot_feature_dot_v1_dot_feature__pb2.AliasResponse.SerializeToString,
             ),
             'WatchEntities': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchEntities,
@@ -201,6 +227,33 @@ class FeatureService:
             '/podium.feature.v1.FeatureService/GetFeatures',
             podium_dot_feature_dot_v1_dot_feature__pb2.GetFeaturesRequest.SerializeToString,
             podium_dot_feature_dot_v1_dot_feature__pb2.GetFeaturesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Alias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.feature.v1.FeatureService/Alias',
+            podium_dot_feature_dot_v1_dot_feature__pb2.AliasRequest.SerializeToString,
+            podium_dot_feature_dot_v1_dot_feature__pb2.AliasResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,18 @@ class FeatureServiceStub:
     """
     GetFeatures: _grpc.UnaryUnaryMultiCallable[_feature_pb2.GetFeaturesRequest, _feature_pb2.GetFeaturesResponse]
     """Reads the features of several entities of one type, as of now."""
+    Alias: _grpc.UnaryUnaryMultiCallable[_feature_pb2.AliasRequest, _feature_pb2.AliasResponse]
+    """Merges what a visitor did before signing in into the history of the user that signed in. When
+    the call returns it is on disk; features show it once log_position is applied. Features as of
+    an earlier log position stay as they were.
+
+    What the device did alone, without a user_id, counts for the user from then on: windows, last
+    times and values, lists, pairs, attributes. The device's own history starts anew, so that a
+    device which several people share counts for each of them what was done before their sign-in
+    and nothing twice. What the device meant to others stays: a course that device and user clicked
+    had two distinct visitors. A refund counts for whom it names: one that names the user, or both,
+    finds a purchase that was merged.
+    """
     WatchEntities: _grpc.UnaryStreamMultiCallable[_feature_pb2.WatchEntitiesRequest, _feature_pb2.WatchEntitiesResponse]
     """Streams the catalogue with its features: a snapshot, then changes, with a heartbeat each
     second. A watcher that comes back with a resume token gets what it missed, or a new snapshot.
@@ -69,6 +81,18 @@ class FeatureServiceAsyncStub(FeatureServiceStub):
     """
     GetFeatures: _aio.UnaryUnaryMultiCallable[_feature_pb2.GetFeaturesRequest, _feature_pb2.GetFeaturesResponse]  # type: ignore[assignment]
     """Reads the features of several entities of one type, as of now."""
+    Alias: _aio.UnaryUnaryMultiCallable[_feature_pb2.AliasRequest, _feature_pb2.AliasResponse]  # type: ignore[assignment]
+    """Merges what a visitor did before signing in into the history of the user that signed in. When
+    the call returns it is on disk; features show it once log_position is applied. Features as of
+    an earlier log position stay as they were.
+
+    What the device did alone, without a user_id, counts for the user from then on: windows, last
+    times and values, lists, pairs, attributes. The device's own history starts anew, so that a
+    device which several people share counts for each of them what was done before their sign-in
+    and nothing twice. What the device meant to others stays: a course that device and user clicked
+    had two distinct visitors. A refund counts for whom it names: one that names the user, or both,
+    finds a purchase that was merged.
+    """
     WatchEntities: _aio.UnaryStreamMultiCallable[_feature_pb2.WatchEntitiesRequest, _feature_pb2.WatchEntitiesResponse]  # type: ignore[assignment]
     """Streams the catalogue with its features: a snapshot, then changes, with a heartbeat each
     second. A watcher that comes back with a resume token gets what it missed, or a new snapshot.
@@ -107,6 +131,24 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_feature_pb2.GetFeaturesResponse, _abc.Awaitable[_feature_pb2.GetFeaturesResponse]]:
         """Reads the features of several entities of one type, as of now."""
+
+    @_abc_1.abstractmethod
+    def Alias(
+        self,
+        request: _feature_pb2.AliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feature_pb2.AliasResponse, _abc.Awaitable[_feature_pb2.AliasResponse]]:
+        """Merges what a visitor did before signing in into the history of the user that signed in. When
+        the call returns it is on disk; features show it once log_position is applied. Features as of
+        an earlier log position stay as they were.
+
+        What the device did alone, without a user_id, counts for the user from then on: windows, last
+        times and values, lists, pairs, attributes. The device's own history starts anew, so that a
+        device which several people share counts for each of them what was done before their sign-in
+        and nothing twice. What the device meant to others stays: a course that device and user clicked
+        had two distinct visitors. A refund counts for whom it names: one that names the user, or both,
+        finds a purchase that was merged.
+        """
 
     @_abc_1.abstractmethod
     def WatchEntities(

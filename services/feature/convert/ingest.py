@@ -125,13 +125,20 @@ class EventConverter:
             except InvalidArgument as error:
                 call.refused.append(RefusedEvent(index, event.event_id[:MAX_ID_BYTES], error))
                 continue
-            if event.HasField("actor"):
-                actor = event.actor
-                actor.user_id = self._encrypt(actor.user_id)
-                actor.device_id = self._encrypt(actor.device_id)
-            stored = StoredEvent(index, event, self._config_hash, too_late=too_late)
+            stored = self._stored(index, event, too_late=too_late)
             call.events.append(stored)
             call.unknown_types += stored.type not in self._types
+
+    def own_event(self, event: Event) -> StoredEvent:
+        """An event that the service itself reports, with raw ids; it is changed."""
+        return self._stored(0, event, too_late=False)
+
+    def _stored(self, index: int, event: Event, *, too_late: bool) -> StoredEvent:
+        if event.HasField("actor"):
+            actor = event.actor
+            actor.user_id = self._encrypt(actor.user_id)
+            actor.device_id = self._encrypt(actor.device_id)
+        return StoredEvent(index, event, self._config_hash, too_late=too_late)
 
 
 def request_number(request: feature_pb2.IngestStreamRequest, after: int) -> int:

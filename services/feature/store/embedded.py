@@ -15,6 +15,7 @@ from pathlib import Path
 import lmdb
 
 from services.common.errors import Unavailable
+from services.feature.definitions import pair_id
 from services.feature.store.protocol import Change, Claim, Key
 
 MAP_BYTES = 64 << 30
@@ -112,14 +113,19 @@ class EmbeddedView:
         return [self._get("states", _state_key(*key)) for key in keys]
 
     def states(self, entity: str) -> Iterator[tuple[str, bytes]]:
-        prefix = _state_key(entity, "")
+        beginning = len(_state_key(entity, ""))
+        for key, data in self._states_from(_state_key(entity, "")):
+            yield key[beginning:].decode(), data
+
+    def _states_from(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """(key, state) of all states whose key begins with ``prefix``, in order."""
         with self._transaction.cursor(self._tables["states"]) as cursor:
             if not cursor.set_range(prefix):
                 return
             for key, data in cursor:
                 if bytes(key[: len(prefix)]) != prefix:
                     return
-                yield bytes(key[len(prefix) :]).decode(), bytes(data)
+                yield bytes(key), bytes(data)
 
     def fingerprints(self, event_ids: Sequence[str], days: Sequence[int]) -> dict[str, bytes]:
         prefixes = [_DAY.pack(day) for day in days]
@@ -177,6 +183,14 @@ class EmbeddedTransaction(EmbeddedView):
 
     def put_state(self, entity: str, identity: str, data: bytes) -> None:
         self._put("states", _state_key(entity, identity), data)
+
+    def pairs_of(self, entity: str, first: str) -> list[str]:
+        beginning = len(_state_key(entity, ""))
+        found = self._states_from(_state_key(entity, pair_id(first, "")))
+        return [key[beginning:].decode() for key, _ in found]
+
+    def delete_state(self, entity: str, identity: str) -> None:
+        self._transaction.delete(_state_key(entity, identity), db=self._tables["states"])
 
     def prefetch(self, keys: Collection[Key], purchase_event_ids: Collection[str]) -> None:
         """Nothing to do: reading is cheap."""

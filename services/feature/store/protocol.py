@@ -116,6 +116,14 @@ class StoreTransaction(StoreView, Protocol):
         """Ledger of the refunds known of a purchase."""
         ...
 
+    def pairs_of(self, entity: str, first: str) -> list[str]:
+        """Ids of a pair's type that have a state and whose first member is ``first``."""
+        ...
+
+    def delete_state(self, entity: str, identity: str) -> None:
+        """Removes a state; one that is not there is no error."""
+        ...
+
     def put_refunds(self, purchase_event_id: str, data: bytes) -> None:
         """Sets a ledger. It may stay where the states of the transaction do not."""
         ...

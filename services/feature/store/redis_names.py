@@ -37,6 +37,12 @@ class Names:
         partition = zlib.crc32(name) % PARTITIONS
         return partition, self._name(partition, b"s:" + name)
 
+    def pairs(self, entity: str, first: str) -> tuple[int, bytes]:
+        """Partition and name of the ids of a pair's type with one first member."""
+        name = f"{entity}\0{first}".encode()
+        partition = zlib.crc32(name) % PARTITIONS
+        return partition, self._name(partition, b"pairs:" + name)
+
     def ledger(self, purchase_event_id: str) -> tuple[int, bytes]:
         """Partition and name of a ledger of refunds."""
         name = purchase_event_id.encode()

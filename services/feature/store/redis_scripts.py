@@ -14,12 +14,16 @@ for i = 2, #KEYS do
   if redis.call('GETRANGE', KEYS[i], 0, 7) ~= ARGV[2 * i] then changed[#changed + 1] = i - 2 end
 end
 if #changed > 0 then return changed end
-for i = 2, #KEYS do redis.call('SET', KEYS[i], ARGV[2 * i + 1]) end
+for i = 2, #KEYS do
+  if ARGV[2 * i + 1] ~= '' then redis.call('SET', KEYS[i], ARGV[2 * i + 1])
+  else redis.call('DEL', KEYS[i]) end
+end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return {}
 """
 """Moves a log on in a partition, with states. KEYS: the partition's positions, states. ARGV: log,
-its position before, its position then; per state the stamp it was read with, and its new value.
+its position before, its position then; per state the stamp it was read with, and its new value;
+nothing removes it.
 Returns {} when it is done (or was: an answer may have been lost), {-1} when the position is another
 one, else the indices of states that have another stamp."""
 

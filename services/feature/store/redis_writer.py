@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import Final
 
 from services.common.errors import FailedPrecondition
+from services.feature.definitions import USER_ENTITY, is_pair_id, pair_id, pair_members
 from services.feature.store.protocol import Claim, Key, StoreConflict
 from services.feature.store.redis_names import Names
 from services.feature.store.redis_scripts import ADD_CHANGES, CLAIM, COMMIT, REPLACE
@@ -132,7 +133,7 @@ class RedisTransaction(RedisView):
         self._cursor = cursor
         self._listed = listed
         self._read: dict[Name, bytes | None] = {}
-        self._states: dict[Key, bytes] = {}
+        self._states: dict[Key, bytes | None] = {}
         self._ledgers: dict[str, bytes] = {}
         self._changes: Sequence[tuple[str, str, bool]] = ()
         self._kept_changes = 0
@@ -144,9 +145,8 @@ class RedisTransaction(RedisView):
         return self._cursor.next_position
 
     def state(self, entity: str, identity: str) -> bytes | None:
-        written = self._states.get((entity, identity))
-        if written is not None:
-            return written
+        if (entity, identity) in self._states:
+            return self._states[entity, identity]
         return self._value(self._names.state(entity, identity))
 
     def refunds(self, purchase_event_id: str) -> bytes | None:
@@ -197,6 +197,17 @@ class RedisTransaction(RedisView):
 
     def put_state(self, entity: str, identity: str, data: bytes) -> None:
         self._states[entity, identity] = data
+
+    def pairs_of(self, entity: str, first: str) -> list[str]:
+        partition, name = self._names.pairs(entity, first)
+        (members,) = self._servers.run([Command(partition, ("SMEMBERS", name))])
+        beginning = pair_id(first, "")
+        found = {member.decode() for member in members}
+        found |= {i for e, i in self._states if e == entity and i.startswith(beginning)}
+        return sorted(i for i in found if self.state(entity, i) is not None)
+
+    def delete_state(self, entity: str, identity: str) -> None:
+        self._states[entity, identity] = None
 
     def put_refunds(self, purchase_event_id: str, data: bytes) -> None:
         self._ledgers[purchase_event_id] = data
@@ -259,17 +270,29 @@ class RedisTransaction(RedisView):
     def _write_states(self, position: int) -> None:
         partitions: dict[int, dict[bytes, tuple[bytes, bytes]]] = {}
         listed: list[Command] = []
+        gone: list[Command] = []
         for (entity, identity), data in self._states.items():
             partition, key = name = self._names.state(entity, identity)
             before = self._stamp_of(name)
-            if not before and entity in self._listed:
-                identities = self._names.identities(partition, entity)
-                listed.append(Command(partition, ("SADD", identities, identity)))
-            value = self._cursor.stamp() + data
+            index = self._index_of(entity, identity, partition)
+            if index is not None and data is None:
+                gone.append(Command(index[0], ("SREM", index[1], identity)))
+            elif index is not None and not before:
+                listed.append(Command(index[0], ("SADD", index[1], identity)))
+            value = self._cursor.stamp() + data if data is not None else b""
             partitions.setdefault(partition, {})[key] = (before, value)
         # An id without a state is passed over, a state without its id would be overlooked.
         self._servers.run(listed)
         self._cursor.move_on(partitions, position)
+        self._servers.run(gone)
+
+    def _index_of(self, entity: str, identity: str, partition: int) -> Name | None:
+        """Where the ids of such entities are listed; users' are nowhere."""
+        if entity in self._listed:
+            return partition, self._names.identities(partition, entity)
+        if entity == USER_ENTITY or not is_pair_id(identity):
+            return None
+        return self._names.pairs(entity, pair_members(identity)[0])
 
     def _changes_command(self) -> Command:
         # Sequences go on rising where the store was lost: watchers then look at everything.

@@ -11,7 +11,8 @@ from typing import Any
 import grpc
 import pytest
 
-from podium.common.v1.common_pb2 import Assignment, AttributeValue, TrafficClass
+from podium.common.v1.common_pb2 import Actor, Assignment, AttributeValue, TrafficClass
+from podium.event.v1.event_pb2 import Alias as EventAlias
 from podium.event.v1.event_pb2 import Event, LoggedEvent, SlateServed
 from podium.feature.v1 import feature_pb2
 from services.common.domain import Domain, load_domain
@@ -87,6 +88,75 @@ def test_anonymous_visitors_are_known_by_device(client: FeatureClient) -> None:
     (row,) = client.get("user", "device:d-phone", position=response.log_position)
 
     assert row["user_clicks_7d"] == (1, "PRESENT")
+
+
+def _alias(
+    client: FeatureClient, event_id: str, user: str, device: str
+) -> feature_pb2.AliasResponse:
+    request = feature_pb2.AliasRequest(
+        event_id=event_id, actor=Actor(user_id=user, device_id=device)
+    )
+    return client.stub.Alias(request, timeout=30)
+
+
+def test_a_visitor_who_signs_in_keeps_the_history_of_the_device(client: FeatureClient) -> None:
+    def click(event_id: str, user: str, course: str) -> Event:
+        event = interaction(event_id, "click", now_ms(), user, f"course:{course}")
+        event.actor.device_id = "a-phone"
+        return event
+
+    client.ingest(click("a-1", "", "a-c1"), click("a-2", "a-ann", "a-c2"))
+    first = _alias(client, "a-login", "a-ann", "a-phone")
+    (ann, phone) = client.get("user", "a-ann", "device:a-phone", position=first.log_position)
+    client.ingest(click("a-3", "", "a-c3"))
+    again = _alias(client, "a-login", "a-ann", "a-phone")
+    (ann_later, phone_later) = client.get(
+        "user", "a-ann", "device:a-phone", position=again.log_position
+    )
+
+    assert (first.duplicate, again.duplicate) == (False, True)
+    assert ann["recent_courses"] == (["a-c1", "a-c2"], "PRESENT")
+    assert ann["user_clicks_7d"] == (2, "PRESENT")
+    assert phone["user_clicks_7d"] == (0, "NOT_FOUND")
+    # A repeated call merges nothing: what the device did since is its own.
+    assert ann_later["user_clicks_7d"] == (2, "PRESENT")
+    assert phone_later["user_clicks_7d"] == (1, "PRESENT")
+
+    with pytest.raises(grpc.RpcError) as conflict:
+        _alias(client, "a-login", "a-bob", "a-phone")
+    assert conflict.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert error_from_rpc(conflict.value).reason == "EVENT_ID_CONFLICT"
+
+
+@pytest.mark.parametrize(
+    ("event_id", "user", "device", "field"),
+    [
+        ("", "u", "d", "event_id"),
+        ("e" * 129, "u", "d", "event_id"),
+        ("e", "", "d", "actor.user_id"),
+        ("e", "u", "", "actor.device_id"),
+        ("e", "device:u", "d", "actor.user_id"),
+        ("e", "", "", "actor"),
+    ],
+)
+def test_an_alias_names_both(
+    client: FeatureClient, event_id: str, user: str, device: str, field: str
+) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        _alias(client, event_id, user, device)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error_from_rpc(refused.value).message.startswith(f"{field}: ")
+
+
+def test_an_alias_does_not_come_by_ingest(client: FeatureClient) -> None:
+    event = Event(event_id="by-ingest", type="alias", alias=EventAlias())
+    event.event_time.FromMilliseconds(now_ms())
+    event.actor.CopyFrom(Actor(user_id="u", device_id="d"))
+    (refused,) = client.ingest(event).rejections
+    assert (refused.reason, refused.message.split(":")[0]) == (
+        "INVALID_ARGUMENT",
+        "events[0].payload",
+    )
 
 
 def test_an_event_is_stored_once(client: FeatureClient) -> None:

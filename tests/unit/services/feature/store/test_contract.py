@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from services.feature.definitions import pair_id
 from services.feature.store.embedded import EmbeddedStore
 from services.feature.store.protocol import Change, Claim, FeatureStore
 from services.feature.store.redis import RedisStore, connect
@@ -145,6 +146,44 @@ def test_states_are_listed_by_type(store: FeatureStore) -> None:
         assert list(view.states("room")) == [("a", b"a"), ("b", b"b")]
         assert list(view.states("course")) == [("é", "é".encode())]
         assert list(view.states("host")) == []
+
+
+def test_pairs_are_found_by_their_first_member(store: FeatureStore) -> None:
+    ann, annie = pair_id("ann", "h1"), pair_id("annie", "h1")
+    with store.write() as transaction:
+        for identity in (ann, annie, pair_id("ann", "h2")):
+            transaction.put_state("likes", identity, b"1")
+        transaction.put_state("knows", ann, b"2")
+        assert transaction.pairs_of("likes", "ann") == [ann, pair_id("ann", "h2")]
+        transaction.put_position(1, b"")
+    with store.write() as transaction:
+        assert transaction.pairs_of("likes", "ann") == [ann, pair_id("ann", "h2")]
+        assert transaction.pairs_of("likes", "annie") == [annie]
+        assert transaction.pairs_of("knows", "ann") == [ann]
+        assert transaction.pairs_of("likes", "nobody") == []
+
+
+def test_a_removed_state_is_gone(store: FeatureStore) -> None:
+    keys = [("likes", pair_id("ann", "h1")), ("course", "c1"), ("user", "ann")]
+    with store.write() as transaction:
+        for key in keys:
+            transaction.put_state(*key, b"1")
+        transaction.put_position(1, b"")
+    with store.write() as transaction:
+        for key in (*keys, ("user", "nobody")):
+            transaction.delete_state(*key)
+        assert [transaction.state(*key) for key in keys] == [None] * 3
+        assert transaction.pairs_of("likes", "ann") == []
+        transaction.put_position(2, b"")
+    with store.write() as transaction:
+        assert [transaction.state(*key) for key in keys] == [None] * 3
+        assert transaction.pairs_of("likes", "ann") == []
+        assert list(transaction.states("course")) == []
+        # What is gone can come again.
+        transaction.put_state(*keys[0], b"2")
+        transaction.put_position(3, b"")
+    with store.write() as transaction:
+        assert transaction.pairs_of("likes", "ann") == [keys[0][1]]
 
 
 def test_many_states_are_read_and_listed(store: FeatureStore) -> None:
