@@ -14,7 +14,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,16 +22,11 @@ from services.common.domain import Domain
 from services.common.errors import FailedPrecondition, Unavailable
 from services.common.event_log import LogReader, Salvage, last_payload_before
 from services.common.log_marks import add_duplicate_marks, read_duplicate_marks
-from services.feature.alias import take_over
 from services.feature.attribute_notes import AttributeNotes
+from services.feature.batch_states import BatchStates
 from services.feature.codec import DecodedRecord, RecordDecoder, fingerprint
-from services.feature.definitions import (
-    DEDUPLICATION_MS,
-    USER_ENTITY,
-    catalogue_entities,
-    pair_id,
-    pair_members,
-)
+from services.feature.definitions import DEDUPLICATION_MS, catalogue_entities
+from services.feature.histories import Histories
 from services.feature.keys import Key, KeyRules
 from services.feature.refunds import enter_refund
 from services.feature.state_codec import decode_state, encode_state
@@ -84,6 +79,7 @@ class Applier:
         self._plans = compile_plans(domain)
         self._decoder = RecordDecoder(domain)
         self._keys = KeyRules(domain)
+        self._histories = Histories(self._plans, self._keys)
         self._catalogue = catalogue_entities(domain)
         self._cache: dict[Key, KeyState] = {}
         # Of the states of this batch: where they hold some of its records already.
@@ -217,6 +213,7 @@ class Applier:
             self._fold_event(transaction, event, touched, described, notes)
         transaction.put_notes(notes.encode(end))
         skipped.update(record.skipped for record in decoded if record.skipped)
+        self._cache.update(touched)
         for entity, identity in sorted(touched):
             if touched[entity, identity].is_empty:
                 transaction.delete_state(entity, identity)
@@ -241,7 +238,9 @@ class Applier:
         notes: AttributeNotes,
     ) -> None:
         if event.takes_over:
-            self._take_over(transaction, event, touched)
+            load = partial(self._load, transaction)
+            working = BatchStates(transaction, touched, load, self._held)
+            self._histories.take_over(event, working, notes)
             return
         count_changes = self._take_refund(transaction, event) if event.refund else ()
 
@@ -298,24 +297,6 @@ class Applier:
                 led_to.update(dict.fromkeys(self._keys.touched(event, derived)))
         transaction.prefetch([key for key in led_to if key not in named], ())
 
-    def _take_over(
-        self, transaction: StoreTransaction, event: AppliedEvent, touched: dict[Key, KeyState]
-    ) -> None:
-        """Makes a device's history, its pairs' too, the actor's; the device's is empty then."""
-        moved = [((USER_ENTITY, event.takes_over), (USER_ENTITY, event.actor))]
-        for pair in self._keys.pairs:
-            for device_pair in _pairs_of(transaction, touched, pair, event.takes_over):
-                _, other = pair_members(device_pair)
-                moved.append(((pair, device_pair), (pair, pair_id(event.actor, other))))
-        for source, target in moved:
-            plan = self._plans[source[0]]
-            for key in (source, target):
-                if key not in touched:
-                    touched[key] = self._load(transaction, key)
-            if not touched[source].is_empty:
-                take_over(plan, touched[target], touched[source], event.clock_ms)
-                touched[source] = self._cache[source] = plan.new_state()
-
     def _load(self, transaction: StoreTransaction, key: Key) -> KeyState:
         state = self._cache.get(key)
         if state is None:
@@ -361,16 +342,6 @@ class Applier:
         if duplicates and self._log_dir is not None:
             add_duplicate_marks(self._log_dir, duplicates)
             self._marked.update(duplicates)
-
-
-def _pairs_of(
-    transaction: StoreTransaction, touched: Iterable[Key], pair: str, first: str
-) -> list[str]:
-    """Ids of pairs with this first member, in the store and among those touched since."""
-    ids = dict.fromkeys(transaction.pairs_of(pair, first))
-    beginning = pair_id(first, "")
-    ids |= dict.fromkeys(i for e, i in touched if e == pair and i.startswith(beginning))
-    return list(ids)
 
 
 def follow(

@@ -2,7 +2,7 @@
 
 Which keys an event leads to can depend on an attribute of another key (the category of a course).
 Where a batch is written in parts, that other state may be further when the batch is made again.
-Pure.
+The same goes for states that were moved from one key to another. Pure.
 """
 
 from __future__ import annotations
@@ -44,6 +44,15 @@ class AttributeNotes:
         if not said or said[-1][1] != value:
             said.append((arrival, value))
         return value
+
+    def keep(self, entity: str, identity: str, name: str, arrival: int, value: str) -> None:
+        """Notes something under a name that is no attribute's, for ``before``."""
+        self._said.setdefault((entity, identity, name), []).append((arrival, value))
+
+    def before(self, entity: str, identity: str, name: str, arrival: int) -> str | None:
+        """What was kept at ``arrival`` when that was folded before; None where nothing was."""
+        said = self._before.get((entity, identity, name), ())
+        return next((value for at, value in said if at == arrival), None)
 
     def encode(self, end: int) -> bytes:
         """Stored form; ``end`` is the arrival after the batch. Empty where nothing was read."""

@@ -1,0 +1,50 @@
+"""The states that a batch of records changes, while it is folded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from services.feature.definitions import pair_id
+from services.feature.keys import Key
+from services.feature.store.protocol import StoreTransaction
+from services.feature.windows import KeyState
+
+
+class BatchStates:
+    """``touched``: states that are changed already. ``load`` reads others, and enters into ``held``
+    where the log is in each."""
+
+    def __init__(
+        self,
+        transaction: StoreTransaction,
+        touched: dict[Key, KeyState],
+        load: Callable[[Key], KeyState],
+        held: Mapping[Key, int],
+    ) -> None:
+        self._transaction = transaction
+        self._touched = touched
+        self._load = load
+        self._held = held
+
+    def get(self, key: Key) -> KeyState:
+        """The state, to be changed."""
+        state = self._touched.get(key)
+        if state is None:
+            state = self._touched[key] = self._load(key)
+        return state
+
+    def replace(self, key: Key, state: KeyState) -> None:
+        """Sets another one in its place."""
+        self._touched[key] = state
+
+    def is_held(self, key: Key, arrival: int) -> bool:
+        """Whether the stored state holds the record at ``arrival`` already."""
+        self.get(key)
+        return self._held.get(key, 0) > arrival
+
+    def pairs_of(self, entity: str, first: str) -> list[str]:
+        """Ids of a pair's type with this first member, stored or touched."""
+        ids = set(self._transaction.pairs_of(entity, first))
+        beginning = pair_id(first, "")
+        ids |= {i for e, i in self._touched if e == entity and i.startswith(beginning)}
+        return sorted(ids)

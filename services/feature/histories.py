@@ -1,0 +1,67 @@
+"""Histories that change hands while the log is applied: which states that concerns, and how.
+
+In a store that is written in parts the device's states may be emptied already when the batch is
+made again and the user's not yet there: what was moved is noted before anything is written. While
+a device's history moves there, an event of that device which another replica applies in the same
+instant can be lost to both; filling the store again from the logs brings it back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from services.feature.alias import take_over
+from services.feature.attribute_notes import AttributeNotes
+from services.feature.batch_states import BatchStates
+from services.feature.definitions import USER_ENTITY, pair_id, pair_members
+from services.feature.keys import Key, KeyRules
+from services.feature.state_codec import decode_state, encode_state
+from services.feature.windows import AppliedEvent, EntityPlan
+
+_STATE = "*state"
+_PAIRS = "*pairs"
+
+
+class Histories:
+    """Applies events that say whose history something is."""
+
+    def __init__(self, plans: Mapping[str, EntityPlan], keys: KeyRules) -> None:
+        self._plans = plans
+        self._pairs = keys.pairs
+
+    def take_over(self, event: AppliedEvent, states: BatchStates, notes: AttributeNotes) -> None:
+        """Makes a device's history, its pairs' too, the actor's; the device's is empty then."""
+        self._move(event, (USER_ENTITY, event.takes_over), event.actor, states, notes)
+        for pair in self._pairs:
+            found = states.pairs_of(pair, event.takes_over)
+            noted = notes.before(pair, event.takes_over, _PAIRS, event.arrival)
+            ids = sorted({*found, *json.loads(noted or "[]")})
+            if ids:
+                notes.keep(pair, event.takes_over, _PAIRS, event.arrival, json.dumps(ids))
+            for identity in ids:
+                target = pair_id(event.actor, pair_members(identity)[1])
+                self._move(event, (pair, identity), target, states, notes)
+
+    def _move(
+        self,
+        event: AppliedEvent,
+        source: Key,
+        target_id: str,
+        states: BatchStates,
+        notes: AttributeNotes,
+    ) -> None:
+        plan, target = self._plans[source[0]], (source[0], target_id)
+        if states.is_held(source, event.arrival):
+            copy = notes.before(*source, _STATE, event.arrival)
+        else:
+            state = states.get(source)
+            states.replace(source, plan.new_state())
+            if state.is_empty:
+                return
+            copy = encode_state(plan.aggregates, state, event.clock_ms).decode()
+        if copy is None:
+            return
+        notes.keep(*source, _STATE, event.arrival, copy)
+        if not states.is_held(target, event.arrival):
+            take_over(plan, states.get(target), decode_state(copy.encode()), event.clock_ms)
