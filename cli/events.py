@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from offline.archive.summary import Summary
 
 DAMAGED = 1
+_PSEUDONYM_WIDTH = 38
+_ROW_WIDTH = 160
 
 _Source = Annotated[
     str, typer.Argument(help="Folder of the event log, or an archive: folder or s3://bucket/path.")
@@ -33,10 +35,13 @@ _Until = Annotated[str | None, typer.Option("--until", help="Only what arrived b
 
 def register(app: typer.Typer) -> None:
     """Adds ``podium events`` with its sub-commands."""
-    events = typer.Typer(no_args_is_help=True, help="Look into, archive and export the event log.")
+    events = typer.Typer(
+        no_args_is_help=True, help="Look into, archive, export and restore the event log."
+    )
     events.command()(compact)
     events.command()(inspect)
     events.command()(export)
+    events.command()(restore)
     app.add_typer(events, name="events")
 
 
@@ -117,7 +122,7 @@ def inspect(
 
     wanted = _filter(types, from_, until, actor, entity, rank_id)
     found = open_source(source)
-    console = wide_console()
+    console = wide_console(_ROW_WIDTH)
     summary = Summary()
     with stage_progress(console) as progress:
         for table in found.tables(wanted, progress):
@@ -155,6 +160,24 @@ def export(
     if damage := found.damage():
         _show_damage(console, damage)
         raise typer.Exit(DAMAGED)
+
+
+def restore(
+    archive: Annotated[str, typer.Argument(help="Archive: a folder or s3://bucket/path.")],
+    *,
+    log: Annotated[Path, typer.Option("--log", help="Folder of the event log.")],
+) -> None:
+    """Bring records that were removed from the front of a log back from its archive."""
+    from rich.console import Console
+
+    from cli.progress import stage_progress
+    from offline.archive.restore import restore_log
+    from offline.archive.target import open_target
+
+    console = Console()
+    with stage_progress(console) as progress:
+        written = restore_log(open_target(archive), log, progress=progress)
+    console.print(f"{written:,} records restored to {log}")
 
 
 def _filter(
@@ -243,12 +266,19 @@ def _show_damage(console: Console, damage: list[str]) -> None:
 
 
 def _show_rows(console: Console, summary: Summary) -> None:
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"The first {len(summary.rows):,} events", title_justify="left")
-    names = ("arrival", "arrived", "happened", "type", "actor", "about", "rank_id", "seen at", "")
-    for name in names:
+    title = f"The first {len(summary.rows):,} events"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("arrival", justify="right", no_wrap=True)
+    table.add_column("arrived", no_wrap=True)
+    table.add_column("after", justify="right", no_wrap=True)
+    table.add_column("type", overflow="fold")
+    table.add_column("actor", overflow="fold", min_width=_PSEUDONYM_WIDTH)
+    table.add_column("about", overflow="fold")
+    for name in ("rank_id", "seen at", "marks"):
         table.add_column(name, overflow="fold")
     for row in summary.rows:
         position = "" if row["position"] is None else f" #{row['position']}"
@@ -256,8 +286,8 @@ def _show_rows(console: Console, summary: Summary) -> None:
         cells = (
             str(row["arrival"]),
             _time(row["arrival_time"]),
-            _time(row["event_time"]),
-            row["type"] or "",
+            _delay(row["event_time"], row["arrival_time"]),
+            row["type"] or "(no event)",
             actor_key(row["user_id"] or "", row["device_id"] or ""),
             " ".join(f"{entity['type']}:{entity['id']}" for entity in row["entities"] or ()),
             row["rank_id"] or "",
@@ -271,3 +301,14 @@ def _show_rows(console: Console, summary: Summary) -> None:
 
 def _time(moment: datetime | None) -> str:
     return "" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _delay(happened: datetime | None, arrived: datetime | None) -> str:
+    """How long after it happened an event arrived, in its largest unit."""
+    if happened is None or arrived is None:
+        return ""
+    seconds = (arrived - happened).total_seconds()
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if abs(seconds) >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from offline.archive.codec import Row, decode, to_table, utc_date
+from offline.archive.codec import Rows, arrival_us, parse, utc_date
 from offline.archive.columns import FLAT_NAMES, RECORD, SCHEMA
 from offline.archive.manifest import ArchivedFile, Batch, Gap, file_name
 
 _NO_TIME = date(1970, 1, 1)
+_DAY_US = 86_400_000_000
 _DICTIONARY = [name for name in FLAT_NAMES if name not in ("arrival", "event_id")]
 
 
@@ -58,10 +59,11 @@ class BatchWriter:
         self._rewrites = rewrites
         self._payload_bytes = 0
         self._day = _NO_TIME
+        self._dates: dict[int, date] = {}
         self._times: tuple[int, int] | None = None
         self._files: dict[date, pq.ParquetWriter] = {}
         self._written: dict[date, int] = {}
-        self._group: dict[date, list[Row]] = {}
+        self._group: dict[date, Rows] = {}
         self._group_records = 0
         self._group_bytes = 0
 
@@ -73,16 +75,17 @@ class BatchWriter:
 
     def add(self, arrival: int, record: bytes) -> bool:
         """Takes a record; False when its date is one too many: it begins the next batch."""
-        row = decode(arrival, record)
-        day = self._day if row.arrival_us is None else utc_date(row.arrival_us)
+        logged = parse(record)
+        arrived_us = None if logged is None else arrival_us(logged)
+        day = self._day if arrived_us is None else self._date(arrived_us)
         if day not in self._written:
             if len(self._written) == self._limits.dates:
                 return False
             self._written[day] = 0
         self._day = day
-        if row.arrival_us is not None:
-            first, last = self._times or (row.arrival_us, row.arrival_us)
-            self._times = min(first, row.arrival_us), max(last, row.arrival_us)
+        if arrived_us is not None:
+            first, last = self._times or (arrived_us, arrived_us)
+            self._times = min(first, arrived_us), max(last, arrived_us)
         missing = max(self._next_arrival, self._new_from)
         if arrival > missing:
             self._gaps.append(Gap(first_arrival=missing, next_arrival=arrival, reason="damaged"))
@@ -90,7 +93,9 @@ class BatchWriter:
         self._written[day] += 1
         self.records += 1
         self._payload_bytes += len(record)
-        self._group.setdefault(day, []).append(row)
+        if day not in self._group:
+            self._group[day] = Rows()
+        self._group[day].add(arrival, record, logged)
         self._group_records += 1
         self._group_bytes += len(record)
         limits = self._limits
@@ -134,11 +139,17 @@ class BatchWriter:
             writer.close()
         self._files.clear()
 
+    def _date(self, microseconds: int) -> date:
+        number = microseconds // _DAY_US
+        if number not in self._dates:
+            self._dates[number] = utc_date(microseconds)
+        return self._dates[number]
+
     def _flush(self) -> None:
         for day, rows in self._group.items():
             if day not in self._files:
                 self._files[day] = _open(self._path(day))
-            self._files[day].write_table(to_table(rows), row_group_size=len(rows))
+            self._files[day].write_table(rows.table(), row_group_size=len(rows))
         self._group = {}
         self._group_records = self._group_bytes = 0
 

@@ -15,6 +15,7 @@ from offline.progress import Progress, no_progress
 from services.common.errors import FailedPrecondition
 from services.common.event_log import Segment, list_segments
 from services.common.files import LOCAL_FILES
+from services.common.log_removed import note_removed
 
 
 class Removable(NamedTuple):
@@ -68,6 +69,7 @@ def remove_archived(
                 " segment stays",
                 reason="SEGMENT_DIFFERS",
             )
+        note_removed(log_dir, end)
         segment.path.unlink()
         # One by one: a power loss must not leave a hole.
         LOCAL_FILES.sync_directory(log_dir)

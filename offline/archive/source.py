@@ -10,7 +10,7 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from offline.archive.codec import Row, decode, to_table
+from offline.archive.codec import Rows, parse
 from offline.archive.columns import FLAT_NAMES
 from offline.archive.log import read_sound
 from offline.archive.manifest import Batch, Manifest
@@ -115,17 +115,15 @@ class LogSource:
         self._damage = []
         total, done = self.parts()[1], 0
         first = list_segments(self._directory)[0].first_arrival
-        rows: list[Row] = []
-        group_bytes = 0
+        rows = Rows()
         for arrival, record in read_sound(self._directory, first, found=self._found):
-            rows.append(decode(arrival, record))
-            group_bytes += len(record)
-            if len(rows) == _ROWS or group_bytes > _BYTES:
-                done += group_bytes
+            rows.add(arrival, record, parse(record))
+            if len(rows) == _ROWS or rows.payload_bytes > _BYTES:
+                done += rows.payload_bytes
                 progress("read", done, total)
-                yield wanted.apply(_flat(rows))
-                rows, group_bytes = [], 0
-        yield wanted.apply(_flat(rows))
+                yield wanted.apply(rows.table().select(FLAT_NAMES))
+                rows = Rows()
+        yield wanted.apply(rows.table().select(FLAT_NAMES))
         progress("read", total, max(total, 1))
 
     def parts(self) -> tuple[int, int]:
@@ -163,10 +161,6 @@ class ArchiveSource:
 
     def damage(self) -> list[str]:
         return [str(gap) for gap in self._manifest.gaps()]
-
-
-def _flat(rows: list[Row]) -> pa.Table:
-    return to_table(rows).select(FLAT_NAMES)
 
 
 def _time(microseconds: int) -> pa.Scalar:

@@ -116,11 +116,8 @@ def test_inspect_shows_what_was_asked_for(
     assert callable(wanted)
     result = run("inspect", source, "--limit", "1000", *arguments)
     assert result.exit_code == 0, result.output
-    shown = [
-        int(cells[1])
-        for line in result.output.splitlines()
-        if len(cells := [cell.strip() for cell in line.split("│")]) > 9 and cells[1].isdigit()
-    ]
+    lines = result.output.split("The first", 1)[-1].splitlines()[1:]
+    shown = [int(words[0]) for line in lines if (words := line.split()) and words[0].isdigit()]
     assert shown == [r.arrival for r in LOGGED if wanted(r)]
 
 
