@@ -32,15 +32,16 @@ def read_duplicate_marks(
 def add_duplicate_marks(
     directory: Path, arrivals: Iterable[int], files: Files = LOCAL_FILES
 ) -> None:
-    """Marks records; returns when it is on disk. Marking one again does no harm. One process
-    writes. Raises ``OSError``."""
+    """Marks records; returns when it is on disk. Marking one again does no harm. Raises
+    ``OSError``."""
     path = directory / _NAME
     is_new = _NAME not in files.names(directory)
     handle = files.open(path)
     try:
         size = files.size(path)
-        # A writer that died may have left part of a mark.
-        files.truncate(handle, size - size % _ARRIVAL.size)
+        if size % _ARRIVAL.size:
+            # A writer that died has left part of a mark.
+            files.truncate(handle, size - size % _ARRIVAL.size)
         write_all(files, handle, b"".join(_ARRIVAL.pack(arrival) for arrival in arrivals))
         files.sync(handle)
     finally:

@@ -83,7 +83,30 @@ class FeatureSettings(CommonSettings):
     )
     log_dir: Path = Field(default=Path("data/log"), description="Directory of the event log.")
     store_dir: Path = Field(
-        default=Path("data/store"), description="Directory of what is derived from the log."
+        default=Path("data/store"), description="Directory of the embedded store."
+    )
+    store: Literal["embedded", "redis", "redis_cluster"] = Field(
+        default="embedded",
+        description="Where what is derived from the log is kept: in files of this machine, or in "
+        "Redis or Valkey, which several replicas may share.",
+    )
+    store_max_bytes: int = Field(
+        default=64 << 30,
+        ge=1 << 20,
+        le=1 << 46,
+        description="Most that the embedded store may take on disk; when it is full, applying "
+        "pauses until this is raised.",
+    )
+    redis_url: SecretStr = Field(
+        default=SecretStr("redis://localhost:6379/0"),
+        description="Where Redis or Valkey listens, redis://USER:PASSWORD@HOST:PORT/NUMBER, "
+        "rediss:// for TLS; of a Cluster any node. It must not evict: maxmemory-policy noeviction.",
+    )
+    redis_timeout_ms: int = Field(
+        default=1_000,
+        ge=1,
+        le=60_000,
+        description="Longest wait for an answer of Redis; lookups are UNAVAILABLE after it.",
     )
     max_unapplied_events: int = Field(
         default=200_000,
@@ -198,6 +221,8 @@ def describe_settings(kind: type[CommonSettings]) -> list[SettingDescription]:
     for name in [*own, *shared]:
         field = kind.model_fields[name]
         secret = isinstance(field.default, SecretStr)
-        default = "a key for development" if secret else str(field.default)
+        default = str(field.default)
+        if secret:
+            default = "a key for development" if name == "pseudonym_keys" else "on this machine"
         rows.append(SettingDescription(PREFIX + name.upper(), default, field.description or ""))
     return rows

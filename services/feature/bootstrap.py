@@ -15,6 +15,7 @@ from services.common.domain import Domain, load_domain
 from services.common.errors import Unavailable
 from services.common.event_log import DamageReport, LogWriter
 from services.common.files import LOCAL_FILES, Files
+from services.common.log_identity import log_identity
 from services.common.pseudonym import Pseudonymiser
 from services.common.server import AioServer, ServerOptions, build_aio_server, serve_aio
 from services.common.settings import FeatureSettings
@@ -28,6 +29,7 @@ from services.feature.log import IngestLimits, Ingestor, system_clock_ms
 from services.feature.metrics import FeatureMetrics
 from services.feature.process import ApplyFiles, ApplyProcess, log_salvage
 from services.feature.servicer import POLICIES, SERVICE_NAME, FeatureServicer
+from services.feature.store.opening import StoreOptions
 from services.feature.view_registry import registry_of
 
 
@@ -62,6 +64,8 @@ class FeatureService:
             encoder=WatchEncoder(),
             observer=metrics,
             log_level=log_level,
+            store=files.store,
+            log_id=log_identity(files.log_dir) if files.store.shared else "",
         )
         self._generations = Generations(domain, registry_of(files.log_dir), files.store_dir, around)
         self._generations.synced_through(self._log.next_arrival)
@@ -73,7 +77,11 @@ class FeatureService:
             on_synced=self._generations.synced_through,
             limits=limits,
         )
-        metrics.watch(lambda: self._ingestor.unapplied, DamageReport(files.log_dir).all)
+        metrics.watch(
+            lambda: self._ingestor.unapplied,
+            DamageReport(files.log_dir).all,
+            lambda: self.apply.pause_reason,
+        )
         servicer = FeatureServicer(
             converter=EventConverter(domain, pseudonymiser.encrypt),
             ingestor=self._ingestor,
@@ -130,7 +138,9 @@ def run(settings: FeatureSettings) -> None:
 async def _serve(settings: FeatureSettings, domain: Domain, registry: CollectorRegistry) -> None:
     service = FeatureService(
         domain,
-        ApplyFiles(settings.domain_file, settings.log_dir, settings.store_dir),
+        ApplyFiles(
+            settings.domain_file, settings.log_dir, settings.store_dir, store_options(settings)
+        ),
         make_pseudonymiser(settings),
         options=server_options(settings, settings.feature_port, POLICIES),
         registry=registry,
@@ -138,6 +148,16 @@ async def _serve(settings: FeatureSettings, domain: Domain, registry: CollectorR
         limits=IngestLimits(max_unapplied_events=settings.max_unapplied_events),
     )
     await serve(service)
+
+
+def store_options(settings: FeatureSettings) -> StoreOptions:
+    """Which store the settings name."""
+    return StoreOptions(
+        kind=settings.store,
+        max_bytes=settings.store_max_bytes,
+        redis_url=settings.redis_url.get_secret_value(),
+        redis_timeout_s=settings.redis_timeout_ms / 1000,
+    )
 
 
 async def serve(service: FeatureService) -> None:

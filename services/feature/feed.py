@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import NamedTuple
 
+from services.common.errors import Unavailable
 from services.feature.acknowledged import Acknowledgements
 from services.feature.watch import EntityHub, Refresh
 
@@ -99,14 +100,20 @@ class CatalogueFeed:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
+        lost = False
         while True:
             pause_s = IDLE_S
             try:
                 found = await loop.run_in_executor(self._executor, self.hub.refresh)
+                lost = False
                 self.take(found)
                 if found.more:
                     continue
                 pause_s = min(IDLE_S, found.due_s - time.monotonic())
+            except Unavailable as error:
+                if not lost:
+                    _logger.warning("looking for changes failed: %s", error)
+                lost = True
             except Exception:
                 # The next look may go well; until then as_of stands still, which watchers see.
                 _logger.exception("looking for changes failed")

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.common.errors import FailedPrecondition
+from services.common.errors import FailedPrecondition, Unavailable
 from services.feature.acknowledged import Acknowledgements
 from services.feature.definitions import catalogue_entities
 from services.feature.feed import CatalogueFeed
 from services.feature.lookup import FeatureLookup
 from services.feature.process import ApplyProcess, ApplyTask
 from services.feature.rows import RowReader
-from services.feature.store.embedded import EmbeddedStore
+from services.feature.store.opening import StoreOptions
 from services.feature.view_registry import write_definitions
 from services.feature.views import StateDefinitions, ViewDocument, covers, view_reader
 from services.feature.watch import EntityHub
@@ -35,7 +35,8 @@ _logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Surroundings:
     """What generations share. ``synced_position``: the log's end on disk; ``applied`` is told how
-    far the store in force has come; ``restarted``: an applying process had to be started again."""
+    far the store in force has come; ``restarted``: an applying process had to be started again.
+    ``log_id``: the log's, where the store is shared."""
 
     log_dir: Path
     clock_ms: Callable[[], int]
@@ -44,6 +45,8 @@ class Surroundings:
     restarted: Callable[[], None]
     encoder: StepEncoder
     observer: WatchObserver
+    store: StoreOptions
+    log_id: str
     log_level: str = "INFO"
 
 
@@ -59,11 +62,9 @@ class Generation:
         self.state = state
         self.documents: tuple[ViewDocument, ...] = ()
         write_definitions(directory, state)
-        # The tables have to be there before the first reader comes.
-        EmbeddedStore(directory).close()
-        self.store = EmbeddedStore(directory, read_only=True)
         domain = state.as_domain()
         self._around = around
+        self.store = self._task(0).open_store(domain, writes=False)
         self._plans = compile_plans(domain)
         self._catalogue = catalogue_entities(domain)
         self.pairs = frozenset(name for name, e in state.entities.items() if e.pair)
@@ -83,8 +84,13 @@ class Generation:
 
     @property
     def position(self) -> int:
-        """Log position the store is at; -1 until it is known to belong to this log."""
-        return self.stored_position if self.apply.prepared else -1
+        """Log position the store is at; -1 while that is not known, or whether it belongs to this
+        log."""
+        try:
+            return self.stored_position if self.apply.prepared else -1
+        except Unavailable:
+            # The applying process tells of it.
+            return -1
 
     @property
     def stored_position(self) -> int:
@@ -169,12 +175,16 @@ class Generation:
 
     def _applying(self, niceness: int) -> ApplyProcess:
         process = ApplyProcess(
-            ApplyTask(self._around.log_dir, self.directory, niceness),
+            self._task(niceness),
             log_level=self._around.log_level,
             restarted=self._around.restarted,
         )
         process.synced_through(self._synced)
         return process
+
+    def _task(self, niceness: int) -> ApplyTask:
+        around = self._around
+        return ApplyTask(around.log_dir, self.directory, niceness, around.store, around.log_id)
 
     def _make_feed(self, readers: Mapping[str, RowReader], main: bool) -> CatalogueFeed:
         def told(position: int) -> None:

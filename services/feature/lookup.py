@@ -79,8 +79,7 @@ class FeatureLookup:
             def read_state(other: str, identity: str) -> KeyState | None:
                 return decoded(view.state(other, identity))
 
-            def row(key: str) -> Row:
-                data = view.state(entity, key)
+            def row(key: str, data: bytes | None) -> Row:
                 if data is None:
                     return reader.row(None, t_ms)
 
@@ -91,4 +90,5 @@ class FeatureLookup:
 
                 return cache.row(key, data, t_ms, compute)
 
-            return Lookup([row(key) for key in keys], t_ms, view.position())
+            states = view.states_at([(entity, key) for key in keys])
+            return Lookup(list(map(row, keys, states)), t_ms, view.position())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -13,6 +14,8 @@ _LAG_BUCKETS_S = (
     *(0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75),
     *(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 10.0, 30.0),
 )
+
+PAUSE_REASONS = ("STORE_FULL", "STORE_UNAVAILABLE", "STORE_BUSY")
 
 
 class FeatureMetrics:
@@ -48,6 +51,12 @@ class FeatureMetrics:
             "Records in the log that the store does not hold yet.",
             registry=registry,
         )
+        self._paused = Gauge(
+            "podium_feature_apply_paused",
+            "1 while nothing can be applied, by reason.",
+            ["reason"],
+            registry=registry,
+        )
         self._damaged_bytes = Gauge(
             "podium_feature_log_damaged_bytes",
             "Bytes of the log that can't be read, or were cut off its end.",
@@ -77,8 +86,15 @@ class FeatureMetrics:
         if waited.moving_s is not None:
             self._moving_lag_s.observe(max(0.0, now_s - waited.moving_s))
 
-    def watch(self, unapplied: Callable[[], int], damage: Callable[[], Sequence[Damage]]) -> None:
+    def watch(
+        self,
+        unapplied: Callable[[], int],
+        damage: Callable[[], Sequence[Damage]],
+        pause_reason: Callable[[], str],
+    ) -> None:
         """Says where to look when metrics are read."""
+        for reason in PAUSE_REASONS:
+            self._paused.labels(reason).set_function(partial(_is_one, pause_reason, reason))
         self._unapplied.set_function(unapplied)
         self._damaged_bytes.set_function(lambda: sum(found.bytes for found in damage()))
         self._lost_records.set_function(lambda: sum(found.records or 0 for found in damage()))
@@ -101,3 +117,7 @@ class FeatureMetrics:
     def gap(self, producer: str, missing: int) -> None:  # noqa: ARG002 - producers are unbounded
         """Counts events missing in a producer's numbering."""
         self._gaps.inc(missing)
+
+
+def _is_one(text: Callable[[], str], wanted: str) -> float:
+    return float(text() == wanted)

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
-from ctypes import c_int64
+from ctypes import Array, c_char, c_int64
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -16,11 +16,14 @@ from types import FrameType
 from typing import NamedTuple
 
 from services.common.convert_event import logged_arrival
+from services.common.domain import Domain
 from services.common.event_log import DamageReport, Salvage
 from services.common.telemetry import configure_logging
 from services.feature.apply import Applier, follow
+from services.feature.definitions import catalogue_entities
 from services.feature.log import system_clock_ms
-from services.feature.store.embedded import EmbeddedStore
+from services.feature.store.opening import StoreOptions, open_store
+from services.feature.store.protocol import FeatureStore
 from services.feature.view_registry import read_definitions
 
 WATCH_S = 0.1
@@ -37,6 +40,7 @@ class ApplyFiles(NamedTuple):
     domain_file: Path
     log_dir: Path
     store_dir: Path
+    store: StoreOptions = StoreOptions()
 
 
 class ApplyTask(NamedTuple):
@@ -48,6 +52,18 @@ class ApplyTask(NamedTuple):
     log_dir: Path
     store_dir: Path
     niceness: int = 0
+    store: StoreOptions = StoreOptions()
+    log_id: str = ""
+
+    def open_store(self, domain: Domain, *, writes: bool) -> FeatureStore:
+        """The store, for the states of ``domain``."""
+        return open_store(
+            self.store,
+            self.store_dir,
+            log_id=self.log_id,
+            listed=catalogue_entities(domain),
+            writes=writes,
+        )
 
 
 class ApplyProcess:
@@ -68,6 +84,7 @@ class ApplyProcess:
         self._prepared: Event = self._context.Event()
         # One writer, and a word is written as a whole: no lock.
         self._synced = self._context.RawValue(c_int64, 0)
+        self._pause_reason = self._context.RawArray(c_char, 64)
         self._process: BaseProcess | None = None
         self._stopping = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
@@ -81,6 +98,11 @@ class ApplyProcess:
     def prepared(self) -> bool:
         """Whether the store is there and belongs to this log and these definitions."""
         return self._prepared.is_set()
+
+    @property
+    def pause_reason(self) -> str:
+        """Why the child does not apply anything now, e.g. STORE_FULL; empty while it does."""
+        return self._pause_reason.value.decode()
 
     def synced_through(self, position: int) -> None:
         """Lets the child apply the log up to a position: what is before it is on disk."""
@@ -114,7 +136,14 @@ class ApplyProcess:
     def _spawn(self) -> None:
         process = self._context.Process(
             target=apply_main,
-            args=(self._task, self._log_level, os.getpid(), self._prepared, self._synced),
+            args=(
+                self._task,
+                self._log_level,
+                os.getpid(),
+                self._prepared,
+                self._synced,
+                self._pause_reason,
+            ),
             name="podium-feature-apply",
             daemon=True,
         )
@@ -153,7 +182,12 @@ def log_salvage(log_dir: Path) -> Salvage:
 
 
 def apply_main(
-    task: ApplyTask, log_level: str, parent_pid: int, prepared: Event, synced: c_int64
+    task: ApplyTask,
+    log_level: str,
+    parent_pid: int,
+    prepared: Event,
+    synced: c_int64,
+    pause_reason: Array[c_char],
 ) -> None:
     """Main function of the child: applies until SIGTERM, or until its parent is gone."""
     configure_logging("feature-apply", log_level)
@@ -163,14 +197,17 @@ def apply_main(
         nonlocal stopping
         stopping = True
 
+    def paused(reason: str) -> None:
+        pause_reason.value = reason.encode()
+
     signal.signal(signal.SIGTERM, stop)
     # Ctrl-C reaches the whole group; the parent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(task.niceness)
-    store = EmbeddedStore(task.store_dir)
+    domain = read_definitions(task.store_dir).as_domain()
+    store = task.open_store(domain, writes=True)
     try:
-        definitions = read_definitions(task.store_dir)
-        applier = Applier(definitions.as_domain(), store, system_clock_ms)
+        applier = Applier(domain, store, system_clock_ms)
         follow(
             applier,
             task.log_dir,
@@ -178,7 +215,7 @@ def apply_main(
             salvage=log_salvage(task.log_dir),
             should_stop=lambda: stopping or os.getppid() != parent_pid,
             prepared=prepared.set,
-            paused=lambda _: None,
+            paused=paused,
         )
     finally:
         store.close()

@@ -40,7 +40,8 @@ POLICIES = {
     f"/{SERVICE_NAME}/GetFeatures": CallPolicy(default_deadline_ms=1_000, max_deadline_ms=10_000),
 }
 ROWS_ON_THE_LOOP = 64
-"""Larger lookups go to a thread: they would hold the event loop up."""
+"""Larger lookups go to a thread, as do those that wait for a network: they would hold the event
+loop up."""
 
 STREAM_REQUESTS = 8
 """Requests of one stream that are under way at once."""
@@ -131,7 +132,7 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
             served = lookup.view(wanted.entity, wanted.name, wanted.hash)
             pairs = wanted.entity in generation.pairs
             keys = feature_keys(request, self._encrypt, pairs=pairs)
-            if len(keys) <= ROWS_ON_THE_LOOP:
+            if len(keys) <= ROWS_ON_THE_LOOP and not generation.store.shared:
                 found = lookup.read(served, keys)
             else:
                 found = await asyncio.to_thread(lookup.read, served, keys)

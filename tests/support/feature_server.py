@@ -29,6 +29,7 @@ from services.feature.definitions import FeatureView, compile_views
 from services.feature.log import IngestLimits
 from services.feature.process import ApplyFiles
 from services.feature.servicer import POLICIES
+from services.feature.store.opening import StoreOptions
 from tests.support.eventually import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -141,11 +142,12 @@ def running_service(
     *,
     limits: IngestLimits | None = None,
     log_files: Files = LOCAL_FILES,
+    store: StoreOptions = StoreOptions(),  # noqa: B008 - it is frozen
 ) -> Iterator[RunningService]:
     """Serves from ``directory`` until the block ends; ready on entry."""
     registry = CollectorRegistry()
     domain = load_domain(domain_file)
-    files = ApplyFiles(domain_file, directory / "log", directory / "store")
+    files = ApplyFiles(domain_file, directory / "log", directory / "store", store)
     ready = threading.Event()
     started: list[FeatureService] = []
     failures: list[BaseException] = []

@@ -38,13 +38,15 @@ class EmbeddedStore:
     log_id = ""
     batch_records = 32_768
 
-    def __init__(self, directory: Path, *, read_only: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, read_only: bool = False, max_bytes: int = MAP_BYTES
+    ) -> None:
         if not read_only:
             directory.mkdir(parents=True, exist_ok=True)
         try:
             self._environment = lmdb.open(
                 str(directory),
-                map_size=MAP_BYTES,
+                map_size=max_bytes,
                 max_dbs=len(_TABLES),
                 readonly=read_only,
                 create=not read_only,

@@ -24,9 +24,9 @@ states (a fraction of a second) takes the events of that batch with it.
 
 **Losing it.** Nothing here is the truth: emptied, or with a node lost, it is filled again from the
 logs, of which every replica applies its own. Meanwhile readers that saw more before get
-``Unavailable`` (STORE_BEHIND). Keys of other definitions carry another name, so that replicas with
-old and new ones can run side by side; the old keys go when nobody has written them for a week.
-Redis must not evict (``maxmemory-policy noeviction``).
+``Unavailable`` (STORE_BEHIND). Stores for other definitions have other names, side by side in one
+Redis: each replica fills the one that it was started for. Redis must not evict
+(``maxmemory-policy noeviction``).
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ BATCH_RECORDS: Final = 4_096
 
 
 class RedisStore:
-    """The store as the process with the log ``log_id`` (16 hex digits) sees it, for states of
-    ``schema``. ``listed``: entity types that ``states`` can list. Views may be used by several
+    """The store called ``name``, as the process with the log ``log_id`` (16 hex digits) sees it.
+    ``listed``: entity types that ``states`` can list. Views may be used by several
     threads, transactions by one."""
 
     shared = True
@@ -57,15 +57,15 @@ class RedisStore:
         self,
         servers: Servers,
         *,
+        name: str,
         log_id: str,
-        schema: str,
         listed: Container[str],
         prefix: str = "podium",
     ) -> None:
         self.log_id = log_id
         self._servers = servers
         self._listed = listed
-        self._names = Names(prefix, schema, log_id)
+        self._names = Names(prefix, name, log_id)
         self._horizon = Horizon()
         self._cursor = LogCursor(servers, self._names)
 

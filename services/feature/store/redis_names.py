@@ -11,9 +11,9 @@ from services.feature.store.redis_servers import PARTITIONS, TAGS
 class Names:
     """Names of keys. ``home``: the partition of what concerns one log."""
 
-    def __init__(self, prefix: str, schema: str, log_id: str) -> None:
-        version = hashlib.blake2b(schema.encode(), digest_size=4).hexdigest()
-        self.base = f"{prefix}:{version}:".encode()
+    def __init__(self, prefix: str, name: str, log_id: str) -> None:
+        short = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
+        self.base = f"{prefix}:{short}:".encode()
         self.log_id = bytes.fromhex(log_id)
         self.home = zlib.crc32(self.log_id) % PARTITIONS
         self.log = self._name(self.home, b"log:" + self.log_id)

@@ -24,21 +24,21 @@ Name = tuple[int, bytes]
 
 
 class Horizon:
-    """How far readers have seen. What is behind it stands for older values than were served."""
+    """How far readers of a process have seen. What is behind it is older than what was served."""
 
     def __init__(self) -> None:
-        self._position = 0
+        self.position = 0
 
-    def saw(self, position: int) -> None:
-        """Takes note of a position read. Raises ``Unavailable`` (STORE_BEHIND) when it has been
-        farther."""
-        if position < self._position:
+    def saw(self, position: int, at_least: int) -> None:
+        """Takes note of a position read. Raises ``Unavailable`` (STORE_BEHIND) when it is behind
+        what the horizon was before."""
+        if position < at_least:
             raise Unavailable(
-                f"the store lost what it held and is filled again: {position} of "
-                f"{self._position} records are applied",
+                f"the store lost what it held and is filled again: {position} of {at_least} "
+                "records are applied",
                 reason="STORE_BEHIND",
             )
-        self._position = position
+        self.position = max(self.position, position)
 
 
 class RedisView:
@@ -48,6 +48,7 @@ class RedisView:
         self._horizon = horizon
         self._servers = servers
         self._names = names
+        self._at_least = horizon.position
         self._position: int | None = None
 
     def position(self) -> int:
@@ -80,11 +81,11 @@ class RedisView:
         else:
             self.position()
             held = values(self._servers, names)
-        self._horizon.saw(self.position())
+        self._look_out()
         return [content(value) for value in held]
 
     def states(self, entity: str) -> Iterator[tuple[str, bytes]]:
-        self._horizon.saw(self.position())
+        self._look_out()
         listed = self._servers.run(
             [
                 Command(partition, ("SMEMBERS", self._names.identities(partition, entity)))
@@ -116,6 +117,8 @@ class RedisView:
         return int(reply or 0)
 
     def changes(self, from_sequence: int, limit: int) -> list[Change]:
+        # What is applied later may be missing from the changes, and counts as not seen.
+        self._look_out()
         keys = [self._names.next_change, self._names.changes]
         ((first, found),) = self._servers.run([call(0, CHANGES, keys, [from_sequence, limit])])
         changes = []
@@ -128,6 +131,9 @@ class RedisView:
         names = self._names
         (reply,) = self._servers.run([Command(names.home, ("HGETALL", names.producers))])
         return {producer.decode(): int(sequence) for producer, sequence in reply.items()}
+
+    def _look_out(self) -> None:
+        self._horizon.saw(self.position(), self._at_least)
 
     def _position_command(self) -> Command:
         return Command(self._names.home, ("HGET", self._names.log, b"position"))

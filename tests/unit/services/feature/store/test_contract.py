@@ -44,7 +44,7 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
         else:
             nodes: list[RedisServer] = request.getfixturevalue("cluster")
             servers = connect(nodes[1].url, cluster=True, timeout_s=5)
-        store = RedisStore(servers, log_id="a" * 16, schema=SCHEMA, listed=LISTED, prefix=prefix)
+        store = RedisStore(servers, name=prefix, log_id="a" * 16, listed=LISTED)
         opened.append(store)
         return store
 
