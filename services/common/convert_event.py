@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from podium.common.v1.common_pb2 import AttributeValue, TrafficClass
 from podium.event.v1.event_pb2 import EntityUpsert, Event, LoggedEvent, RoomState
+from services.common.domain_features import HEARD
 
 Scalar = str | int | float | bool
 Said = Scalar | tuple[str, ...] | tuple[float, ...]
@@ -74,13 +75,18 @@ def upsert_values(upsert: EntityUpsert) -> Iterator[tuple[str, Said]]:
 
 def room_attributes(room: RoomState) -> frozenset[str]:
     """Attributes that the subject must have: ``live``, which makes it a room, and what is set."""
-    found = {name for name, _ in room_values(room)} | {"live"}
+    found = {name for name, _ in room_values(room) if name != HEARD} | {"live"}
     # A start without viewers sets them to 0: that much a room that counts none can do without.
     return frozenset(found if room.HasField("viewers") else found - {"viewers"})
 
 
 def room_values(room: RoomState) -> Iterator[tuple[str, Scalar]]:
-    """(attribute, value) of everything that a room's state sets of the room."""
+    """(attribute, value) of everything that a room's state sets of the room.
+
+    Each sets ``heard``: with a time to live it says whether the room is silent.
+    """
+    if room.state != RoomState.STATE_UNSPECIFIED:
+        yield HEARD, True
     match room.state:
         case RoomState.STATE_STARTED:
             yield "live", True

@@ -144,6 +144,13 @@ class RequireFilter(_Strict):
     attribute: Name
 
 
+class ExcludeFilter(_Strict):
+    """Removes items whose boolean attribute is true; unknown is kept."""
+
+    kind: Literal["exclude"]
+    attribute: Name
+
+
 class PositiveFilter(_Strict):
     """Keeps items whose integer attribute is above zero or unknown."""
 
@@ -168,7 +175,7 @@ class NotInListFilter(_Strict):
 
 
 Filter = Annotated[
-    RequireFilter | PositiveFilter | OpenWindowFilter | NotInListFilter,
+    RequireFilter | ExcludeFilter | PositiveFilter | OpenWindowFilter | NotInListFilter,
     Field(discriminator="kind"),
 ]
 

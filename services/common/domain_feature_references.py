@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from services.common.domain_features import Feature, vector_dim
+from services.common.domain_features import HEARD, AttributeFeature, Feature, vector_dim
 from services.common.formula import names_in, parse_formula
 from services.common.yaml_config import Location
 
@@ -118,10 +118,22 @@ def _entity_errors(
             attribute = feature.attribute or name
             if attribute not in domain.entities[entity].attributes:
                 yield (*at, "attribute"), f"{attribute!r} is not an attribute of {entity}"
+            elif attribute == HEARD and "live" in domain.entities[entity].attributes:
+                yield from _silence_errors(domain, at, entity, feature)
         elif domain.log.times == "ordinal" and entity != _USER:
             yield (*at, "kind"), "times are ordinal per user: no windows over other users"
         if feature.kind == "pairs" and entity != _USER:
             yield (*at, "entities", index), "only a user has pairs"
+
+
+def _silence_errors(
+    domain: Domain, at: Location, entity: str, feature: AttributeFeature
+) -> Iterator[tuple[Location, str]]:
+    """A room of which nothing is ever too old to have been heard would never count as silent."""
+    if feature.ttl is None:
+        yield (*at, "ttl"), f"is required: after which time a {entity} counts as silent"
+    if domain.entities[entity].attributes[HEARD] != "bool":
+        yield at, f"{HEARD!r} of {entity} must be a bool: events of its state set it"
 
 
 def _event_errors(domain: Domain, at: Location, feature: Feature) -> Iterator[tuple[Location, str]]:

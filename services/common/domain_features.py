@@ -12,6 +12,9 @@ from services.common.durations import duration_ms
 _SHORTEST_WINDOW = "1m"
 _LONGEST = "3650d"
 MAX_VECTOR_DIM = 1_024
+HEARD = "heard"
+"""Attribute that every event of a room's state sets: with a time to live, whether it is silent."""
+
 _VECTOR = re.compile(r"^vector\[([1-9][0-9]{0,3})\]$")
 
 

@@ -215,7 +215,7 @@ def _filter_reads(rule: Filter) -> list[tuple[str, str, tuple[str, ...]]]:
         return [("opens", rule.opens, ("int",)), ("closes", rule.closes, ("int",))]
     if rule.kind == "not_in_list":
         return [] if rule.attribute == "id" else [("attribute", rule.attribute, ("string",))]
-    dtypes = ("bool",) if rule.kind == "require" else ("int", "float")
+    dtypes = ("bool",) if rule.kind in ("require", "exclude") else ("int", "float")
     return [("attribute", rule.attribute, dtypes)]
 
 

@@ -26,7 +26,7 @@ from services.common.log_removed import check_whole
 from services.feature.attribute_notes import AttributeNotes
 from services.feature.batch_states import BatchStates
 from services.feature.codec import DecodedRecord, RecordDecoder, fingerprint
-from services.feature.definitions import DEDUPLICATION_MS, catalogue_entities
+from services.feature.definitions import DEDUPLICATION_MS, ROOM_HEARTBEAT, catalogue_entities
 from services.feature.histories import Histories
 from services.feature.keys import Key, KeyRules
 from services.feature.refunds import enter_refund
@@ -271,7 +271,8 @@ class Applier:
             state = state_of(subject)
             if self._held.get(subject, 0) <= event.arrival:
                 self._plans[subject[0]].describe(state, event)
-            described.add(subject)
+            if event.type != ROOM_HEARTBEAT:
+                described.add(subject)
 
     def _attribute(
         self, state: KeyState, key: Key, attribute: str, event: AppliedEvent

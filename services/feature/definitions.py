@@ -52,7 +52,10 @@ REFUND: Final = "refund"
 AMOUNT: Final = "amount_minor"
 ENTITY_UPSERT: Final = "entity_upsert"
 ENTITY_WITHDRAWAL: Final = "entity_withdrawal"
-ROOM_EVENTS: Final = ("room_started", "room_heartbeat", "room_now_selling", "room_ended")
+ROOM_HEARTBEAT: Final = "room_heartbeat"
+"""Comes all the time and says nothing urgent: its changes are told with what moves."""
+
+ROOM_EVENTS: Final = ("room_started", ROOM_HEARTBEAT, "room_now_selling", "room_ended")
 PROFILE: Final = "profile"
 ALIAS: Final = "alias"
 PROFILE_VERSION: Final = "profile_version"

@@ -8,6 +8,7 @@ from services.common.bundle.loaded import LoadedBundle
 from services.common.bundle.manifest import Manifest, ManifestView
 from services.common.domain import (
     Domain,
+    ExcludeFilter,
     Filter,
     NotInListFilter,
     OpenWindowFilter,
@@ -115,6 +116,8 @@ def _filter(rule: Filter) -> rules.Filter:
     match rule:
         case RequireFilter():
             return rules.Require(rule.attribute)
+        case ExcludeFilter():
+            return rules.Exclude(rule.attribute)
         case PositiveFilter():
             return rules.Positive(rule.attribute)
         case OpenWindowFilter():

@@ -31,6 +31,7 @@ def little_catalogue(courses: int = 30, rooms: int = 12) -> dict[str, dict[str, 
             "host_id": f"host_{n % 6}",
             "category": CATEGORIES[n % 3],
             "live": int(n % 3 != 2),
+            "heard": 1,
             "viewers": n,
             "selling_course_id": f"course_{n}",
         }

@@ -70,6 +70,24 @@ class Require:
 
 
 @dataclass(frozen=True)
+class Exclude:
+    """Removes items whose boolean attribute is true; a missing value is kept."""
+
+    attribute: str
+    of_item = True
+
+    @property
+    def reason(self) -> str:
+        return f"exclude:{self.attribute}"
+
+    def bind(self, table: EntityTable) -> BoundFilter:
+        values = table.numeric(self.attribute)
+        if values is None:
+            return _Mask(np.ones(len(table), np.bool_))
+        return _Mask((values == 0) | ~table.present_of(self.attribute))
+
+
+@dataclass(frozen=True)
 class Positive:
     """Keeps items whose number is above zero; a missing value is kept."""
 

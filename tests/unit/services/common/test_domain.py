@@ -67,6 +67,24 @@ def test_the_four_surfaces_ship() -> None:
             "that holds bool",
         ),
         (
+            "{kind: exclude, attribute: title}\n    caps: {host_id: 1}",
+            "{kind: exclude, attribute: blocked}\n    caps: {host_id: 1}",
+            "surfaces.rooms.filters.4.attribute",
+            "that holds bool",
+        ),
+        (
+            "heard: {kind: attribute, entities: [room]}",
+            "heard: {kind: attribute, entities: [room], ttl: 90m}",
+            "features.heard.ttl",
+            "after which time a room counts as silent",
+        ),
+        (
+            "heard: int ",
+            "heard: bool ",
+            "features.heard",
+            "'heard' of room must be a bool",
+        ),
+        (
             "{kind: positive, attribute: title}",
             "{kind: positive, attribute: seats_left}",
             "surfaces.courses.filters.0.attribute",
