@@ -133,7 +133,7 @@ def _silence_errors(
     if feature.ttl is None:
         yield (*at, "ttl"), f"is required: after which time a {entity} counts as silent"
     if domain.entities[entity].attributes[HEARD] != "bool":
-        yield at, f"{HEARD!r} of {entity} must be a bool: events of its state set it"
+        yield ("entities", entity, "attributes", HEARD), "must be bool: events of its state set it"
 
 
 def _event_errors(domain: Domain, at: Location, feature: Feature) -> Iterator[tuple[Location, str]]:

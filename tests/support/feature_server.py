@@ -33,7 +33,7 @@ from services.feature.store.opening import StoreOptions
 from tests.support.eventually import eventually
 
 ROOT = Path(__file__).parents[2]
-STATUSES = {1: "PRESENT", 2: "NULL", 3: "NOT_FOUND"}
+STATUSES = {1: "PRESENT", 2: "NULL", 3: "NOT_FOUND", 4: "STALE"}
 
 Value = int | float | str | list[str]
 

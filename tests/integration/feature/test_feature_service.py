@@ -23,7 +23,6 @@ from tests.support.eventually import eventually
 from tests.support.feature_server import (
     FeatureClient,
     RunningService,
-    columns,
     running_service,
 )
 from tests.support.feature_streams import (
@@ -34,9 +33,9 @@ from tests.support.feature_streams import (
     upsert_event,
     withdrawal_event,
 )
+from tests.support.watching import WatchingReplica
 
 DOMAIN_FILE = Path(__file__).parents[3] / "config" / "live_courses.yaml"
-Step = feature_pb2.WatchEntitiesResponse
 
 
 @pytest.fixture(scope="module")
@@ -624,54 +623,13 @@ def test_views_are_known_by_hash(client: FeatureClient) -> None:
     ]
 
 
-class Replica:
-    """A watcher that keeps rows as the protocol says."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, dict[str, object]] = {}
-        self.token = b""
-        self.steps: list[str] = []
-        self._snapshot: dict[str, dict[str, object]] = {}
-
-    def take(self, step: Step) -> str:
-        kind = step.WhichOneof("step")
-        assert kind is not None
-        self.steps.append(kind)
-        if kind == "reset":
-            self._snapshot = {}
-        elif kind == "snapshot_chunk":
-            assert step.resume_token == b""
-            assert step.ByteSize() <= 1 << 20
-            self._add(self._snapshot, step.snapshot_chunk)
-        elif kind == "snapshot_end":
-            assert step.snapshot_end.rows == len(self._snapshot)
-            self.rows = self._snapshot
-        elif kind == "delta":
-            for rows in step.delta.upserts:
-                self._add(self.rows, rows)
-            for ref in step.delta.tombstones:
-                self.rows.pop(f"{ref.type}:{ref.id}", None)
-        if step.resume_token:
-            self.token = step.resume_token
-        return kind
-
-    def until(self, steps: Iterator[Step], condition: Callable[[], bool]) -> None:
-        """Takes steps until the condition holds."""
-        while not condition():
-            self.take(next(steps))
-
-    def _add(self, rows: dict[str, dict[str, object]], found: feature_pb2.EntityRows) -> None:
-        for identity, row in zip(found.ids, columns(found.block), strict=True):
-            rows[f"{found.entity_type}:{identity}"] = {name: v for name, (v, _) in row.items()}
-
-
 def test_watchers_see_rooms_come_change_and_go(client: FeatureClient) -> None:
     start_ms = now_ms() - 60_000
     client.ingest(
         upsert_event("w-room", start_ms, "room:w-r", title="Evening algebra"),
         room_event("w-start", "room_started", start_ms + 1, "w-r", course="w-c", viewers=3),
     )
-    replica = Replica()
+    replica = WatchingReplica()
     steps = client.watch("course", "room")
     replica.until(steps, lambda: replica.rows.get("room:w-r", {}).get("viewers") == 3)
     assert replica.steps[0] == "reset"
@@ -690,7 +648,7 @@ def test_watchers_see_rooms_come_change_and_go(client: FeatureClient) -> None:
 
 def test_watchers_see_moving_features(client: FeatureClient) -> None:
     client.ingest(upsert_event("m-c", now_ms(), "course:m-c", title="Moving"))
-    replica = Replica()
+    replica = WatchingReplica()
     steps = client.watch("course")
     replica.until(steps, lambda: "course:m-c" in replica.rows)
 
@@ -705,7 +663,7 @@ def test_an_event_ahead_of_the_clock_shows_when_its_time_comes(client: FeatureCl
         upsert_event("a-c", now_ms(), "course:a-c", title="Now"),
         upsert_event("a-d", now_ms() + 1_500, "course:a-c", title="Soon"),
     )
-    replica = Replica()
+    replica = WatchingReplica()
     steps = client.watch("course")
     replica.until(steps, lambda: replica.rows.get("course:a-c", {}).get("title") == "Now")
     replica.until(steps, lambda: replica.rows["course:a-c"]["title"] == "Soon")
@@ -713,7 +671,7 @@ def test_an_event_ahead_of_the_clock_shows_when_its_time_comes(client: FeatureCl
 
 def test_a_watcher_resumes_where_it_stopped(client: FeatureClient) -> None:
     client.ingest(upsert_event("r-1", now_ms(), "course:r-c", title="One"))
-    replica = Replica()
+    replica = WatchingReplica()
     steps = client.watch("course")
     replica.until(steps, lambda: "course:r-c" in replica.rows and bool(replica.token))
     steps.cancel()  # type: ignore[attr-defined]
@@ -738,11 +696,11 @@ def test_an_unknown_token_gives_a_snapshot(
     client: FeatureClient, entities: tuple[str, ...]
 ) -> None:
     steps = client.watch("room")
-    other = Replica()
+    other = WatchingReplica()
     other.until(steps, lambda: bool(other.token))
 
     for token in (b"nonsense", b"\0" * len(other.token), other.token):
-        replica = Replica()
+        replica = WatchingReplica()
         steps = client.watch(*entities, token=token)
         replica.until(steps, lambda seen=replica: "snapshot_end" in seen.steps)
         assert replica.steps[0] == "reset"
@@ -750,7 +708,7 @@ def test_an_unknown_token_gives_a_snapshot(
 
 def test_silence_is_filled_with_heartbeats_that_carry_time(client: FeatureClient) -> None:
     steps = client.watch("video")
-    replica = Replica()
+    replica = WatchingReplica()
     replica.until(steps, lambda: "snapshot_end" in replica.steps)
     beats = [next(steps) for _ in range(2)]
 

@@ -81,8 +81,8 @@ def test_the_four_surfaces_ship() -> None:
         (
             "heard: int ",
             "heard: bool ",
-            "features.heard",
-            "'heard' of room must be a bool",
+            "entities.room.attributes.heard",
+            "must be bool: events of its state set it",
         ),
         (
             "{kind: positive, attribute: title}",

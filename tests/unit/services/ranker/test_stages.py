@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ranker.filters.apply import apply_filters
-from services.ranker.filters.rules import Filter, NotInList, OpenWindow, Positive, Require
+from services.ranker.filters.rules import (
+    Exclude,
+    Filter,
+    NotInList,
+    OpenWindow,
+    Positive,
+    Require,
+)
 from services.ranker.scoring.value import SUNK, values_of, weights_of
 from services.ranker.selection.top_k import order, top_k
 from services.ranker.sources.merge import merge
@@ -32,6 +39,7 @@ def kept(rule: Filter, rows: dict[str, dict[str, object]], lists: dict[str, list
     ("rule", "rows", "lists", "expected"),
     [
         (Require("live"), {"a": {"live": 1}, "b": {"live": 0}, "c": {}}, NOTHING, {"a"}),
+        (Exclude("live"), {"a": {"live": 1}, "b": {"live": 0}, "c": {}}, NOTHING, {"b", "c"}),
         (Require("no_such"), {"a": {}}, NOTHING, set()),
         (
             Positive("seats"),
