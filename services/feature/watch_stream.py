@@ -143,7 +143,10 @@ class WatchStreams:
         sent_s = time.monotonic()
         while True:
             if version is None or hub.forgotten(version):
-                snapshot = await self._snapshot(watched)
+                making = self._snapshot(watched)
+                while not (await asyncio.wait({making}, timeout=HEARTBEAT_S))[0]:
+                    yield self._encoder.heartbeat(b"", 0)
+                snapshot = making.result()
                 for data in snapshot.steps:
                     await self._turns.soon()
                     yield data
@@ -209,8 +212,8 @@ class WatchStreams:
         rows = [(watched.views[entity], found) for entity, found in upserts.items()]
         return _Step(self._encoder.delta(rows, gone, token, as_of_ms), reached, waited)
 
-    async def _snapshot(self, watched: _Watched) -> _Snapshot:
-        """A snapshot that is at most a few seconds old."""
+    def _snapshot(self, watched: _Watched) -> asyncio.Task[_Snapshot]:
+        """A snapshot that is at most a few seconds old, or is being made."""
         making = self._snapshots.get(watched.digest)
         if making is not None and making.done():
             failed = making.cancelled() or making.exception() is not None
@@ -226,7 +229,7 @@ class WatchStreams:
             asyncio.get_running_loop().call_later(
                 SNAPSHOT_S, self._drop_snapshot, watched.digest, making
             )
-        return await asyncio.shield(making)
+        return making
 
     def _drop_snapshot(self, digest: bytes, made: asyncio.Task[_Snapshot]) -> None:
         if self._snapshots.get(digest) is made:

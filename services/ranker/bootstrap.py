@@ -120,6 +120,7 @@ def build(settings: RankerSettings) -> RankerApp:
             times=ReplicaTimes(
                 stale_s=settings.catalogue_stale_seconds, save_s=settings.catalogue_save_seconds
             ),
+            aged=metrics.catalogue_aged,
         )
 
     bundles = BundleWatcher(

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from services.ranker.types import Degradation, Part
 
 _STAGE_BUCKETS_S = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1)
+_LAG_BUCKETS_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 10.0, 30.0)
 _BATCH_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
 
 
@@ -68,6 +69,14 @@ class RankerMetrics:
             registry=registry,
         )
 
+        self._catalogue_lag_s = Histogram(
+            "podium_ranker_catalogue_lag_seconds",
+            "Age of what a step of the catalogue's watch completes, when it is installed: all that "
+            "the log held so long ago is in the rows.",
+            registry=registry,
+            buckets=_LAG_BUCKETS_S,
+        )
+
     def batch(self, size: int) -> None:
         """A micro-batch was ranked."""
         self._batches.observe(size)
@@ -99,6 +108,10 @@ class RankerMetrics:
     def refused(self, reason: str) -> None:
         """A promoted bundle was not taken."""
         self._refused.labels(reason).inc()
+
+    def catalogue_aged(self, age_s: float) -> None:
+        """A step of the catalogue's watch completed what was that old by then."""
+        self._catalogue_lag_s.observe(age_s)
 
     def watch_catalogue_age(self, age_s: Callable[[], float]) -> None:
         """Reads the catalogue's age from ``age_s`` whenever metrics are collected."""

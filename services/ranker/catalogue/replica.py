@@ -93,8 +93,12 @@ class ReplicaTimes:
 
 
 class Replica:
-    """The catalogue under one set of views. ``changed`` is called with every new installation, on
-    the replica's thread."""
+    """The catalogue under one set of views. ``changed`` is called with every new installation, and
+    ``aged`` with how old (in seconds) what each step of the watch completes is by then, both on the
+    replica's thread.
+
+    A stream without a step for ``stale_s``, not even a heartbeat, is given up and opened anew.
+    """
 
     def __init__(
         self,
@@ -104,11 +108,13 @@ class Replica:
         changed: Callable[[Tables], None],
         *,
         times: ReplicaTimes = ReplicaTimes(),
+        aged: Callable[[float], None] = lambda _: None,
     ) -> None:
         self.views = dict(views)
         self._open_watch = open_watch
         self._disk = disk
         self._changed = changed
+        self._aged = aged
         self._times = times
         self._tables: Tables | None = None
         self._token = b""
@@ -200,14 +206,17 @@ class Replica:
     def _watch(self) -> None:
         stream = self._open_watch(self.views, self._token)
         self._stream = stream
+        patience = _Patience(self._times.stale_s, stream.cancel)
         try:
             for message in stream:
                 if self._closing.is_set():
                     return
+                patience.renew()
                 self._apply(message)
                 self._save_sometimes()
         finally:
             self._stream = None
+            patience.end()
             stream.cancel()
 
     def _apply(self, message: WatchMessage) -> None:
@@ -249,6 +258,7 @@ class Replica:
             self._token = message.resume_token
         if message.as_of_ms:
             self._as_of_ms = message.as_of_ms
+            self._aged(self.age_ms() / 1000)
 
     def _after(self, delta: Delta) -> dict[str, EntityTable]:
         tables = dict(self.latest().by_entity)
@@ -286,3 +296,29 @@ class Replica:
         except OSError as error:
             _logger.warning("%s: the catalogue can't be saved: %s", self._disk.path, error)
         self._saved_number, self._saved_s = tables.number, time.monotonic()
+
+
+class _Patience:
+    """Calls ``over``, on a thread of its own, once it was not renewed for ``seconds``."""
+
+    def __init__(self, seconds: float, over: Callable[[], None]) -> None:
+        self._seconds = seconds
+        self._over = over
+        self._renewed_s = time.monotonic()
+        self._ended = threading.Event()
+        threading.Thread(target=self._wait, name="catalogue-patience", daemon=True).start()
+
+    def renew(self) -> None:
+        """Starts the time anew."""
+        self._renewed_s = time.monotonic()
+
+    def end(self) -> None:
+        """Never calls any more."""
+        self._ended.set()
+
+    def _wait(self) -> None:
+        while not self._ended.wait(self._renewed_s + self._seconds - time.monotonic()):
+            if time.monotonic() - self._renewed_s >= self._seconds:
+                _logger.warning("the catalogue's watch is silent for %g s", self._seconds)
+                self._over()
+                return

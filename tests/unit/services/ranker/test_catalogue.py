@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from services.ranker.catalogue.table import EntityTable
 from services.ranker.plan import item_matrix
 from services.ranker.state import Tables
 from services.ranker.types import Reason, View
+from tests.support.eventually import eventually
 from tests.unit.services.ranker.fakes import ITEM_VIEW, FakeModel, rows_of, spec_of
 
 IDS = st.sampled_from([f"i{n}" for n in range(6)])
@@ -214,7 +215,11 @@ def chunk(rows: Mapping[str, Mapping[str, Any]]) -> WatchMessage:
 
 
 def run_replica(
-    tmp_path: Path, watch: ScriptedWatch, **times: float
+    tmp_path: Path,
+    watch: ScriptedWatch,
+    *,
+    aged: Callable[[float], None] = lambda _: None,
+    **times: float,
 ) -> tuple[Replica, list[Tables]]:
     installed: list[Tables] = []
     replica = Replica(
@@ -223,6 +228,7 @@ def run_replica(
         ReplicaDisk(tmp_path, VIEWS),
         installed.append,
         times=ReplicaTimes(retry_s=0.001, retry_most_s=0.01, **times),
+        aged=aged,
     )
     replica.start()
     assert watch.finished.wait(20)
@@ -297,6 +303,34 @@ def test_silence_and_age_make_the_catalogue_stale(tmp_path: Path) -> None:
     assert old.stale() is Reason.STALE
     assert old.age_ms() > 1_000_000
     old.close()
+
+
+def test_a_stream_without_a_heartbeat_is_given_up_and_opened_anew(tmp_path: Path) -> None:
+    whole = [message(Reset()), chunk({"a": {}}), message(SnapshotEnd(1), b"t1")]
+    watch = ScriptedWatch(whole)
+    replica, _ = run_replica(tmp_path, watch, stale_s=0.05)
+    eventually(lambda: len(watch.tokens) > 3, "another stream")
+    assert watch.tokens[:2] == [b"", b"t1"]
+    assert set(readable(replica.latest().by_entity["item"])) == {"a"}
+    replica.close()
+
+
+def test_the_age_of_what_is_installed_is_told(tmp_path: Path) -> None:
+    ages: list[float] = []
+    watch = ScriptedWatch(
+        [
+            message(Reset(), as_of_ms=1_000),
+            chunk({"a": {}}),
+            message(SnapshotEnd(1), b"t1", as_of_ms=1_000),
+            message(Delta([], [("item", "a")]), b"t2"),
+            message(Heartbeat(), b"t3", as_of_ms=2_000),
+        ]
+    )
+    replica, _ = run_replica(tmp_path, watch, aged=ages.append)
+    replica.close()
+    # Once for what ends the snapshot, once for the heartbeat: the delta does not say.
+    assert len(ages) == 2
+    assert ages[1] < ages[0]
 
 
 def test_waiting_for_a_refused_view_says_so(tmp_path: Path) -> None:
