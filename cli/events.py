@@ -57,7 +57,7 @@ def compact(
         ),
     ] = False,
     store: Annotated[
-        Path | None, typer.Option(help="Folder of the feature store that is made of the log.")
+        Path | None, typer.Option(help="Folder of the feature stores that are made of the log.")
     ] = None,
 ) -> None:
     """Bring an archive, Parquet by UTC date of arrival, up to the end of the log.
@@ -207,26 +207,31 @@ def _filter(
     )
 
 
-def _applied_position(store_dir: Path, log_dir: Path) -> int:
-    """Arrival up to which the store has applied the log, which must be the one it was made of."""
+def _applied_position(directory: Path, log_dir: Path) -> int:
+    """Arrival up to which every store in the directory has applied the log, of which each must be
+    made: the one in force, and one that is being filled beside it."""
     from services.common.errors import FailedPrecondition, NotFound
     from services.feature.apply import digest_before
     from services.feature.process import log_salvage
     from services.feature.store.embedded import EmbeddedStore
 
-    if not store_dir.is_dir():
-        raise NotFound(f"there is no feature store in {store_dir}")
-    store = EmbeddedStore(store_dir, read_only=True)
-    try:
-        with store.read() as view:
-            position, (end, digest) = view.position(), view.last_record()
-    finally:
-        store.close()
-    if digest_before(log_dir, end, log_salvage(log_dir)) != digest:
-        raise FailedPrecondition(
-            f"the store in {store_dir} was not made of {log_dir}", reason="OTHER_LOG"
-        )
-    return position
+    stores = [path.parent for path in sorted(directory.glob("**/data.mdb"))]
+    if not stores:
+        raise NotFound(f"there is no feature store in {directory}")
+    positions = []
+    for path in stores:
+        store = EmbeddedStore(path, read_only=True)
+        try:
+            with store.read() as view:
+                positions.append(view.position())
+                end, digest = view.last_record()
+        finally:
+            store.close()
+        if digest_before(log_dir, end, log_salvage(log_dir)) != digest:
+            raise FailedPrecondition(
+                f"the store in {path} was not made of {log_dir}", reason="OTHER_LOG"
+            )
+    return min(positions)
 
 
 def _show_summary(console: Console, source: EventSource, summary: Summary) -> None:

@@ -74,7 +74,12 @@ def test_segments_are_removed_only_with_a_store(log: Path, tmp_path: Path) -> No
     refused = run(*compacting, "--store", wrong)
     assert isinstance(refused.exception, FailedPrecondition)
     assert list_segments(log) == before
-    result = run(*compacting, "--store", store_at(tmp_path / "store", log, len(RECORDS)))
+    stores = tmp_path / "stores"
+    store_at(stores / "in force", log, len(RECORDS))
+    behind = store_at(stores / "being filled", log, 1)
+    assert "0 segments removed" in run(*compacting, "--store", stores).output
+    store_at(behind, log, len(RECORDS))
+    result = run(*compacting, "--store", stores)
     assert result.exit_code == 0, result.output
     assert f"{len(before) - 1} segments removed" in result.output
     assert list_segments(log) == before[-1:]
