@@ -20,7 +20,7 @@ from offline.archive.writer import load_manifest
 from offline.progress import Progress, no_progress
 from services.common.actor import split_actor_key
 from services.common.errors import NotFound
-from services.common.event_log import Damage, list_segments
+from services.common.event_log import Damage, LogCorrupt, list_segments
 
 _ROWS = 8_192
 _BYTES = 16 << 20
@@ -148,12 +148,27 @@ class ArchiveSource:
         self._manifest = manifest
 
     def tables(self, wanted: EventFilter, progress: Progress = no_progress) -> Iterator[pa.Table]:
-        batches = [batch for batch in self._manifest.batches if wanted.concerns(batch)]
-        for number, batch in enumerate(batches):
-            progress("read", number, len(batches))
-            for table in batch_tables(self._target, batch, FLAT_NAMES):
-                yield wanted.apply(table)
-        progress("read", len(batches), max(len(batches), 1))
+        following, missing = 0, ""
+        while True:
+            try:
+                for batch in self._manifest.batches:
+                    progress("read", batch.first_arrival, max(self._manifest.next_arrival, 1))
+                    if batch.next_arrival <= following or not wanted.concerns(batch):
+                        continue
+                    for table in batch_tables(self._target, batch, FLAT_NAMES):
+                        new = table.filter(pc.greater_equal(table["arrival"], following))
+                        if new.num_rows:
+                            following = new["arrival"][-1].as_py() + 1
+                        yield wanted.apply(new)
+                    following = batch.next_arrival
+                progress("read", 1, 1)
+                return
+            except FileNotFoundError as error:
+                # A writer has put another file in its place, or else it is lost.
+                if missing == str(error):
+                    raise LogCorrupt(f"{self.place}: a file is missing: {error}") from error
+                missing = str(error)
+                self._manifest = load_manifest(self._target)
 
     def parts(self) -> tuple[int, int]:
         files = [file for batch in self._manifest.batches for file in batch.files]

@@ -25,12 +25,14 @@ def forget_removed(directory: Path, files: Files = LOCAL_FILES) -> None:
         files.sync_directory(directory)
 
 
-def check_whole(directory: Path, files: Files = LOCAL_FILES) -> None:
-    """For who has to read a log from its start: raises ``FailedPrecondition`` (LOG_CUT) when that
-    was removed."""
+def check_not_removed(directory: Path, from_arrival: int = 0, files: Files = LOCAL_FILES) -> None:
+    """For who has to read a log from an arrival on: raises ``FailedPrecondition`` (LOG_CUT) when
+    that was removed."""
     if _NAME not in files.names(directory):
         return
     before = files.read(directory / _NAME).decode(errors="replace").strip()
+    if before.isdigit() and int(before) <= from_arrival:
+        return
     raise FailedPrecondition(
         f"the start of {directory}, before arrival {before}, was archived and removed: bring it"
         f" back with podium events restore ARCHIVE --log {directory}",

@@ -22,7 +22,7 @@ from services.common.domain import Domain
 from services.common.errors import FailedPrecondition, Unavailable
 from services.common.event_log import LogReader, Salvage, last_payload_before
 from services.common.log_marks import add_duplicate_marks, read_duplicate_marks
-from services.common.log_removed import check_whole
+from services.common.log_removed import check_not_removed
 from services.feature.attribute_notes import AttributeNotes
 from services.feature.batch_states import BatchStates
 from services.feature.codec import DecodedRecord, RecordDecoder, fingerprint
@@ -104,8 +104,8 @@ class Applier:
         definitions, or from another log than the one in ``log_dir``.
 
         Raises ``FailedPrecondition``: LOG_DIVERGED where a shared store holds another history of
-        this log, records that it took being gone; LOG_CUT where the store has to be filled anew and
-        the start of the log was archived and removed.
+        this log, records that it took being gone; LOG_CUT where it has to go on from what was
+        archived and removed from the log.
         """
         self._log_dir = log_dir
         with self._store.write() as transaction:
@@ -121,6 +121,7 @@ class Applier:
         if transaction.schema() == self._schema:
             end, digest = transaction.last_record()
             if digest_before(log_dir, end, salvage) == digest:
+                check_not_removed(log_dir, position)
                 return position
             if self._store.shared:
                 raise FailedPrecondition(
@@ -132,7 +133,7 @@ class Applier:
             reason = "it was not made from this log"
         else:
             reason = "the definitions changed" if position else "the store is new"
-        check_whole(log_dir)
+        check_not_removed(log_dir)
         _logger.info("filling the store from the start of the log: %s", reason)
         transaction.clear(self._schema)
         return transaction.position()

@@ -16,6 +16,7 @@ from offline.archive.columns import SCHEMA
 from offline.archive.compact import compact_log, durable_end
 from offline.archive.manifest import Manifest
 from offline.archive.read import read_archive, read_history
+from offline.archive.source import EventFilter, open_source
 from offline.archive.target import LocalTarget
 from offline.archive.writer import load_manifest
 from podium.event.v1.event_pb2 import LoggedEvent
@@ -267,3 +268,31 @@ def test_times_of_a_batch_span_its_records(archive: Path) -> None:
         assert batch.first_us == times[0].ToMicroseconds()
         assert batch.last_us == times[-1].ToMicroseconds()
         assert datetime.fromtimestamp(batch.first_us / 1e6, UTC).date() == batch.files[0].date
+
+
+def test_what_a_killed_writer_left_behind_is_removed(log: Path, archive: Path) -> None:
+    whole = contents(archive)
+    for name in (".staging/0-2026-01-01", "date=2026-01-01/half.parquet"):
+        (archive / name).parent.mkdir()
+        (archive / name).write_bytes(b"half a file")
+    (archive / "manifest.json.new").write_bytes(b"{")
+    assert list(read_history(log, LocalTarget(archive))) == list(enumerate(RECORDS))
+    append(log, RECORDS[:1])
+    compact_log(log, LocalTarget(archive), limits=SMALL)
+    assert set(contents(archive)) == manifest(archive).names() | {"manifest.json"}
+    assert len(contents(archive)) >= len(whole)
+
+
+def test_events_are_shown_while_a_file_is_replaced(tmp_path: Path) -> None:
+    log = append(tmp_path / "log", RECORDS[:50])
+    directory = tmp_path / "archive"
+    compact_log(log, LocalTarget(directory), limits=SMALL)
+    tables = open_source(str(directory)).tables(EventFilter())
+    found = next(tables)["arrival"].to_pylist()
+    append(log, RECORDS[50:])
+    compact_log(log, LocalTarget(directory), limits=SMALL)
+    found += [arrival for table in tables for arrival in table["arrival"].to_pylist()]
+    assert found == list(range(len(RECORDS)))
+    (directory / sorted(manifest(directory).names())[-1]).unlink()
+    with pytest.raises(LogCorrupt, match="missing"):
+        list(open_source(str(directory)).tables(EventFilter()))

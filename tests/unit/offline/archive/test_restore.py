@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from offline.archive.compact import compact_log
+from offline.archive.read import read_archive
 from offline.archive.remove import remove_archived
 from offline.archive.restore import restore_log
 from offline.archive.rewrite import rewrite_archive
@@ -15,10 +16,11 @@ from offline.archive.target import LocalTarget
 from services.common import files as files_module
 from services.common.errors import FailedPrecondition
 from services.common.event_log import LogWriter, list_segments, read_log
+from services.common.log_removed import note_removed
 from services.feature.apply import Applier
 from services.feature.store.embedded import EmbeddedStore
 from tests.support.archives import SMALL, Crash, append, payloads
-from tests.support.event_streams import small_domain
+from tests.support.event_streams import START_MS, small_domain
 
 RECORDS = payloads(8, 80)
 EXPECTED = list(enumerate(RECORDS))
@@ -107,11 +109,20 @@ def test_a_store_is_not_filled_from_a_cut_log(
 ) -> None:
     store = EmbeddedStore(tmp_path / "store")
     try:
-        applier = Applier(small_domain(Random(3)), store, lambda: 0)
+        applier = Applier(small_domain(Random(3)), store, lambda: START_MS)
         with pytest.raises(FailedPrecondition, match="podium events restore") as refused:
             applier.prepare(log)
         assert refused.value.reason == "LOG_CUT"
-        restore_log(target, log)
+        restore_log(target, log, segment_bytes=3_000)
         assert applier.prepare(log) == 0
+        applier.apply(list(read_log(log, 0, 10)))
+        # What it has not applied yet is taken away after all.
+        for segment in list_segments(log)[1:-1]:
+            segment.path.unlink()
+        note_removed(log, len(RECORDS) - 1)
+        with pytest.raises(FailedPrecondition, match="podium events restore"):
+            applier.prepare(log)
+        applier.apply(list(read_archive(target, 10)))
+        assert applier.prepare(log) == len(RECORDS)
     finally:
         store.close()
