@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -91,12 +91,17 @@ def compact(
     read_bytes = 0
     codec = EventCodec(schema)
     records = read_history(log_dir, archive, max(state.next_arrival - 1, 0))
-    if state.next_arrival and next(records, None) is None:
-        raise FailedPrecondition(
-            f"{log_dir} ends before arrival {state.next_arrival}, up to which {directory} was"
-            " compacted: it is another log",
-            reason="OTHER_LOG",
-        )
+    if state.next_arrival:
+        known = next(records, None)
+        if known is None:
+            raise FailedPrecondition(
+                f"{log_dir} ends before arrival {state.next_arrival}, up to which {directory} was"
+                " compacted: it is another log",
+                reason="OTHER_LOG",
+            )
+        if known[0] >= state.next_arrival:
+            # The one before is lost: this one is new.
+            records = chain([known], records)
     while chunk := list(islice(records, chunk_records)):
         tables = codec.decode(chunk)
         files = {name: list(paths) for name, paths in state.files.items()}

@@ -25,7 +25,8 @@ from services.feature.convert.ingest import EventConverter
 from services.feature.convert.watch import WatchEncoder
 from services.feature.generation import Surroundings
 from services.feature.generations import Generations
-from services.feature.log import IngestLimits, Ingestor, system_clock_ms
+from services.feature.ingest_types import DEFAULT_LIMITS, IngestLimits
+from services.feature.log import Ingestor, system_clock_ms
 from services.feature.metrics import FeatureMetrics
 from services.feature.process import ApplyFiles, ApplyProcess, log_salvage
 from services.feature.servicer import POLICIES, SERVICE_NAME, FeatureServicer
@@ -49,7 +50,7 @@ class FeatureService:
         options: ServerOptions,
         registry: CollectorRegistry,
         log_level: str = "INFO",
-        limits: IngestLimits = IngestLimits(),  # noqa: B008 - it is frozen
+        limits: IngestLimits = DEFAULT_LIMITS,
         log_files: Files = LOCAL_FILES,
     ) -> None:
         salvage = log_salvage(files.log_dir)

@@ -21,9 +21,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC
-from typing import Protocol
 
 from services.common.errors import (
     FailedPrecondition,
@@ -34,6 +33,14 @@ from services.common.errors import (
 )
 from services.common.event_log import SyncFailed
 from services.feature.apply import remembered_days
+from services.feature.ingest_types import (
+    DEFAULT_LIMITS,
+    IngestLimits,
+    NewEvent,
+    Receipt,
+    RecordLog,
+    RefusedEvent,
+)
 from services.feature.store.protocol import ReadableStore
 
 GROUP_EVENTS = 4_000
@@ -47,77 +54,6 @@ LOST_STORE_S = 1.0
 _EVENTS_A_TURN = 128
 
 _logger = logging.getLogger(__name__)
-
-
-class RecordLog(Protocol):
-    """The log on disk, as its one writer sees it."""
-
-    next_arrival: int
-
-    def append(self, payloads: Sequence[bytes]) -> int:
-        """Adds records; durable only after ``sync``. Returns the arrival of the first."""
-        ...
-
-    def sync(self) -> None:
-        """Waits until everything added is on disk. Raises ``SyncFailed`` when that is not known
-        any more, ``OSError`` for what ``recover`` may mend."""
-        ...
-
-    def recover(self) -> None:
-        """Makes a log usable whose last write failed; ``next_arrival`` is then where it ends."""
-        ...
-
-
-class NewEvent(Protocol):
-    """A checked event of a request, ready to be stored."""
-
-    index: int
-    event_id: str
-    fingerprint: bytes
-    too_late: bool
-
-    def payload(
-        self,
-        arrival: int,
-        arrival_ms: int,
-        producer: str,
-        sequence: int | None,
-        *,
-        duplicate: bool = False,
-    ) -> bytes:
-        """The record as it is stored at a position; a duplicate is marked."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class IngestLimits:
-    """How many events may wait to be applied, and to be written."""
-
-    max_unapplied_events: int = 200_000
-    max_waiting_events: int = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedEvent:
-    """An event that was not stored, by its index in the request."""
-
-    index: int
-    event_id: str
-    error: PodiumError
-
-
-@dataclass(slots=True)
-class Receipt:
-    """What became of a request's events; ``log_position`` is after the last stored one.
-
-    ``accepted`` were stored for the first time, ``too_late`` of them only to be kept.
-    """
-
-    accepted: int = 0
-    duplicates: int = 0
-    too_late: int = 0
-    refused: list[RefusedEvent] = field(default_factory=list)
-    log_position: int = 0
 
 
 @dataclass(slots=True)
@@ -143,7 +79,7 @@ class Ingestor:
         *,
         gaps: Callable[[str, int], None],
         on_synced: Callable[[int], None] = lambda _: None,
-        limits: IngestLimits = IngestLimits(),
+        limits: IngestLimits = DEFAULT_LIMITS,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
@@ -164,6 +100,8 @@ class Ingestor:
         self._recent: dict[str, tuple[bytes, int]] = {}
         self._next_sequences: dict[str, int] = {}
         self._applied = 0
+        # An event is sought in the store first, in ``_recent`` then: it must not leave meanwhile.
+        self._looking = False
         self._now_ms = 0
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="log")
         self._task: asyncio.Task[None] | None = None
@@ -195,14 +133,8 @@ class Ingestor:
     def applied_through(self, position: int) -> None:
         """Tells that the store holds the log, and so its event ids, up to ``position``."""
         self._applied = position
-        recent = self._recent
-        passed = []
-        for event_id, (_, arrival) in recent.items():
-            if arrival >= position:
-                break
-            passed.append(event_id)
-        for event_id in passed:
-            del recent[event_id]
+        if not self._looking:
+            self._forget_applied()
 
     async def ingest(
         self, events: Sequence[NewEvent], producer: str, first_sequence: int | None
@@ -253,6 +185,7 @@ class Ingestor:
                     if self._failed:
                         await loop.run_in_executor(self._executor, self._log.recover)
                         self._recovered()
+                    self._looking = True
                     receipts, payloads = await self._sort_out(group)
                     if payloads:
                         await loop.run_in_executor(self._executor, self._write, payloads)
@@ -266,6 +199,9 @@ class Ingestor:
                         receipt.log_position = self.synced
                         with suppress(asyncio.InvalidStateError):
                             request.answer.set_result(receipt)
+                finally:
+                    self._looking = False
+                    self._forget_applied()
             if self._closing and not self._waiting:
                 return
 
@@ -298,6 +234,15 @@ class Ingestor:
                 request.answer.set_exception(_told(error))
         self._waiting.clear()
         self._waiting_events = 0
+
+    def _forget_applied(self) -> None:
+        passed = []
+        for event_id, (_, arrival) in self._recent.items():
+            if arrival >= self._applied:
+                break
+            passed.append(event_id)
+        for event_id in passed:
+            del self._recent[event_id]
 
     def _recovered(self) -> None:
         """Forgets the events that did not reach the log."""

@@ -29,7 +29,8 @@ from services.feature.convert.ingest import (
     request_number,
 )
 from services.feature.generations import Generations
-from services.feature.log import Ingestor, Receipt
+from services.feature.ingest_types import Receipt
+from services.feature.log import Ingestor
 from services.feature.metrics import FeatureMetrics
 from services.feature.pipeline import pipelined
 

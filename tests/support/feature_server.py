@@ -26,7 +26,7 @@ from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
 from services.common.server import ServerOptions
 from services.feature.bootstrap import FeatureService
 from services.feature.definitions import FeatureView, compile_views
-from services.feature.log import IngestLimits
+from services.feature.ingest_types import IngestLimits
 from services.feature.process import ApplyFiles
 from services.feature.servicer import POLICIES
 from services.feature.store.opening import StoreOptions

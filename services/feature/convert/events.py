@@ -42,6 +42,7 @@ from services.common.convert_limits import (
 )
 from services.common.domain import Domain
 from services.common.errors import InvalidArgument
+from services.feature.convert.plain import PlainEvents
 from services.feature.convert.slates import check_slate
 from services.feature.definitions import (
     CATALOGUE_EVENTS,
@@ -87,6 +88,7 @@ class EventChecker:
 
     def __init__(self, domain: Domain) -> None:
         self._domain = domain
+        self._plain = PlainEvents(domain, frozenset(_PAYLOADS))
         self._about_entities = _about_entities(domain)
         # What a surface's items sell is served as an id.
         selling = {surface.selling_attribute or "" for surface in domain.surfaces.values()}
@@ -96,7 +98,14 @@ class EventChecker:
         self._text_bytes = _TEXT_BYTES | dict.fromkeys(selling, MAX_ID_BYTES)
 
     def check(self, at: str, event: Event, now_ms: int) -> bool:
-        """Whether the event comes too late to be applied. Raises ``InvalidArgument``."""
+        """Whether the event comes too late to be applied. Raises ``InvalidArgument``, naming
+        fields of the event as parts of ``at``."""
+        if self._plain.sound(event, now_ms):
+            return False
+        return self.check_closely(at, event, now_ms)
+
+    def check_closely(self, at: str, event: Event, now_ms: int) -> bool:
+        """The same, part by part."""
         require_id(f"{at}.event_id", event.event_id)
         kind = require_text(f"{at}.type", event.type, MAX_NAME_BYTES)
         time_ms = _time_ms(f"{at}.event_time", event, "event_time")

@@ -22,13 +22,15 @@ from services.common.errors import InvalidArgument
 from services.common.status import code_number
 from services.feature.codec import fingerprint_of
 from services.feature.convert.events import EventChecker
-from services.feature.log import Receipt, RefusedEvent
+from services.feature.ingest_types import Receipt, RefusedEvent
 
 EVENTS_A_TURN: Final = 32
 """Events that are checked in one go: some 2 ms, during which nothing else is answered."""
 
 CACHED_PSEUDONYMS: Final = 50_000
+# A record is the concatenation of its fields, as protobuf has it.
 _EVENT_TAG: Final = bytes([LoggedEvent.EVENT_FIELD_NUMBER << 3 | 2])
+_ARRIVAL_TAG: Final = bytes([LoggedEvent.ARRIVAL_FIELD_NUMBER << 3])
 
 IngestRequest = feature_pb2.IngestRequest | feature_pb2.IngestStreamRequest
 
@@ -58,19 +60,18 @@ class StoredEvent:
         duplicate: bool = False,
     ) -> bytes:
         """The record as it is stored at a position; a duplicate is marked."""
-        rest = LoggedEvent(
-            arrival=arrival,
-            producer=producer,
-            config_hash=self._config_hash,
-            sequence=sequence,
-            duplicate=duplicate,
-            too_late=self.too_late and not duplicate,
-        )
-        time = rest.arrival_time
-        time.seconds, milliseconds = divmod(arrival_ms, 1_000)
-        time.nanos = milliseconds * 1_000_000
         event = self._event
-        return b"".join((_EVENT_TAG, _varint(len(event)), event, rest.SerializeToString()))
+        parts = [_EVENT_TAG, _length(len(event)), event]
+        if arrival:
+            parts += _ARRIVAL_TAG, _varint(arrival)
+        # What a group of records has in common is written once.
+        parts.append(_common_fields(arrival_ms, producer, self._config_hash))
+        if sequence is not None or duplicate or self.too_late:
+            own = LoggedEvent(
+                sequence=sequence, duplicate=duplicate, too_late=self.too_late and not duplicate
+            )
+            parts.append(own.SerializeToString())
+        return b"".join(parts)
 
 
 @dataclass
@@ -178,6 +179,18 @@ def _outcome(call: IngestCall, receipt: Receipt) -> dict[str, Any]:
             for refusal in refused
         ],
     }
+
+
+@lru_cache(64)
+def _common_fields(arrival_ms: int, producer: str, config_hash: str) -> bytes:
+    common = LoggedEvent(producer=producer, config_hash=config_hash)
+    common.arrival_time.FromMilliseconds(arrival_ms)
+    return common.SerializeToString()
+
+
+@lru_cache(4_096)
+def _length(size: int) -> bytes:
+    return _varint(size)
 
 
 def _varint(number: int) -> bytes:

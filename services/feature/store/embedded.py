@@ -130,15 +130,17 @@ class EmbeddedView:
                 yield bytes(key), bytes(data)
 
     def fingerprints(self, event_ids: Sequence[str], days: Sequence[int]) -> dict[str, bytes]:
-        prefixes = [_DAY.pack(day) for day in days]
+        wanted = {_digest(event_id): event_id for event_id in event_ids}
+        # In their order in the table one step of the cursor leads to the next.
+        digests = sorted(wanted)
         known: dict[str, bytes] = {}
-        for event_id in event_ids:
-            digest = _digest(event_id)
-            for prefix in prefixes:
-                found = self._get("event_ids", prefix + digest)
-                if found is not None:
-                    known[event_id] = found
-                    break
+        with self._transaction.cursor(self._tables["event_ids"]) as cursor:
+            for day in days:
+                prefix = _DAY.pack(day)
+                if not cursor.set_range(prefix) or bytes(cursor.key()[: _DAY.size]) != prefix:
+                    continue
+                for key, data in cursor.getmulti([prefix + digest for digest in digests]):
+                    known.setdefault(wanted[bytes(key[_DAY.size :])], bytes(data))
         return known
 
     def next_change(self) -> int:

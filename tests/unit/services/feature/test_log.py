@@ -12,7 +12,8 @@ import pytest
 
 from services.common.errors import FailedPrecondition, Overloaded, Unavailable
 from services.common.event_log import LogWriter, read_log
-from services.feature.log import IngestLimits, Ingestor
+from services.feature.ingest_types import IngestLimits
+from services.feature.log import Ingestor
 from services.feature.store.embedded import EmbeddedStore
 from services.feature.store.protocol import Claim
 from tests.support.faulty_files import FailingFiles
