@@ -21,7 +21,7 @@ _OPERATORS: Final[Mapping[type[ast.operator], str]] = {
     ast.Mult: "*",
     ast.Div: "/",
 }
-_MAX_DEPTH = 20
+_MAX_DEPTH = 50
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ Node = Constant | Name | Call
 
 def parse_formula(text: str) -> Node:
     """The tree of ``text``. Raises ``ValueError`` that says what is not allowed in it."""
+    if "#" in text:
+        raise ValueError(f"{text!r} holds a comment")
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
@@ -90,10 +92,7 @@ def _node(tree: ast.expr, depth: int) -> Node:
         case ast.Constant(value=bool()):
             raise ValueError(f"{tree.value!r} is not a number")
         case ast.Constant(value=int() | float() as number):
-            value = float(number)
-            if not math.isfinite(value):
-                raise ValueError("a number is too large")
-            return Constant(value)
+            return Constant(_finite(number))
         case ast.Name(id=name):
             return Name(name)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
@@ -111,6 +110,16 @@ def _node(tree: ast.expr, depth: int) -> Node:
                 f"{ast.unparse(tree)!r} is not allowed: a formula has numbers, names of features, "
                 f"+ - * / and {', '.join(FUNCTIONS)}"
             )
+
+
+def _finite(number: float) -> float:
+    try:
+        value = float(number)
+    except OverflowError as error:
+        raise ValueError("a number is too large") from error
+    if not math.isfinite(value):
+        raise ValueError("a number is too large")
+    return value
 
 
 def _evaluate(node: Node, values: Mapping[str, float]) -> float:

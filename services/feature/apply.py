@@ -14,7 +14,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from services.feature.codec import DecodedRecord, RecordDecoder, fingerprint
 from services.feature.definitions import DEDUPLICATION_MS, ROOM_HEARTBEAT, catalogue_entities
 from services.feature.histories import Histories
 from services.feature.keys import Key, KeyRules
-from services.feature.refunds import enter_refund
+from services.feature.refunds import CountChange, RefundLedger
 from services.feature.state_codec import decode_state, encode_state
 from services.feature.store.protocol import (
     Claim,
@@ -246,7 +246,6 @@ class Applier:
             working = BatchStates(transaction, touched, load, self._held)
             self._histories.take_over(event, working, notes)
             return
-        count_changes = self._take_refund(transaction, event) if event.refund else ()
 
         def state_of(key: Key) -> KeyState:
             state = touched.get(key)
@@ -262,10 +261,13 @@ class Applier:
             return notes.read(*key, attribute, event.arrival, look)
 
         derived = self._keys.derived(event, read_attribute)
-        for key in self._keys.touched(event, derived):
+        keys = self._keys.touched(event, derived)
+        count_changes = self._take_refund(transaction, event, keys) if event.refund else {}
+        for key in keys:
             state = state_of(key)
             if self._held.get(key, 0) <= event.arrival:
-                self._plans[key[0]].fold(state, event, count_changes, derived)
+                changes = count_changes.get(key, ())
+                self._plans[key[0]].fold(state, event, changes, derived)
         subject = event.subject
         tells = event.upserted is not None or event.withdrawn is not None
         if tells and subject is not None and subject[0] in self._plans:
@@ -314,17 +316,20 @@ class Applier:
         return state
 
     def _take_refund(
-        self, transaction: StoreTransaction, event: AppliedEvent
-    ) -> Sequence[tuple[int, int]]:
+        self, transaction: StoreTransaction, event: AppliedEvent, keys: Sequence[Key]
+    ) -> Mapping[Key, Sequence[CountChange]]:
+        """Enters a refund into its purchase's ledger; what it changes of the counts of ``keys``."""
         facts = event.refund
         if facts is None:
-            return ()
+            return {}
         stored = transaction.refunds(facts.purchase_event_id)
+        ledger = RefundLedger.decode(stored) if stored is not None else RefundLedger()
         source = f"{self._store.log_id}:{event.arrival}"
-        ledger, count_changes = enter_refund(stored, source, event, facts)
-        if ledger != stored:
-            transaction.put_refunds(facts.purchase_event_id, ledger)
-        return count_changes
+        changes = ledger.take(source, event.time_ms, facts, keys)
+        entered = ledger.encode()
+        if entered != stored:
+            transaction.put_refunds(facts.purchase_event_id, entered)
+        return changes
 
     def _claim(
         self, transaction: StoreTransaction, records: Sequence[DecodedRecord], days: range

@@ -410,7 +410,9 @@ def compile_views(domain: Domain) -> dict[str, FeatureView]:
         )
         if columns:
             name = f"{domain.name}.{entity}"
-            views[entity] = FeatureView(entity, name, _view_hash(domain, name, columns), columns)
+            views[entity] = FeatureView(
+                entity, name, _view_hash(domain, entity, name, columns), columns
+            )
     return views
 
 
@@ -463,9 +465,9 @@ ValueFeature = SumFeature | MeanFeature | ExtremeFeature | LastFeature
 
 def value_dtype(domain: Domain, feature: ValueFeature) -> str:
     """Declared type of the event attribute that a feature reads, the same in all its events."""
-    if feature.value == AMOUNT:
+    if feature.value == AMOUNT and feature.events[0] in (PURCHASE, REFUND):
         return "int"
-    return domain.events[feature.events[0]].attributes[feature.value]
+    return domain.events[feature.events[0]].attributes.get(feature.value, "int")
 
 
 def values_read(domain: Domain) -> dict[tuple[str, str], str]:
@@ -483,8 +485,11 @@ def inputs_of(feature: Feature) -> tuple[str, ...]:
     return names_in(parse_formula(feature.formula)) if feature.kind == "expression" else ()
 
 
-def _view_hash(domain: Domain, name: str, columns: tuple[ViewFeature, ...]) -> str:
-    described = [_described(domain, column) for column in columns]
+def _view_hash(domain: Domain, entity: str, name: str, columns: tuple[ViewFeature, ...]) -> str:
+    described: list[Any] = [_described(domain, column) for column in columns]
+    keyed = _keyed(domain, entity)
+    if keyed:
+        described.append(keyed)
     text = json.dumps([name, described], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -503,8 +508,26 @@ def _described(domain: Domain, column: ViewFeature) -> dict[str, Any]:
     if column.dim:
         described["dim"] = column.dim
     definition = column.definition
+    if definition.kind in ("distinct", "pairs"):
+        keyed = _keyed(domain, definition.of)
+        if keyed:
+            described["of"] = keyed
     if definition.kind == "pairs" and definition.emit != "id":
         emitted = domain.features[definition.emit]
-        read = _view_feature(domain, definition.of, definition.emit, emitted)
-        described["emitted"] = _described(domain, read)
+        described["emitted"] = [
+            _described(domain, _view_feature(domain, definition.of, name, domain.features[name]))
+            for name in (definition.emit, *inputs_of(emitted))
+        ]
     return described
+
+
+def _keyed(domain: Domain, entity: str) -> dict[str, Any]:
+    """What leads events to keys of this type, if they are not named outright."""
+    declared = domain.entities[entity]
+    keyed: dict[str, Any] = {}
+    if declared.derived_from:
+        # Their order counts.
+        keyed["derived_from"] = list(declared.derived_from.items())
+    if declared.pair is not None:
+        keyed["pair"] = [[member, _keyed(domain, member)] for member in declared.pair]
+    return keyed

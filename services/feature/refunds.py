@@ -1,82 +1,120 @@
-"""Refunds of a purchase, and what they change of its features. Pure.
+"""Refunds of a purchase, and what they change of the counts that it is in. Pure.
 
-What a refund does to counts depends on the refunds entered before it. A stored ledger says which
-record brought each refund: one whose entry is there already gets the changes it got the first time.
+What a refund does to counts depends on the refunds entered before it. A ledger says which record
+brought each: one that is entered again gets the changes it got the first time.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from services.feature.windows import AppliedEvent, RefundFacts
+from services.feature.keys import Key
+from services.feature.windows import RefundFacts
+
+
+class CountChange(NamedTuple):
+    """A count changes by ``delta`` at ``purchase_ms``, seen from ``visible_ms`` on (epoch ms)."""
+
+    visible_ms: int
+    purchase_ms: int
+    delta: int
+
+
+class KnownRefund(NamedTuple):
+    """A refund as a ledger keeps it: epoch ms, minor units, and the keys that it names.
+
+    ``source`` tells the record that brought it from all others.
+    """
+
+    source: str
+    time_ms: int
+    amount_minor: int
+    purchase_ms: int
+    purchase_amount_minor: int
+    keys: tuple[Key, ...]
 
 
 @dataclass(slots=True)
 class RefundLedger:
-    """Refunds known of one purchase: (event time ms, amount) each."""
+    """Refunds known of one purchase, in order of arrival."""
 
-    purchase_ms: int
-    purchase_amount_minor: int
-    refunds: list[tuple[int, int]] = field(default_factory=list)
+    refunds: list[KnownRefund] = field(default_factory=list)
 
-    def complete_ms(self) -> int | None:
-        """Event time from which all of the purchase is refunded; None while it is not."""
-        total = 0
-        for time_ms, amount_minor in sorted(self.refunds):
-            total += amount_minor
-            if total >= self.purchase_amount_minor:
-                return time_ms
-        return None
+    def take(
+        self, source: str, time_ms: int, facts: RefundFacts, keys: Sequence[Key]
+    ) -> dict[Key, list[CountChange]]:
+        """Enters a refund, once; what it changes of each key's counts, by key."""
+        sources = [known.source for known in self.refunds]
+        if source not in sources:
+            sources.append(source)
+            paid_minor = facts.purchase_amount_minor
+            self.refunds.append(
+                KnownRefund(
+                    source, time_ms, facts.amount_minor, facts.purchase_ms, paid_minor, tuple(keys)
+                )
+            )
+        place = sources.index(source)
+        found: dict[Key, list[CountChange]] = {}
+        for key in self.refunds[place].keys:
+            change = _counted(self.refunds[: place + 1], key)
+            change.subtract(_counted(self.refunds[:place], key))
+            found[key] = [CountChange(*at, delta) for at, delta in change.items() if delta]
+        return found
 
     def encode(self) -> bytes:
         """Stored form."""
-        stored = [self.purchase_ms, self.purchase_amount_minor, self.refunds]
-        return json.dumps(stored, separators=(",", ":")).encode()
+        return json.dumps(self.refunds, ensure_ascii=False, separators=(",", ":")).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> RefundLedger:
         """Inverse of ``encode``."""
-        purchase_ms, amount, refunds = json.loads(data)
-        return cls(purchase_ms, amount, [(time_ms, part) for time_ms, part in refunds])
+        return cls(
+            [
+                KnownRefund(
+                    source,
+                    at_ms,
+                    amount,
+                    bought_ms,
+                    paid,
+                    tuple((kind, name) for kind, name in keys),
+                )
+                for source, at_ms, amount, bought_ms, paid, keys in json.loads(data)
+            ]
+        )
 
 
-def take_refund(
-    ledger: RefundLedger | None, event: AppliedEvent, facts: RefundFacts
-) -> tuple[RefundLedger, list[tuple[int, int]]]:
-    """The ledger with a refund added, and the count changes it causes: (visible from ms, delta)."""
-    if ledger is None:
-        ledger = RefundLedger(facts.purchase_ms, facts.purchase_amount_minor)
-    before = ledger.complete_ms() if ledger.refunds else None
-    ledger.refunds.append((event.time_ms, facts.amount_minor))
-    after = ledger.complete_ms()
-    changes: list[tuple[int, int]] = []
-    if after != before:
-        if before is not None:
-            changes.append((max(before, ledger.purchase_ms), 1))
-        if after is not None:
-            changes.append((max(after, ledger.purchase_ms), -1))
-    return ledger, changes
+def _counted(refunds: Sequence[KnownRefund], key: Key) -> Counter[tuple[int, int]]:
+    """All that the refunds naming a key change of its counts: delta by (visible, purchase) ms.
+
+    At any time the refunds up to it decide, and what the first of them by arrival says of the
+    purchase: a later one's event may be the earlier.
+    """
+    changes: Counter[tuple[int, int]] = Counter()
+    taken_back_ms: int | None = None
+    for time_ms, wholly_ms in _completions(refunds, key):
+        if wholly_ms == taken_back_ms:
+            continue
+        if taken_back_ms is not None:
+            changes[max(time_ms, taken_back_ms), taken_back_ms] += 1
+        if wholly_ms is not None:
+            changes[max(time_ms, wholly_ms), wholly_ms] -= 1
+        taken_back_ms = wholly_ms
+    return changes
 
 
-def enter_refund(
-    stored: bytes | None, source: str, event: AppliedEvent, facts: RefundFacts
-) -> tuple[bytes, list[tuple[int, int]]]:
-    """The stored ledger with the refund that the record ``source`` brought, and the count changes
-    it causes: (visible from ms, delta)."""
-    if stored is None:
-        ledger, changes = take_refund(None, event, facts)
-        return _joined([source], ledger), changes
-    line, _, data = stored.partition(b"\n")
-    sources, ledger = line.decode().split(","), RefundLedger.decode(data)
-    if source not in sources:
-        ledger, changes = take_refund(ledger, event, facts)
-        return _joined([*sources, source], ledger), changes
-    before = sources.index(source)
-    del ledger.refunds[before:]
-    _, changes = take_refund(ledger if before else None, event, facts)
-    return stored, changes
-
-
-def _joined(sources: list[str], ledger: RefundLedger) -> bytes:
-    return ",".join(sources).encode() + b"\n" + ledger.encode()
+def _completions(refunds: Iterable[KnownRefund], key: Key) -> Iterator[tuple[int, int | None]]:
+    """(event time of a refund, time of the purchase if all of it is given back by then)."""
+    naming = [(arrival, known) for arrival, known in enumerate(refunds) if key in known.keys]
+    naming.sort(key=lambda item: item[1].time_ms)
+    given_back = 0
+    first: tuple[int, KnownRefund] | None = None
+    for arrival, known in naming:
+        given_back += known.amount_minor
+        if first is None or arrival < first[0]:
+            first = (arrival, known)
+        whole = given_back >= first[1].purchase_amount_minor
+        yield known.time_ms, first[1].purchase_ms if whole else None

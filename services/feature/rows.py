@@ -261,10 +261,9 @@ class RowReader:
         def read(moment: _Moment) -> Cell:
             cells = {name: reader(moment) for name, reader in readers.items()}
             found = evaluate({name: _number(cell.value) for name, cell in cells.items()})
-            time_ms = max(cell.time_ms for cell in cells.values())
             if found is None:
-                return Cell(column.default, NULL, time_ms)
-            return Cell(found, PRESENT, time_ms)
+                return Cell(column.default, NULL, 0)
+            return Cell(found, PRESENT, max(cell.time_ms for cell in cells.values()))
 
         return read
 

@@ -147,11 +147,12 @@ class KeyState:
 
     @property
     def moves(self) -> bool:
-        """Whether values read from it change as time goes by."""
+        """Whether values of windows, lists and recency may change as time goes by."""
         return (
             any(tiles.latest_ms for tiles in self.tiles)
             or any(self.last_times)
             or any(self.last_values)
+            or any(self.last_entries)
             or any(self.recents)
         )
 
@@ -200,11 +201,12 @@ class EntityPlan:
         self,
         state: KeyState,
         event: AppliedEvent,
-        count_changes: Iterable[tuple[int, int]] = (),
+        count_changes: Iterable[tuple[int, int, int]] = (),
         derived: Iterable[tuple[str, str]] = (),
     ) -> None:
-        """Folds an event that names the state's entity. ``count_changes`` are a refund's;
-        ``derived``: entities that the event leads to beside those it names."""
+        """Folds an event that names the state's entity. ``count_changes`` are a refund's: (visible
+        from ms, purchase ms, delta); ``derived``: entities that the event leads to beside those
+        it names."""
         clock_ms = event.clock_ms
         if state.pending:
             self.settle(state, clock_ms)
@@ -217,8 +219,8 @@ class EntityPlan:
         if facts is None:
             return
         for index in self._numbers:
-            for visible_ms, delta in count_changes:
-                op = ("r", index, facts.purchase_ms, delta)
+            for visible_ms, purchase_ms, delta in count_changes:
+                op = ("r", index, purchase_ms, delta)
                 self._fold_or_wait(state, visible_ms, clock_ms, op)
         visible_ms = max(event.time_ms, facts.purchase_ms)
         for index in self._sums:

@@ -1,53 +1,61 @@
 """What every feature should be, by reading all events each time. Slow, and written to be read.
 
 The online store and the offline tables are both checked against it. It shares with them only the
-definitions' schema, not their arithmetic.
+definitions' schema, not their arithmetic; what each kind of feature makes of its events is in
+``feature_oracle_kinds``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from math import floor
 
-from podium.common.v1.common_pb2 import TrafficClass
+from podium.common.v1.common_pb2 import AttributeValue, TrafficClass
 from podium.event.v1.event_pb2 import Event, LoggedEvent, RoomState
 from services.common.domain import Domain, features_of
-from services.common.domain_features import Feature
 from services.common.durations import duration_ms
+from tests.support.feature_oracle_kinds import (
+    Found,
+    Value,
+    event_value,
+    expression,
+    from_events,
+    latest_named,
+    time_ms,
+    window_start,
+)
 
-Value = int | float | str | list[str]
-ABSENT_DEFAULTS: dict[str, Value] = {"string": "", "int": 0, "bool": 0, "float": 0.0}
+__all__ = ["Oracle", "OracleValue", "event_value", "known_events", "time_ms", "window_start"]
+
+ABSENT_DEFAULTS: dict[str, Value] = {
+    "string": "",
+    "int": 0,
+    "bool": 0,
+    "float": 0.0,
+    "strings": [],
+}
 LIVE = (TrafficClass.TRAFFIC_CLASS_UNSPECIFIED, TrafficClass.TRAFFIC_CLASS_LIVE)
+CATALOGUE = (
+    "entity_upsert",
+    "entity_withdrawal",
+    "room_started",
+    "room_heartbeat",
+    "room_now_selling",
+    "room_ended",
+    "profile",
+)
+Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class OracleValue:
-    """A value and its status: "PRESENT", "NULL" (known entity, no value) or "NOT_FOUND"."""
+    """A value and its status: "PRESENT", "NULL" (known entity, no value), "STALE" (older than its
+    time to live) or "NOT_FOUND". ``event_ms``: time of the latest event counted in it, 0 for none.
+    """
 
     value: Value
     status: str
-
-
-def time_ms(event: Event) -> int:
-    """Event time as epoch milliseconds."""
-    return event.event_time.ToMilliseconds()
-
-
-HOPS = ("62d12h", "12d12h", "2d12h", "12h", "2h", "1h", "5m", "1m", "5s")
-
-
-def window_start(t_ms: int, window: str) -> int:
-    """floor((t - W) / hop) * hop, with the longest hop that is at most W / 12."""
-    length = duration_ms(window)
-    hop = next(size for size in map(_hop_ms, HOPS) if size * 12 <= length)
-    return floor(Fraction(t_ms - length, hop)) * hop
-
-
-def _hop_ms(text: str) -> int:
-    days, _, rest = text.rpartition("d")
-    return (int(days) * 86_400_000 if days else 0) + duration_ms(rest)
+    event_ms: int = 0
 
 
 def known_events(
@@ -67,15 +75,6 @@ def known_events(
     ]
 
 
-def names_entity(event: Event, entity: str, identity: str) -> bool:
-    """Whether the event is about this entity; a user is the actor."""
-    if entity == "user":
-        actor = event.actor
-        key = actor.user_id or (f"device:{actor.device_id}" if actor.device_id else "")
-        return key == identity
-    return any(ref.type == entity and ref.id == identity for ref in event.entities)
-
-
 class Oracle:
     """Features of one domain's entities as of (t_ms, arrival), from the whole log."""
 
@@ -83,36 +82,64 @@ class Oracle:
         self.domain = domain
         self.t_ms = t_ms
         self.known = known_events(domain, log, t_ms, arrival)
+        self._log = log
+        self._leads: dict[int, list[Key]] = {}
 
     def features(self, entity: str, identity: str) -> dict[str, OracleValue]:
-        """Every feature of one entity, by name in declared order."""
-        naming = [logged for logged in self.known if names_entity(logged.event, entity, identity)]
-        values = {}
-        for name, feature in features_of(self.domain, entity).items():
-            if feature.kind == "attribute":
-                attribute = feature.attribute or name
-                dtype = self.domain.entities[entity].attributes[attribute]
-                found = self.attributes(entity, identity)
-                present = attribute in found
-                value = found[attribute] if present else ABSENT_DEFAULTS[dtype]
-            else:
-                value, present = _value(naming, feature, self.t_ms)
-            status = "NOT_FOUND" if not naming else "PRESENT" if present else "NULL"
-            values[name] = OracleValue(value, status)
-        return values
+        """Every feature of one entity, by name in declared order. A pair's id is
+        ``pair_identity`` of the user and the other side."""
+        naming = [logged for logged in self.known if (entity, identity) in self.keys(logged)]
+        return {
+            name: self._feature(entity, identity, name, naming)
+            for name in features_of(self.domain, entity)
+        }
+
+    def keys(self, logged: LoggedEvent) -> list[Key]:
+        """Every entity, user and pair that the event is about."""
+        event = logged.event
+        found = [key for key in self.named(logged) if key[0] in self.domain.entities]
+        user = actor(event)
+        if user:
+            for pair, declared in self.domain.entities.items():
+                if declared.pair is not None:
+                    other = declared.pair[1]
+                    found += [
+                        (pair, pair_identity(user, identity))
+                        for kind, identity in list(found)
+                        if kind == other
+                    ]
+            found.append(("user", user))
+        return found
+
+    def named(self, logged: LoggedEvent) -> list[Key]:
+        """Entities that the event names, and those derived from what was known of these when it
+        arrived."""
+        event = logged.event
+        refs = [(ref.type, ref.id) for ref in event.entities]
+        if event.type in CATALOGUE:
+            return refs
+        if logged.arrival not in self._leads:
+            arrival_ms = logged.arrival_time.ToMilliseconds()
+            before = Oracle(self.domain, self._log, arrival_ms, logged.arrival)
+            leads = []
+            for derived, declared in self.domain.entities.items():
+                if not declared.derived_from or any(kind == derived for kind, _ in refs):
+                    continue
+                said = [
+                    before.attributes(*ref)[attribute]
+                    for source, attribute in declared.derived_from.items()
+                    for ref in refs
+                    if ref[0] == source and before.attributes(*ref).get(attribute)
+                ]
+                if said:
+                    leads.append((derived, str(said[0])))
+            self._leads[logged.arrival] = leads
+        return refs + self._leads[logged.arrival]
 
     def attributes(self, entity: str, identity: str) -> dict[str, Value]:
-        """Declared catalogue attributes: the last event time wins, then the later arrival.
-        Attributes never set are left out."""
-        latest: dict[str, tuple[tuple[int, int], Value]] = {}
-        for logged in self._about(entity, identity):
-            order = (time_ms(logged.event), logged.arrival)
-            for name, value in _attribute_changes(logged.event):
-                if name in self.domain.entities[entity].attributes and (
-                    name not in latest or order > latest[name][0]
-                ):
-                    latest[name] = order, value
-        return {name: value for name, (_, value) in latest.items()}
+        """Declared attributes: the last event time wins, then the later arrival. Attributes never
+        set are left out."""
+        return {name: value for name, (_, value) in self._attributes(entity, identity).items()}
 
     def is_withdrawn(self, entity: str, identity: str) -> bool:
         """Whether the last upsert or withdrawal of the entity is a withdrawal."""
@@ -123,23 +150,95 @@ class Oracle:
         ]
         return max(changes)[2] if changes else False
 
+    def _feature(
+        self, entity: str, identity: str, name: str, naming: list[LoggedEvent]
+    ) -> OracleValue:
+        feature = self.domain.features[name]
+        if feature.kind == "attribute":
+            found = self._attribute(entity, identity, feature.attribute or name, feature.ttl)
+        elif feature.kind == "expression":
+            inputs = {
+                other: self._feature(entity, identity, other, naming)
+                for other in features_of(self.domain, entity)
+                if self.domain.features[other].kind != "expression"
+            }
+            found = expression(
+                feature, {other: (v.value, v.event_ms) for other, v in inputs.items()}
+            )
+        elif feature.kind == "pairs":
+            other = self._other(feature.of)
+            listed = latest_named(naming, feature.events, other, self.named, feature.limit)
+            emitted: Value = [named for named, _ in listed]
+            if feature.emit != "id":
+                values = [
+                    self.features(feature.of, pair_identity(identity, named))[feature.emit].value
+                    for named, _ in listed
+                ]
+                emitted = [float(str(value)) for value in values]
+                emitted += [0.0] * (feature.limit - len(values))
+            found = Found(emitted, "PRESENT", listed[0][1] if listed else 0)
+        else:
+            found = from_events(self.domain, feature, naming, self.t_ms, self.named)
+        if naming:
+            return OracleValue(*found)
+        return OracleValue(found.absent(feature), "NOT_FOUND")
+
+    def _attribute(self, entity: str, identity: str, attribute: str, ttl: str | None) -> Found:
+        dtype = self.domain.entities[entity].attributes[attribute]
+        absent = ABSENT_DEFAULTS.get(dtype)
+        if absent is None:
+            absent = [0.0] * int(dtype.removeprefix("vector[").removesuffix("]"))
+        held = self._attributes(entity, identity).get(attribute)
+        if held is None:
+            return Found(absent, "NULL")
+        set_ms, value = held
+        if ttl is not None and self.t_ms - set_ms > duration_ms(ttl):
+            return Found(absent, "STALE", set_ms)
+        return Found(value, "PRESENT", set_ms)
+
+    def _attributes(self, entity: str, identity: str) -> dict[str, tuple[int, Value]]:
+        latest: dict[str, tuple[tuple[int, int], Value]] = {}
+        declared = self.domain.entities[entity].attributes
+        for logged in self._about(entity, identity):
+            order = (time_ms(logged.event), logged.arrival)
+            for name, value in _attribute_changes(logged.event):
+                if name in declared and (name not in latest or order > latest[name][0]):
+                    latest[name] = order, _as_declared(value, declared[name])
+        return {name: (order[0], value) for name, (order, value) in latest.items()}
+
     def _about(self, entity: str, identity: str) -> Iterator[LoggedEvent]:
-        """Events whose subject, the first entity named, is this one."""
+        """Events whose subject, the first entity named or for want of one the actor, is this."""
         for logged in self.known:
             entities = logged.event.entities
-            if entities and entities[0].type == entity and entities[0].id == identity:
+            subject = (entities[0].type, entities[0].id) if entities else ("user", "")
+            if not entities:
+                subject = ("user", actor(logged.event))
+            if subject == (entity, identity) and identity:
                 yield logged
+
+    def _other(self, pair: str) -> str:
+        members = self.domain.entities[pair].pair
+        assert members is not None
+        return members[1]
+
+
+def actor(event: Event) -> str:
+    """The user that acted, or the device of one not logged in; empty for none."""
+    if event.actor.user_id:
+        return event.actor.user_id
+    return f"device:{event.actor.device_id}" if event.actor.device_id else ""
+
+
+def pair_identity(user: str, other: str) -> str:
+    """Id of a pair: its first member's length, a colon, both members."""
+    return str(len(user)) + ":" + user + other
 
 
 def _attribute_changes(event: Event) -> Iterator[tuple[str, Value]]:
     if event.type == "entity_upsert":
         upsert = event.entity_upsert
         for name, value in upsert.attributes.items():
-            kind = value.WhichOneof("kind")
-            if kind == "bool_value":
-                yield name, int(value.bool_value)
-            elif kind in ("string_value", "int_value", "double_value"):
-                yield name, getattr(value, kind)
+            yield name, _said(value)
         if upsert.HasField("price"):
             yield "price_minor", upsert.price.amount_minor
             yield "currency", upsert.price.currency_code
@@ -150,6 +249,11 @@ def _attribute_changes(event: Event) -> Iterator[tuple[str, Value]]:
             yield "enrolment_opens_ms", upsert.enrolment_opens.ToMilliseconds()
         if upsert.HasField("enrolment_closes"):
             yield "enrolment_closes_ms", upsert.enrolment_closes.ToMilliseconds()
+    elif event.type == "profile":
+        for name, value in event.profile.attributes.items():
+            yield name, _said(value)
+        if event.profile.version:
+            yield "profile_version", event.profile.version
     elif event.HasField("room_state"):
         room = event.room_state
         if room.state == RoomState.STATE_STARTED:
@@ -164,72 +268,18 @@ def _attribute_changes(event: Event) -> Iterator[tuple[str, Value]]:
             yield "live", 0
 
 
-def _value(known: list[LoggedEvent], feature: Feature, t_ms: int) -> tuple[Value, bool]:
-    """(value, whether it is present) from the events known that name the entity."""
-    if feature.kind == "count":
-        return max(0, _count(known, feature.events, feature.window, t_ms)), True
-    if feature.kind == "sum":
-        return max(0, _sum(known, feature.events, feature.value, feature.window, t_ms)), True
-    if feature.kind == "ratio":
-        numerator = max(0, _count(known, feature.numerator, feature.window, t_ms))
-        denominator = max(0, _count(known, feature.denominator, feature.window, t_ms))
-        prior = feature.prior
-        return (numerator + prior.numerator) / (denominator + prior.denominator), True
-    if feature.kind == "recency":
-        times = [time_ms(logged.event) for logged in known if logged.event.type in feature.events]
-        return ((t_ms - max(times)) / 1000, True) if times else (feature.default, False)
-    if feature.kind != "last_n":
-        raise ValueError(f"{feature.kind} is not computed from events")
-    entries = [
-        (
-            time_ms(logged.event),
-            logged.arrival,
-            ref.id if feature.emit == "id" else logged.event.type,
-        )
-        for logged in known
-        if logged.event.type in feature.events
-        for ref in logged.event.entities
-        if ref.type == feature.of
-    ]
-    return [value for _, _, value in sorted(entries)[-feature.limit :]], True
+def _as_declared(value: Value, dtype: str) -> Value:
+    return float(value) if dtype == "float" and isinstance(value, int) else value
 
 
-def _count(known: list[LoggedEvent], events: list[str], window: str, t_ms: int) -> int:
-    start = window_start(t_ms, window)
-    total = sum(
-        logged.event.type in events and start <= time_ms(logged.event) <= t_ms for logged in known
-    )
-    if "purchase" in events:
-        refunds: dict[str, list[LoggedEvent]] = {}
-        for logged in sorted(known, key=lambda logged: logged.arrival):
-            if logged.event.type == "refund":
-                refunds.setdefault(logged.event.refund.purchase_event_id, []).append(logged)
-        for of_purchase in refunds.values():
-            first = of_purchase[0].event.refund
-            given_back = sum(logged.event.refund.amount.amount_minor for logged in of_purchase)
-            purchase_ms = first.purchase_time.ToMilliseconds()
-            if given_back >= first.purchase_amount.amount_minor and start <= purchase_ms <= t_ms:
-                total -= 1
-    return total
-
-
-def _sum(known: list[LoggedEvent], events: list[str], value: str, window: str, t_ms: int) -> int:
-    start = window_start(t_ms, window)
-    total = 0
-    for logged in known:
-        event = logged.event
-        if event.type in events and start <= time_ms(event) <= t_ms:
-            total += event_value(event, value)
-        reverses = event.type == "refund" and "purchase" in events and value == "amount_minor"
-        if reverses and start <= event.refund.purchase_time.ToMilliseconds() <= t_ms:
-            total -= event.refund.amount.amount_minor
-    return total
-
-
-def event_value(event: Event, value: str) -> int:
-    """An integer attribute of an event; a purchase's or refund's ``amount_minor`` is its amount."""
-    if value == "amount_minor" and event.HasField("purchase"):
-        return event.purchase.amount.amount_minor
-    if value == "amount_minor" and event.HasField("refund"):
-        return event.refund.amount.amount_minor
-    return event.attributes[value].int_value if value in event.attributes else 0
+def _said(value: AttributeValue) -> Value:
+    kind = value.WhichOneof("kind")
+    if kind == "bool_value":
+        return int(value.bool_value)
+    if kind == "string_list_value":
+        return list(value.string_list_value.values)
+    if kind == "float_list_value":
+        return list(value.float_list_value.values)
+    assert kind is not None
+    said: Value = getattr(value, kind)
+    return said

@@ -119,7 +119,7 @@ def domains(draw: st.DrawFn) -> Domain:
         {
             "kind": st.just("sum"),
             "entities": entities,
-            "events": events,
+            "events": st.sampled_from((["purchase"], ["refund"], ["purchase", "refund"])),
             "window": window,
             "value": st.just("amount_minor"),
         }

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.feature.definitions import USER_ENTITY
-from services.feature.refunds import RefundLedger, take_refund
+from services.feature.refunds import RefundLedger
 from services.feature.state_codec import decode_state, encode_state
 from services.feature.windows import AppliedEvent, RefundFacts, compile_plans
 from tests.support.feature_streams import START_MS, domain_with
@@ -17,43 +17,69 @@ DOMAIN = domain_with(
 )
 
 
-def refund(time_ms: int, amount_minor: int, clock_ms: int = START_MS) -> AppliedEvent:
-    facts = RefundFacts("p", BOUGHT_MS, 100, amount_minor)
-    return AppliedEvent(0, clock_ms, time_ms, "refund", "ann", [], {}, facts)
+ANN = (USER_ENTITY, "ann")
+BOB = (USER_ENTITY, "bob")
 
 
 def take(
-    ledger: RefundLedger | None, time_ms: int, amount_minor: int
-) -> tuple[RefundLedger, list[tuple[int, int]]]:
-    event = refund(time_ms, amount_minor)
-    assert event.refund is not None
-    return take_refund(ledger, event, event.refund)
+    ledger: RefundLedger,
+    time_ms: int,
+    amount_minor: int,
+    *,
+    purchase_ms: int = BOUGHT_MS,
+    paid_minor: int = 100,
+    keys: tuple[tuple[str, str], ...] = (ANN,),
+) -> dict[tuple[str, str], list[tuple[int, int, int]]]:
+    facts = RefundFacts("p", purchase_ms, paid_minor, amount_minor)
+    source = f"log:{len(ledger.refunds)}"
+    changes = ledger.take(source, time_ms, facts, keys)
+    return {key: sorted(map(tuple, found)) for key, found in changes.items()}
 
 
 def test_a_purchase_is_taken_back_when_its_refunds_add_up() -> None:
-    ledger, first = take(None, START_MS + 10, 40)
-    ledger, second = take(ledger, START_MS + 20, 60)
-    ledger, third = take(ledger, START_MS + 30, 60)
+    ledger = RefundLedger()
 
-    assert (first, second, third) == ([], [(START_MS + 20, -1)], [])
+    assert take(ledger, START_MS + 10, 40) == {ANN: []}
+    assert take(ledger, START_MS + 20, 60) == {ANN: [(START_MS + 20, BOUGHT_MS, -1)]}
+    assert take(ledger, START_MS + 30, 60) == {ANN: []}
 
 
 def test_a_refund_that_comes_in_later_but_happened_earlier_moves_the_moment() -> None:
-    ledger, first = take(None, START_MS + 50, 100)
-    ledger, second = take(ledger, START_MS + 10, 100)
+    ledger = RefundLedger()
 
-    assert first == [(START_MS + 50, -1)]
-    assert sorted(second) == [(START_MS + 10, -1), (START_MS + 50, 1)]
+    assert take(ledger, START_MS + 50, 100) == {ANN: [(START_MS + 50, BOUGHT_MS, -1)]}
+    assert take(ledger, START_MS + 10, 100) == {
+        ANN: [(START_MS + 10, BOUGHT_MS, -1), (START_MS + 50, BOUGHT_MS, 1)]
+    }
 
 
 def test_a_refund_before_the_purchase_counts_from_the_purchase_on() -> None:
-    _, changes = take(None, BOUGHT_MS - 5, 100)
+    assert take(RefundLedger(), BOUGHT_MS - 5, 100) == {ANN: [(BOUGHT_MS, BOUGHT_MS, -1)]}
 
-    assert changes == [(BOUGHT_MS, -1)]
+
+def test_only_refunds_that_name_a_key_add_up_for_it() -> None:
+    ledger = RefundLedger()
+    take(ledger, START_MS + 10, 40, keys=(ANN,))
+
+    found = take(ledger, START_MS + 20, 60, keys=(ANN, BOB))
+
+    assert found == {ANN: [(START_MS + 20, BOUGHT_MS, -1)], BOB: []}
+
+
+def test_the_first_refund_by_arrival_speaks_for_the_purchase_as_soon_as_it_is_known() -> None:
+    ledger = RefundLedger()
+    assert take(ledger, START_MS + 50, 10, purchase_ms=BOUGHT_MS - 1, paid_minor=200) == {ANN: []}
+
+    found = take(ledger, START_MS + 10, 100)
+
+    assert found == {
+        ANN: [(START_MS + 10, BOUGHT_MS, -1), (START_MS + 50, BOUGHT_MS, 1)],
+    }
 
 
 def test_a_ledger_survives_storing() -> None:
-    ledger, _ = take(None, START_MS + 10, 40)
+    ledger = RefundLedger()
+    take(ledger, START_MS + 10, 40, keys=(ANN, ("course", "c\u00e9")))
 
     assert RefundLedger.decode(ledger.encode()) == ledger
 

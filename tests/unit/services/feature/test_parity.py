@@ -1,0 +1,104 @@
+"""The online store against the brute-force oracle, over every kind of feature."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from podium.event.v1.event_pb2 import LoggedEvent
+from services.common.domain import Domain
+from services.feature.apply import Applier
+from services.feature.lookup import FeatureLookup
+from services.feature.rows import NOT_FOUND, NULL, PRESENT, STALE, row_readers
+from services.feature.store.embedded import EmbeddedStore
+from tests.support.feature_oracle import Oracle, OracleValue
+from tests.support.feature_streams import START_MS
+from tests.support.feature_worlds import KEYS, world_streams, worlds
+
+STATUS = {PRESENT: "PRESENT", NULL: "NULL", NOT_FOUND: "NOT_FOUND", STALE: "STALE"}
+LATER_MS = (0, 1, 999, 300_000, 3_600_000, 90_000_000, 700_000_000, 3_000_000_000)
+
+
+def served(
+    domain: Domain, store: EmbeddedStore, entity: str, identity: str, t_ms: int
+) -> dict[str, OracleValue]:
+    """One entity's features by name, as the service would answer at ``t_ms``."""
+    readers = row_readers(domain)
+    found = FeatureLookup(store, readers, lambda: t_ms).read(entity, [identity], times=True)
+    row = found.rows[0]
+    return {
+        column.name: OracleValue(
+            list(value) if isinstance(value, tuple) else value, STATUS[status], event_ms
+        )
+        for column, value, status, event_ms in zip(
+            readers[entity].columns, row.values, row.statuses, row.times_ms, strict=True
+        )
+    }
+
+
+def assert_agrees(
+    domain: Domain, store: EmbeddedStore, log: list[LoggedEvent], t_ms: int, arrival: int
+) -> None:
+    oracle = Oracle(domain, log, t_ms, arrival)
+    readers = row_readers(domain)
+    for entity, identity in KEYS:
+        if entity not in readers:
+            continue
+        expected = oracle.features(entity, identity)
+        found = served(domain, store, entity, identity, t_ms)
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            at = (entity, identity, domain.features[name], t_ms)
+            assert (found[name].status, found[name].event_ms) == (value.status, value.event_ms), at
+            assert agree(found[name].value, value.value), (at, found[name], value)
+
+
+def agree(found: object, expected: object) -> bool:
+    """Whether they are equal; floats to 1e-6."""
+    if isinstance(expected, float):
+        return isinstance(found, int | float) and bool(np.isclose(found, expected, 1e-6, 1e-6))
+    if isinstance(expected, list) and expected and isinstance(expected[0], float):
+        return isinstance(found, list) and bool(np.allclose(found, expected, 1e-6, 1e-6))
+    return type(found) is type(expected) and found == expected
+
+
+def check(domain: Domain, log: list[LoggedEvent], data: st.DataObject, directory: Path) -> None:
+    store = EmbeddedStore(directory)
+    try:
+        applier = Applier(domain, store, lambda: START_MS)
+        applier.prepare(directory)
+        position = 0
+        while position < len(log):
+            left = len(log) - position
+            size = data.draw(st.sampled_from(sorted({left, (left + 1) // 2, 1, min(left, 5)})))
+            batch = log[position : position + size]
+            applier.apply([(r.arrival, r.SerializeToString()) for r in batch])
+            position += size
+            if data.draw(st.booleans()):
+                applier = Applier(domain, store, lambda: START_MS)
+            if position < len(log) and size == 1:
+                continue
+            clock_ms = max(r.arrival_time.ToMilliseconds() for r in log[:position])
+            t_ms = clock_ms + data.draw(st.sampled_from(LATER_MS))
+            assert_agrees(domain, store, log, t_ms, position)
+    finally:
+        store.close()
+
+
+# Each example writes to disk: shrinking a failure would take minutes.
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
+@given(domain=worlds(), log=world_streams(), data=st.data())
+def test_every_kind_agrees_with_the_oracle(
+    domain: Domain, log: list[LoggedEvent], data: st.DataObject
+) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        check(domain, log, data, Path(directory))
