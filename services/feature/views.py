@@ -20,7 +20,6 @@ from services.common.domain_features import CountFeature, Feature, Name
 from services.common.errors import FailedPrecondition
 from services.feature.apply import schema_of
 from services.feature.definitions import (
-    AMOUNT,
     CATALOGUE_EVENTS,
     REFUND,
     FeatureView,
@@ -202,7 +201,7 @@ def _read_by(
         for name in fields.get(field) or ():
             known = dict(events.get(name, EventType()).attributes)
             declared = domain.events[name].attributes
-            if value is not None and value != AMOUNT and value in declared:
+            if value is not None and value in declared:
                 known[value] = declared[value]
             events[name] = EventType(attributes=known)
     other = fields.get("of")
