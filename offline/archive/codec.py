@@ -149,5 +149,7 @@ def _text(value: AttributeValue) -> str | None:
             return "true" if value.bool_value else "false"
         case "string_list_value":
             return json.dumps(list(value.string_list_value.values), ensure_ascii=False)
+        case "float_list_value":
+            return json.dumps(list(value.float_list_value.values))
         case _:
             return None

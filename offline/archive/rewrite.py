@@ -61,15 +61,18 @@ def rewrite_archive(
 
 
 def holds_actor(target: Target, pseudonyms: Collection[str]) -> Callable[[Batch], bool]:
-    """Whether a batch has an event of one of these users or devices; reads two columns of it."""
+    """Whether a batch has an event by or about one of these users or devices; reads three columns
+    of it."""
     wanted = pa.array(sorted(pseudonyms), pa.string())
 
+    def named(table: pa.Table) -> bool:
+        about = pc.struct_field(pc.list_flatten(table["entities"]), "id")
+        named = (table["user_id"], table["device_id"], about)
+        return any(pc.any(pc.is_in(ids, wanted)).as_py() for ids in named)
+
     def found(batch: Batch) -> bool:
-        return any(
-            pc.any(pc.is_in(table[name], wanted)).as_py()
-            for table in batch_tables(target, batch, ["arrival", "user_id", "device_id"])
-            for name in ("user_id", "device_id")
-        )
+        columns = ["arrival", "user_id", "device_id", "entities"]
+        return any(named(table) for table in batch_tables(target, batch, columns))
 
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -34,6 +35,7 @@ from tests.support.archives import (
 )
 
 RECORDS = payloads(5, 70)
+GOLDEN = Path(__file__).parents[3] / "golden"
 
 
 def archived(directory: Path) -> list[tuple[int, bytes]]:
@@ -296,3 +298,38 @@ def test_events_are_shown_while_a_file_is_replaced(tmp_path: Path) -> None:
     (directory / sorted(manifest(directory).names())[-1]).unlink()
     with pytest.raises(LogCorrupt, match="missing"):
         list(open_source(str(directory)).tables(EventFilter()))
+
+
+@pytest.mark.parametrize("golden", sorted(GOLDEN.glob("event_log_v1*")), ids=lambda path: path.name)
+def test_every_kind_of_payload_is_archived(golden: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    shutil.copytree(golden, log)
+    compact_log(log, LocalTarget(tmp_path / "archive"))
+    expected = list(read_log(golden))
+    assert archived(tmp_path / "archive") == expected
+    (rows,) = open_source(str(tmp_path / "archive")).tables(EventFilter())
+    kinds = [LoggedEvent.FromString(r).event.WhichOneof("payload") for _, r in expected]
+    assert rows["payload_kind"].to_pylist() == kinds
+
+
+def test_attributes_are_text(tmp_path: Path) -> None:
+    logged = LoggedEvent()
+    said = logged.event.attributes
+    said["level"].int_value = -3
+    said["title"].string_value = "Übung"
+    said["score"].double_value = 0.25
+    said["live"].bool_value = True
+    said["tags"].string_list_value.values.extend(["a", "ü"])
+    said["vector"].float_list_value.values.extend([0.5, 2.0])
+    said["unset"].SetInParent()
+    log = append(tmp_path / "log", [logged.SerializeToString()])
+    (rows,) = open_source(str(log)).tables(EventFilter())
+    assert dict(rows["attributes"][0].as_py()) == {
+        "level": "-3",
+        "title": "Übung",
+        "score": "0.25",
+        "live": "true",
+        "tags": '["a", "ü"]',
+        "vector": "[0.5, 2.0]",
+        "unset": None,
+    }
