@@ -330,7 +330,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="100 watchers, a few seconds")
     parser.add_argument("--watchers", type=int, default=None)
-    parser.add_argument("--changes-per-s", type=float, default=10_000.0)
+    parser.add_argument("--changes-per-s", type=float, default=10.0, help="over all entities")
     parser.add_argument("--seconds", type=float, default=None)
     arguments = parser.parse_args()
     arguments.watchers = arguments.watchers or (100 if arguments.quick else 2_000)

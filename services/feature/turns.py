@@ -11,16 +11,19 @@ from typing import Final
 
 TURNS_AT_ONCE: Final = 8
 LONGEST_REST_S: Final = 0.005
+HURRY_S: Final = 0.4
+"""A turn that waits for longer makes the rests a quarter as long: a second is promised."""
 
 _Turn = asyncio.Future[None]
 
 
 class Turns:
-    """Hands out turns, in order. After each few it rests for as long as they took, so that at
-    least half of the loop's time is left for others."""
+    """Hands out turns, in order. After each few it rests for as long as they took, so that half of
+    the loop's time is left for others, unless it is late."""
 
     def __init__(self) -> None:
-        self._due: deque[_Turn] = deque()
+        # (since when, turn)
+        self._due: deque[tuple[float, _Turn]] = deque()
         # (when it is due at the latest, number, turn)
         self._waiting: list[tuple[float, int, _Turn]] = []
         self._number = 0
@@ -48,7 +51,7 @@ class Turns:
         if self._closed:
             return
         turn: _Turn = asyncio.get_running_loop().create_future()
-        self._due.append(turn)
+        self._due.append((time.monotonic(), turn))
         self._wake.set()
         await turn
 
@@ -65,7 +68,8 @@ class Turns:
 
     def change(self) -> None:
         """Gives a turn to all that wait for a change."""
-        self._due.extend(turn for _, _, turn in self._waiting)
+        now_s = time.monotonic()
+        self._due.extend((now_s, turn) for _, _, turn in self._waiting)
         self._waiting.clear()
         self._wake.set()
 
@@ -73,7 +77,8 @@ class Turns:
         while True:
             now_s = time.monotonic()
             while self._waiting and self._waiting[0][0] <= now_s:
-                self._due.append(heapq.heappop(self._waiting)[2])
+                until_s, _, turn = heapq.heappop(self._waiting)
+                self._due.append((until_s, turn))
             if not self._due:
                 self._wake.clear()
                 due_s = self._waiting[0][0] - now_s if self._waiting else None
@@ -81,17 +86,18 @@ class Turns:
                     async with asyncio.timeout(due_s):
                         await self._wake.wait()
                 continue
+            late = now_s - self._due[0][0] > HURRY_S
             self._hand_out()
             # Twice: once for the turns, once for what they began.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             took_s = time.monotonic() - now_s
-            await asyncio.sleep(min(took_s, LONGEST_REST_S))
+            await asyncio.sleep(min(took_s, LONGEST_REST_S) / (4 if late else 1))
 
     def _hand_out(self) -> None:
         given = 0
         while self._due and given < TURNS_AT_ONCE:
-            turn = self._due.popleft()
+            _, turn = self._due.popleft()
             if not turn.done():
                 turn.set_result(None)
                 given += 1
