@@ -49,6 +49,7 @@ class CatalogueFeed:
         synced_position: Callable[[], int],
         applied: Callable[[int], None],
         clock_ms: Callable[[], int],
+        idle_s: float = IDLE_S,
     ) -> None:
         self.hub = hub
         self.as_of_ms = 0
@@ -58,6 +59,7 @@ class CatalogueFeed:
         self._synced_position = synced_position
         self._applied = applied
         self._clock_ms = clock_ms
+        self._idle_s = idle_s
         # (version after an installation, the times of its changes), the latest last.
         self._installs: deque[tuple[int, Waited]] = deque(maxlen=_KEPT_INSTALLS)
         self._wake = asyncio.Event()
@@ -102,14 +104,14 @@ class CatalogueFeed:
         loop = asyncio.get_running_loop()
         lost = False
         while True:
-            pause_s = IDLE_S
+            pause_s = self._idle_s
             try:
                 found = await loop.run_in_executor(self._executor, self.hub.refresh)
                 lost = False
                 self.take(found)
                 if found.more:
                     continue
-                pause_s = min(IDLE_S, found.due_s - time.monotonic())
+                pause_s = min(self._idle_s, found.due_s - time.monotonic())
             except Unavailable as error:
                 if not lost:
                     _logger.warning("looking for changes failed: %s", error)

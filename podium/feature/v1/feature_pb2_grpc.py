@@ -110,7 +110,9 @@ class FeatureServiceServicer:
 
     def WatchEntities(self, request, context):
         """Streams the catalogue with its features: a snapshot, then changes, with a heartbeat each
-        second. A watcher that comes back with a resume token gets what it missed, or a new snapshot.
+        second. What may no longer be shown as it was comes at once, what only moves is gathered for a
+        moment. A watcher that comes back with a resume token gets what it missed, or a new snapshot;
+        one that reads slowly gets each row as it is by then, not every change of it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,7 +60,9 @@ class FeatureServiceStub:
     """
     WatchEntities: _grpc.UnaryStreamMultiCallable[_feature_pb2.WatchEntitiesRequest, _feature_pb2.WatchEntitiesResponse]
     """Streams the catalogue with its features: a snapshot, then changes, with a heartbeat each
-    second. A watcher that comes back with a resume token gets what it missed, or a new snapshot.
+    second. What may no longer be shown as it was comes at once, what only moves is gathered for a
+    moment. A watcher that comes back with a resume token gets what it missed, or a new snapshot;
+    one that reads slowly gets each row as it is by then, not every change of it.
     """
 
 @_typing.type_check_only
@@ -95,7 +97,9 @@ class FeatureServiceAsyncStub(FeatureServiceStub):
     """
     WatchEntities: _aio.UnaryStreamMultiCallable[_feature_pb2.WatchEntitiesRequest, _feature_pb2.WatchEntitiesResponse]  # type: ignore[assignment]
     """Streams the catalogue with its features: a snapshot, then changes, with a heartbeat each
-    second. A watcher that comes back with a resume token gets what it missed, or a new snapshot.
+    second. What may no longer be shown as it was comes at once, what only moves is gathered for a
+    moment. A watcher that comes back with a resume token gets what it missed, or a new snapshot;
+    one that reads slowly gets each row as it is by then, not every change of it.
     """
 
 class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -157,7 +161,9 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_feature_pb2.WatchEntitiesResponse], _abc.AsyncIterator[_feature_pb2.WatchEntitiesResponse]]:
         """Streams the catalogue with its features: a snapshot, then changes, with a heartbeat each
-        second. A watcher that comes back with a resume token gets what it missed, or a new snapshot.
+        second. What may no longer be shown as it was comes at once, what only moves is gathered for a
+        moment. A watcher that comes back with a resume token gets what it missed, or a new snapshot;
+        one that reads slowly gets each row as it is by then, not every change of it.
         """
 
 def add_FeatureServiceServicer_to_server(servicer: FeatureServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -172,6 +172,11 @@ def test_a_new_room_is_found_and_leaves_when_it_ends_or_is_withdrawn(ranker: Ran
         return dict(zip(slate.ids, slate.selling_course_ids, strict=True))["room_new"] == "course_5"
 
     eventually(sells_another)
+    for hidden in ({"blocked": 1}, {"heard": 0}):
+        ranker.features.upsert("room", "room_new", room | hidden)
+        eventually(lambda: "room_new" not in ranker.rank("rooms").slate.ids)
+        ranker.features.upsert("room", "room_new", room)
+        eventually(lambda: "room_new" in ranker.rank("rooms").slate.ids)
     ranker.features.upsert("room", "room_new", room | {"live": 0})
     eventually(lambda: "room_new" not in ranker.rank("rooms").slate.ids)
     ranker.features.upsert("room", "room_new", room)
