@@ -1,8 +1,8 @@
-"""Log records to rows of the compacted columns."""
+"""Log records to rows of the compacted columns, read as the feature service reads them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -11,12 +11,27 @@ from google.protobuf.message import DecodeError
 from offline.dataset.schema import ColumnSchema, attribute_column, changes_table
 from podium.event.v1 import event_pb2
 from services.common.actor import actor_key
-from services.common.convert_event import is_live, milliseconds, room_values, upsert_values
+from services.common.convert_event import (
+    Said,
+    attribute_value,
+    is_live,
+    milliseconds,
+    room_values,
+    said_attributes,
+    upsert_values,
+)
+from services.common.convert_limits import MAX_ID_BYTES
 from services.common.errors import FailedPrecondition
 from services.feature.definitions import (
     AMOUNT,
     ENTITY_UPSERT,
     ENTITY_WITHDRAWAL,
+    PROFILE,
+    PROFILE_VERSION,
+    PURCHASE,
+    REFUND,
+    ROOM_EVENTS,
+    USER_ENTITY,
     declared_value,
 )
 
@@ -42,7 +57,7 @@ class EventCodec:
         for arrival, payload in records:
             try:
                 logged = event_pb2.LoggedEvent.FromString(payload)
-            except DecodeError as error:
+            except (DecodeError, UnicodeDecodeError) as error:
                 raise FailedPrecondition(f"log record {arrival} is not an event") from error
             event = logged.event
             if (
@@ -52,15 +67,15 @@ class EventCodec:
                 or logged.too_late
             ):
                 continue
-            time_ms = milliseconds(event.event_time)
-            references = [(reference.type, reference.id) for reference in event.entities]
-            self._append(columns, arrival, time_ms, event, references)
-            if references and references[0][0] in changes:
-                subject, identity = references[0]
-                change = self._change(event, self._schema.catalogue[subject])
+            self._append(columns, arrival, logged)
+            subject = _subject(event)
+            if subject is not None and subject[0] in changes:
+                change = _change(event, self._schema.catalogue[subject[0]])
                 if change is not None:
-                    change |= {"arrival": arrival, "time_ms": time_ms, "id": identity}
-                    changes[subject].append(change)
+                    change["arrival"] = arrival
+                    change["time_ms"] = milliseconds(event.event_time)
+                    change["id"] = subject[1]
+                    changes[subject[0]].append(change)
         tables = {"events": _from_columns(columns, self._schema.event_schema)}
         for entity, found in changes.items():
             schema = self._schema.change_schema(entity)
@@ -68,66 +83,92 @@ class EventCodec:
         return tables
 
     def _append(
-        self,
-        columns: list[list[Any]],
-        arrival: int,
-        time_ms: int,
-        event: event_pb2.Event,
-        references: list[tuple[str, str]],
+        self, columns: list[list[Any]], arrival: int, logged: event_pb2.LoggedEvent
     ) -> None:
         """Adds one row, in the order of ``ColumnSchema.event_schema``."""
-        payload = event.WhichOneof("payload")
-        actor = event.actor
+        event = logged.event
+        time_ms = milliseconds(event.event_time)
+        # A log without arrival times has them left out: events then arrive when they happen.
+        clock_ms = milliseconds(logged.arrival_time) if logged.HasField("arrival_time") else time_ms
         named: list[str | None] = [None] * len(self._entity_index)
-        for kind, identity in reversed(references):
-            index = self._entity_index.get(kind)
-            if index is not None:
-                named[index] = identity
+        for reference in reversed(event.entities):
+            index = self._entity_index.get(reference.type)
+            if index is not None and _is_id(reference.id):
+                named[index] = reference.id
+        refunded = event.type == REFUND and _is_id(event.refund.purchase_event_id)
+        amount: int | None = None
+        if event.type == PURCHASE and event.HasField("purchase"):
+            amount = event.purchase.amount.amount_minor
+        elif refunded:
+            amount = event.refund.amount.amount_minor
+        first = event.entities[0] if event.entities else None
         row: list[Any] = [
             arrival,
             event.event_id,
             event.type,
             time_ms,
-            actor_key(actor.user_id, actor.device_id),
+            clock_ms,
+            actor_key(event.actor.user_id, event.actor.device_id),
             event.rank_id,
             event.position if event.HasField("position") else None,
             event.surface,
-            *(references[0] if references else _NO_SUBJECT),
-            *(_refund(event.refund) if payload == "refund" else _NO_REFUND),
+            *((first.type, first.id) if first is not None else _NO_SUBJECT),
+            *(_refund(event.refund) if refunded else _NO_REFUND),
             *named,
+            *self._values(event, amount),
         ]
-        attributes = event.attributes
-        for name in self._schema.values:
-            value: int | None = None
-            if name == AMOUNT and payload == "purchase":
-                value = event.purchase.amount.amount_minor
-            elif name == AMOUNT and payload == "refund":
-                value = event.refund.amount.amount_minor
-            elif name in attributes:
-                value = attributes[name].int_value
-            row.append(value)
         for column, cell in zip(columns, row, strict=True):
             column.append(cell)
 
-    @staticmethod
-    def _change(event: event_pb2.Event, declared: dict[str, str]) -> dict[str, Any] | None:
-        """What the event changes of its subject; None for an event that is no such change."""
-        if event.type == ENTITY_WITHDRAWAL:
-            return {"withdrawn": True}
-        changed: dict[str, Any] = {}
-        if event.type == ENTITY_UPSERT:
-            changed["withdrawn"] = False
-            values = upsert_values(event.entity_upsert)
-        elif event.HasField("room_state"):
-            values = room_values(event.room_state)
-        else:
-            return None
-        for name, said in values:
-            dtype = declared.get(name)
-            value = None if dtype is None else declared_value(said, dtype)
-            if value is not None:
-                changed[attribute_column(name)] = bool(value) if dtype == "bool" else value
-        return changed
+    def _values(self, event: event_pb2.Event, amount: int | None) -> Iterable[Any]:
+        for name, dtype in self._schema.values:
+            if name == AMOUNT and dtype == "int" and amount is not None:
+                yield amount
+            elif name in event.attributes:
+                yield _kept(attribute_value(event.attributes[name]), dtype)
+            else:
+                yield None
+
+
+def _subject(event: event_pb2.Event) -> tuple[str, str] | None:
+    """What the event describes: the first entity it names, or for want of one who acted."""
+    for reference in event.entities:
+        if _is_id(reference.id):
+            return reference.type, reference.id
+    actor = actor_key(event.actor.user_id, event.actor.device_id)
+    return (USER_ENTITY, actor) if actor else None
+
+
+def _change(event: event_pb2.Event, declared: dict[str, str]) -> dict[str, Any] | None:
+    """What the event changes of its subject; None for an event that is no such change."""
+    changed: dict[str, Any] = {}
+    values: Iterable[tuple[str, Said]]
+    if event.type == ENTITY_WITHDRAWAL:
+        return {"withdrawn": True}
+    if event.type == ENTITY_UPSERT and event.HasField("entity_upsert"):
+        changed["withdrawn"] = False
+        values = upsert_values(event.entity_upsert)
+    elif event.type == PROFILE and event.HasField("profile"):
+        version = event.profile.version
+        values = [
+            *said_attributes(event.profile.attributes),
+            *([(PROFILE_VERSION, version)] if version else []),
+        ]
+    elif event.type in ROOM_EVENTS and event.HasField("room_state"):
+        values = room_values(event.room_state)
+    else:
+        return None
+    # What is said twice counts as said last, whether or not that can be kept.
+    for name, said in dict(values).items():
+        if name in declared:
+            changed[attribute_column(name)] = _kept(said, declared[name])
+    return changed
+
+
+def _kept(said: Said | None, dtype: str) -> Any:
+    """What an attribute says, as its column holds it; None for a value of another kind."""
+    value = None if said is None else declared_value(said, dtype)
+    return bool(value) if dtype == "bool" and value is not None else value
 
 
 def _refund(refund: event_pb2.Refund) -> tuple[int, str, int, int]:
@@ -137,6 +178,11 @@ def _refund(refund: event_pb2.Refund) -> tuple[int, str, int, int]:
         milliseconds(refund.purchase_time),
         refund.purchase_amount.amount_minor,
     )
+
+
+def _is_id(text: str) -> bool:
+    """Whether an id keeps the limit. Ingest refuses others; a bulk log may hold anything."""
+    return 0 < len(text.encode()) <= MAX_ID_BYTES
 
 
 def _from_columns(columns: list[list[Any]], schema: pa.Schema) -> pa.Table:

@@ -3,303 +3,225 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 
 import ibis
 import ibis.expr.types as ir
 
+from offline.dataset.distinct import distinct_counts
 from offline.dataset.log_tables import LogTables
-from offline.dataset.running import (
-    Running,
-    knows,
-    renamed_points,
-    replaced,
-    running_values,
-    window_start,
-)
-from offline.dataset.schema import entity_column, value_column
-from services.common.domain_features import LastNFeature
+from offline.dataset.plan import Contribution, FeaturePlan, kind_of
+from offline.dataset.sequences import listed, newest, numbered_points
+from offline.dataset.tiles import tiled_windows
+from offline.dataset.timeline import Timeline, joined, timeline, window_start
+from offline.dataset.totals import EXACT, starts_of, summed, taken_back, window_totals
+from services.common.domain import Domain
+from services.common.domain_features import LastFeature, LastNFeature
+from services.common.durations import duration_ms
 from services.feature.definitions import (
     MAX_TOTAL,
-    REFUND,
     ViewFeature,
     WindowAggregate,
-    last_time_aggregate,
     window_aggregates,
 )
 
-_EXACT = "decimal(38, 0)"
-"""Type of sums of amounts: they are capped only once they are whole, as those served online are."""
+KNOWN = "is_known"
+"""Whether any event about the id is known at the point."""
+
+_EVERY = "every_event"
 
 
 class EventFeatures:
-    """Features that come from ``about``, events by the id of what they concern, at points."""
+    """Features that come from ``about``, events by the id of what they concern, at points.
+
+    ``points``: point, id, time_ms, arrival, stored. Of the ``columns`` none is an attribute, an
+    expression or one of pairs.
+    """
 
     def __init__(
-        self, tables: LogTables, about: ir.Table, points: ir.Table, columns: Sequence[ViewFeature]
+        self,
+        domain: Domain,
+        tables: LogTables,
+        about: ir.Table,
+        points: ir.Table,
+        columns: Sequence[ViewFeature],
+        *,
+        with_known: bool = False,
     ) -> None:
-        self._columns = [column for column in columns if column.kind != "attribute"]
-        self._points = points
+        self._domain = domain
         self._tables = tables
-        self._about = about.semi_join(points, "id")
-        self._windows = tuple(
-            dict.fromkeys(a for c in self._columns for a in window_aggregates(c.definition))
-        )
-        # One contribution to totals serves all windows over the same events and value.
-        self._totals = {
-            key: f"total_{number}"
-            for number, key in enumerate(dict.fromkeys((a.events, a.value) for a in self._windows))
-        }
-        self._times = {
-            events: f"last_{number}"
-            for number, events in enumerate(
-                dict.fromkeys(
-                    last_time_aggregate(c.definition.events).events
-                    for c in self._columns
-                    if c.definition.kind == "recency"
-                )
-            )
-        }
-        self._lists: dict[tuple[tuple[str, ...], str], str] = {}
-        for column in self._columns:
-            if isinstance(column.definition, LastNFeature):
-                key = (tuple(column.definition.events), column.definition.of)
-                self._lists.setdefault(key, f"number_{len(self._lists)}")
+        self._points = points
+        self._about = about.semi_join(points.select("id").distinct(), "id")
+        self._columns = columns
+        self._with_known = with_known
+        self._plan = FeaturePlan.of(domain, columns)
 
     def table(self) -> ir.Table:
-        """point, and one column a feature."""
+        """point, and one column a feature, and ``KNOWN`` if asked for.
+
+        Numbers are int64 or float64, as in states before they are served. Null stands for the
+        feature's default.
+        """
+        plan = self._plan
+        numbers = [*plan.totals.values(), *plan.kinds.values()]
+        numbers += [_EVERY] if self._with_known else []
         events = self._tables.stored(self._events())
-        window_sizes = sorted({a.window_ms for a in self._windows})
-        starts = [
-            self._points.select("id", time_ms=window_start(self._points.time_ms, size))
-            for size in window_sizes
-        ]
-        totals = (*self._totals.values(), *self._lists.values())
-        running = running_values(
-            self._tables, events, self._points, starts, totals, tuple(self._times.values())
-        )
-        again = self._affected(running.late)
-        base = self._tables.stored(
-            self._points.left_join(running.ends, "point").drop("point_right")
-        )
-        result = base.select("point", "time_ms")
-        parts = [self._window_totals(base, running, window_sizes)] if self._windows else []
-        if self._times:
-            parts.append(self._last_times(base, again, events))
-        parts += [
-            self._last_entries(c, base, again, events) for c in self._columns if c.kind == "last_n"
-        ]
-        for part in parts:
-            result = result.left_join(part, "point").drop("point_right")
+        starts = starts_of(self._points, [*plan.prefixed])
+        line = timeline(self._tables, events, self._points, starts, numbers)
+        result = self._points.select("point", "time_ms")
+        for part in self._parts(line, events):
+            result = joined(result, part)
         result = self._tables.stored(result)
         values = {column.name: self._value(result, column) for column in self._columns}
-        return result.mutate(**values).select("point", *values)
+        known = [KNOWN] if self._with_known else []
+        return result.select("point", *known, **values)
 
     def _events(self) -> ir.Table:
-        """Events that any feature reads, with their contributions to totals and maxima."""
-        about = self._about
-        read = {event for events, _ in (*self._totals, *self._lists) for event in events}
-        read |= {event for events in self._times for event in events}
-        contributions: dict[str, ir.Value] = {}
-        for (events, value), name in self._totals.items():
-            amount = ibis.literal(1) if value is None else about[value_column(value)].fill_null(0)
-            counted = ibis.ifelse(about.type.isin(events), amount, 0)
-            contributions[name] = counted.cast(_total_type(value))
-        for events, name in self._times.items():
-            contributions[name] = ibis.ifelse(
-                about.type.isin(events), about.time_ms, ibis.null("int64")
-            )
-        for (events, of), name in self._lists.items():
-            listed = about.type.isin(events) & about[entity_column(of)].notnull()
-            contributions[name] = listed.cast("int64")
-        emitted = {entity_column(of): about[entity_column(of)] for _, of in self._lists}
-        return about.filter(about.type.isin(sorted(read))).select(
-            "id", "time_ms", "arrival", "type", **emitted, **contributions
-        )
+        """Events that any feature reads, with what they add."""
+        plan, about = self._plan, self._about
+        added: dict[str, ir.Value] = {}
+        for contribution, name in plan.totals.items():
+            number = _added(about, contribution).fill_null(0)
+            added[name] = number.cast(EXACT if contribution.fold == "sum" else "int64")
+        for contribution, name in plan.extremes.items():
+            added[name] = _added(about, contribution)
+        for kind, name in plan.kinds.items():
+            chosen = about.type.isin(kind.events)
+            if kind.column is not None:
+                chosen &= about[kind.column].notnull()
+            added[name] = chosen.cast("int64")
+        if self._with_known:
+            added[_EVERY] = ibis.literal(1, "int64")
+        about = about.select("id", "time_ms", "arrival", "type", *sorted(plan.columns), **added)
+        return about if self._with_known else about.filter(about.type.isin(plan.event_types))
 
-    def _affected(self, late: ir.Table | None) -> ir.Table | None:
-        """Points with a late event that changes a recency or a list, to be computed anew."""
-        if late is None:
-            return None
-        changes: list[ir.BooleanValue] = [late[n].notnull() for n in self._times.values()]
-        changes += [late[n] > 0 for n in self._lists.values()]
-        anyway = reduce(lambda a, b: a | b, changes, ibis.literal(False))
-        affected = late.filter(anyway).select("point").distinct()
-        return self._tables.stored(renamed_points(self._points.semi_join(affected, "point")))
-
-    def _window_totals(
-        self, base: ir.Table, running: Running, window_sizes: Sequence[int]
-    ) -> ir.Table:
-        """point, and ``window_<number>`` of each window aggregate."""
-        starts = {f"start_{size}": window_start(base.time_ms, size) for size in window_sizes}
-        table = base.mutate(**starts)
-        for size in window_sizes:
-            columns = {f"{n}_{size}": running.starts[n] for n in self._totals.values()}
-            before = running.starts.select(
-                start_id=running.starts.id, start_time_ms=running.starts.time_ms, **columns
-            )
-            here = [table.id == before.start_id, table[f"start_{size}"] == before.start_time_ms]
-            table = table.left_join(before, here).drop("start_id", "start_time_ms")
-        corrections = [] if running.late is None else [self._late_totals(running.late)]
-        if any(a.reversed_by_refunds for a in self._windows):
-            corrections += self._refunded()
-        for number, correction in enumerate(corrections):
-            suffixed = correction.rename(
-                {f"{c}_{number}": c for c in correction.columns if c != "point"}
-            )
-            table = table.left_join(suffixed, "point").drop("point_right")
-        values: dict[str, ir.Value] = {}
-        for index, aggregate in enumerate(self._windows):
-            name = self._totals[aggregate.events, aggregate.value]
-            total = table[name].fill_null(0)
-            total -= table[f"{name}_{aggregate.window_ms}"].fill_null(0)
-            for number in range(len(corrections)):
-                total -= table[f"window_{index}_{number}"].fill_null(0)
-            values[f"window_{index}"] = total
-        return table.select("point", **values)
-
-    def _late_totals(self, late: ir.Table) -> ir.Table:
-        sums: dict[str, ir.Value] = {}
-        for index, aggregate in enumerate(self._windows):
-            counted = late.time_ms >= window_start(late.point_time_ms, aggregate.window_ms)
-            amount = late[self._totals[aggregate.events, aggregate.value]]
-            total = ibis.ifelse(counted, amount, 0).sum()
-            sums[f"window_{index}"] = total.cast(_total_type(aggregate.value))
-        return late.group_by("point").aggregate(**sums)
-
-    def _refunded(self) -> list[ir.Table]:
-        """What known refunds take back from each window: point, ``window_<number>``; none when
-        there is no refund."""
-        refunds = self._about.filter(self._about.type == REFUND).select(
-            "id",
-            "time_ms",
-            "arrival",
-            "given_back_minor",
-            "purchase_event_id",
-            "purchase_time_ms",
-            "purchase_amount_minor",
-        )
-        # Refunds of one purchase are kept or left together: the first known one speaks for all.
-        latest = ibis.window(group_by=[refunds.id, refunds.purchase_event_id])
-        refunds = self._tables.stored(
-            refunds.mutate(latest_ms=refunds.purchase_time_ms.max().over(latest))
-        )
-        if not self._tables.has_rows(refunds):
-            return []
-        longest = max(a.window_ms for a in self._windows)
-        points = renamed_points(self._points)
-        points = points.mutate(horizon_ms=window_start(points.point_time_ms, longest))
-        known = self._tables.stored(
-            points.join(refunds, [*knows(points, refunds), refunds.latest_ms >= points.horizon_ms])
-        )
-        by_purchase = known.group_by("point", "point_time_ms", "purchase_event_id").aggregate(
-            given_back_minor=known.given_back_minor.sum().cast(_EXACT),
-            first_arrival=known.arrival.min(),
-        )
-        firsts = known.select(
-            "point",
-            "purchase_event_id",
-            first_arrival=known.arrival,
-            bought_ms=known.purchase_time_ms,
-            paid_minor=known.purchase_amount_minor,
-        )
-        purchases = by_purchase.join(firsts, ["point", "purchase_event_id", "first_arrival"])
-        purchases = purchases.filter(
-            (purchases.given_back_minor >= purchases.paid_minor)
-            & (purchases.bought_ms <= purchases.point_time_ms)
-        )
-        amounts = known.filter(known.purchase_time_ms <= known.point_time_ms)
-        sums: dict[str, ir.Value] = {}
-        counts: dict[str, ir.Value] = {}
-        for index, aggregate in enumerate(self._windows):
-            name = f"window_{index}"
-            if not aggregate.reversed_by_refunds:
-                continue
-            if aggregate.value is None:
-                start = window_start(purchases.point_time_ms, aggregate.window_ms)
-                counts[name] = (purchases.bought_ms >= start).cast("int64").sum().cast("int64")
-            else:
-                start = window_start(amounts.point_time_ms, aggregate.window_ms)
-                inside = amounts.purchase_time_ms >= start
-                given_back = amounts.given_back_minor
-                sums[name] = ibis.ifelse(inside, given_back, 0).sum().cast(_EXACT)
-        table = known.select("point").distinct()
-        for part, values in ((purchases, counts), (amounts, sums)):
-            if values:
-                totals = part.group_by("point").aggregate(**values)
-                table = table.left_join(totals, "point").drop("point_right")
-        zeros = {
-            f"window_{index}": ibis.literal(0, "int64")
-            for index, aggregate in enumerate(self._windows)
-            if not aggregate.reversed_by_refunds
+    def _parts(self, line: Timeline, events: ir.Table) -> list[ir.Table]:
+        """Tables by point of everything that values are made of."""
+        plan, tables = self._plan, self._tables
+        parts: list[ir.Table] = []
+        if plan.prefixed:
+            parts.append(self._prefixed(line))
+        if plan.tiled:
+            tiled = {plan.window_name(window): window for window in plan.tiled}
+            columns = {name: plan.contribution(window) for name, window in tiled.items()}
+            late = line.late
+            parts.append(tiled_windows(tables, events, self._points, late, tiled, columns))
+        if self._with_known:
+            number = numbered_points(line, _EVERY)
+            parts.append(number.select("point", **{KNOWN: number.number > number.late}))
+        for name, distinct in plan.distincts.items():
+            found = distinct_counts(tables, events, self._points, line.late, distinct)
+            parts.append(found.rename({_named(name): "found"}))
+        numbered = {
+            name: tables.stored(numbered_points(line, name)) for name in plan.kinds.values()
         }
-        return [self._tables.stored(table.mutate(**zeros))]
+        for column in self._columns:
+            kind = kind_of(self._domain, column.definition)
+            if kind is not None:
+                name = plan.kinds[kind]
+                parts.append(_last(column, numbered[name], line, name, kind.column))
+        return [tables.stored(part) for part in parts]
 
-    def _last_times(self, base: ir.Table, again: ir.Table | None, events: ir.Table) -> ir.Table:
-        """point, and the last time of each kind of event that a recency reads."""
-        names = tuple(self._times.values())
-        if again is None:
-            return base.select("point", *names)
-        known = again.join(events, knows(again, events))
-        anew = known.group_by("point").aggregate(**{n: known[n].max() for n in names})
-        return replaced(base.select("point", *names), again, anew, names)
-
-    def _last_entries(
-        self, column: ViewFeature, base: ir.Table, again: ir.Table | None, events: ir.Table
-    ) -> ir.Table:
-        """point, and the list of a last_n feature."""
-        feature = column.definition
-        assert isinstance(feature, LastNFeature)  # noqa: S101 - told by its kind
-        number = self._lists[tuple(feature.events), feature.of]
-        entries = events.filter(events[number] > 0)
-        emitted = entries[entity_column(feature.of)] if feature.emit == "id" else entries.type
-        entries = entries.select("id", "time_ms", "arrival", entry=emitted)
-        order = [entries.time_ms, entries.arrival]
-        last = ibis.window(group_by=entries.id, order_by=order, rows=(1 - feature.limit, 0))
-        upto = ibis.window(group_by=entries.id, order_by=order, rows=(None, 0))
-        histories = entries.select(
-            entry_id=entries.id,
-            entry_number=ibis.row_number().over(upto).cast("int64") + 1,
-            listed=entries.entry.collect().over(last),
-        )
-        at = [base.id == histories.entry_id, base[number] == histories.entry_number]
-        found = base.left_join(histories, at).select("point", **{column.name: histories.listed})
-        if again is None:
-            return found
-        known = again.join(entries, knows(again, entries))
-        newest = [known.time_ms.desc(), known.arrival.desc()]
-        rank = ibis.row_number().over(group_by=known.point, order_by=newest)
-        recent = known.mutate(rank=rank)
-        recent = recent.filter(recent["rank"] < feature.limit)
-        anew = recent.group_by("point").aggregate(
-            **{column.name: recent.entry.collect(order_by=[recent.time_ms, recent.arrival])}
-        )
-        return replaced(found, again, anew, (column.name,))
+    def _prefixed(self, line: Timeline) -> ir.Table:
+        plan = self._plan
+        windows = {plan.window_name(window): window for window in plan.prefixed}
+        totals = {name: plan.contribution(window) for name, window in windows.items()}
+        parts = [window_totals(line, windows, totals)]
+        reversible = {n: window for n, window in windows.items() if window.reversed_by_refunds}
+        if reversible:
+            back = taken_back(self._tables, self._about, self._points, reversible)
+            parts += [back] if back is not None else []
+        return summed(parts, [*windows])
 
     def _value(self, table: ir.Table, column: ViewFeature) -> ir.Value:
         definition = column.definition
-        if definition.kind == "last_n":
-            empty = ibis.literal([], "array<string>")
-            return table[column.name].fill_null(empty)
-        if definition.kind == "recency":
-            seen = table[self._times[last_time_aggregate(definition.events).events]]
-            age = (table.time_ms - seen).cast("float64") / 1_000
-            return age.fill_null(definition.default).cast("float32")
-        totals = [self._total(table, a) for a in window_aggregates(definition)]
-        if definition.kind == "ratio":
-            numerator, denominator = totals
-            prior = definition.prior
-            ratio = (numerator.cast("float64") + prior.numerator) / (
-                denominator.cast("float64") + prior.denominator
-            )
-            return ratio.cast("float32")
-        return totals[0]
+        match definition.kind:
+            case "recency":
+                return (table.time_ms - table[_named(column.name)]).cast("float64") / 1_000.0
+            case "last":
+                start = window_start(table.time_ms, duration_ms(definition.window))
+                told = table[_named(f"{column.name}_ms")] >= start
+                value = table[_named(column.name)]
+                return ibis.ifelse(told, value, ibis.null(value.type()))
+            case "last_n":
+                return table[_named(column.name)]
+            case "distinct":
+                found = table[_named(column.name)].fill_null(0)
+                return ibis.least(found, definition.cap).cast("int64")
+            case _:
+                return self._window_value(table, column)
 
-    def _total(self, table: ir.Table, aggregate: WindowAggregate) -> ir.IntegerValue:
-        total = table[f"window_{self._windows.index(aggregate)}"]
-        return ibis.least(ibis.greatest(total, 0), MAX_TOTAL).cast("int64")
+    def _window_value(self, table: ir.Table, column: ViewFeature) -> ir.Value:
+        definition = column.definition
+        windows = window_aggregates(definition)
+        first = table[self._plan.window_name(windows[0])]
+        match definition.kind:
+            case "min" | "max":
+                return first
+            case "mean":
+                number = table[self._plan.window_name(windows[1])]
+                return ibis.ifelse(
+                    number > 0,
+                    self._served(first, windows[0]).cast("float64") / _float(number.nullif(0)),
+                    ibis.null("float64"),
+                )
+            case "ratio":
+                totals = [_float(_capped(table[self._plan.window_name(w)], 0)) for w in windows]
+                prior = definition.prior
+                return (totals[0] + prior.numerator) / (totals[1] + prior.denominator)
+            case "rate":
+                scale = duration_ms(definition.per) / windows[0].window_ms
+                return _float(_capped(first, 0)) * scale
+            case _:
+                return self._served(first, windows[0])
+
+    def _served(self, total: ir.Value, window: WindowAggregate) -> ir.Value:
+        if window in self._plan.tiled:
+            return total.fill_null(0.0)
+        return _capped(total, 0 if window.reversed_by_refunds else -MAX_TOTAL)
 
 
-def _total_type(value: str | None) -> str:
-    """Type of a running total: of counts, or of an attribute of the events."""
-    return "int64" if value is None else _EXACT
+def _added(about: ir.Table, contribution: Contribution) -> ir.Value:
+    """What each event adds to a contribution; null for nothing."""
+    value: ir.Value = ibis.literal(1, "int64")
+    if contribution.column is not None:
+        value = about[contribution.column]
+        if contribution.fold == "values":
+            value = ibis.ifelse(value.notnull(), 1, ibis.null("int64"))
+    return ibis.ifelse(about.type.isin(contribution.events), value, ibis.null(value.type()))
+
+
+def _last(
+    column: ViewFeature, points: ir.Table, line: Timeline, kind: str, read: str | None
+) -> ir.Table:
+    """point and what a recency, last or last_n feature reads."""
+    definition = column.definition
+    name = _named(column.name)
+    if isinstance(definition, LastNFeature):
+        emitted = read if definition.emit == "id" else "type"
+        ttl_ms = duration_ms(definition.ttl) if definition.ttl is not None else None
+        found = listed(points, line, kind, definition.limit, emitted or "type", ttl_ms)
+        return found.select("point", **{name: found.entries})
+    if isinstance(definition, LastFeature):
+        found = newest(points, line, kind, 1, (read or "",))
+        value = found[read or ""]
+        value = value.cast("int64") if value.type().is_boolean() else value
+        times = {_named(f"{column.name}_ms"): found.entry_time_ms}
+        return found.select("point", **{name: value}, **times)
+    found = newest(points, line, kind, 1)
+    return found.select("point", **{name: found.entry_time_ms})
+
+
+def _named(feature: str) -> str:
+    # Features may be named as columns of the computation are.
+    return f"of_{feature}"
+
+
+def _capped(total: ir.Value, least: int) -> ir.Value:
+    bounded = ibis.least(ibis.greatest(total, least), MAX_TOTAL)
+    return bounded.cast("int64")
+
+
+def _float(number: ir.Value) -> ir.FloatingValue:
+    return number.cast("float64")
+
+

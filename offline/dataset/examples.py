@@ -9,7 +9,7 @@ import ibis.expr.types as ir
 
 from offline.dataset.attribution import Attribution, Candidates, qualifying_events
 from offline.dataset.log_tables import LogTables
-from offline.dataset.point_in_time import POINT_KEYS, known_at, known_features, selected_features
+from offline.dataset.point_in_time import POINT_KEYS, known_features, selected_features
 from offline.dataset.schema import attribute_column, entity_column
 from offline.dataset.tables import TEST, TRAIN, VALIDATION, numeric_names, vocabulary_names
 from services.common.domain import Domain
@@ -187,6 +187,7 @@ class ExampleTables:
         names = [sequence.items, sequence.actions, *model.user_features]
         columns = selected_features(self._domain, USER_ENTITY, names)
         known = known_features(
+            self._domain,
             self._tables,
             USER_ENTITY,
             base.select("time_ms", "arrival", id=base.user),
@@ -201,75 +202,41 @@ class ExampleTables:
         )
 
     def _item_part(self, base: ir.Table) -> ir.Table:
-        """example_id, ``i.<feature>``, ``f.<vocabulary>`` and ``n.<numeric>``.
-
-        All entity types go through one pass, under ids that tell them apart.
-        """
-        columns = {
-            column.name: column
-            for entity in self._entities
-            for column in selected_features(self._domain, entity, self._domain.model.item_features)
-            if column.attribute is None
-        }
-        rows = base.mutate(id=_joint_id(base.entity_type, base.entity_id))
-        changes = [self._item_changes(entity) for entity in self._entities]
-        known = known_at(
-            self._tables,
-            rows.select(*POINT_KEYS),
-            self._about_items(),
-            tuple(columns.values()),
-            ibis.union(*changes) if len(changes) > 1 else changes[0],
-        )
-        table = _with_known(rows, known)
-        values: dict[str, ir.Value] = {}
-        for name in self._domain.model.item_features:
-            feature = self._domain.features[name]
-            default = ibis.literal(_default(self._domain, name), "float32")
-            value = table[name if name in columns else f"i.{name}"].cast("float32")
-            having = [e for e in self._entities if e in feature.entities]
-            has = table.entity_type.isin(having)
-            values[f"i.{name}"] = ibis.ifelse(has, value.fill_null(default), default)
-        for name in vocabulary_names(self._domain):
-            value = table[f"f.{name}"].fill_null("")
-            own = [e for e in self._entities if self._tower_fields(e).get(name) == OWN_ID]
-            values[f"f.{name}"] = ibis.ifelse(table.entity_type.isin(own), table.entity_id, value)
-        for name in numeric_names(self._domain):
-            zero = ibis.literal(0.0, "float32")
-            values[f"n.{name}"] = table[f"n.{name}"].fill_null(zero)
-        return table.select("example_id", **values)
-
-    def _about_items(self) -> ir.Table:
-        """Events by every ranked entity that they name."""
-        parts = []
-        for entity in self._entities:
-            about = self._tables.about(entity)
-            parts.append(about.mutate(id=_joint_id(ibis.literal(entity), about.id)))
+        """example_id, ``i.<feature>``, ``f.<vocabulary>`` and ``n.<numeric>``."""
+        parts = [self._items_of(entity, base) for entity in self._entities]
         return ibis.union(*parts) if len(parts) > 1 else parts[0]
 
-    def _item_changes(self, entity: str) -> ir.Table:
-        """Catalogue changes as the columns of examples that they set."""
-        changes = self._tables.changes[entity]
-        declared = self._domain.entities[entity].attributes
-        features = self._domain.features
-        columns: dict[str, ir.Value] = {}
-        for name in self._domain.model.item_features:
-            feature = features[name]
-            if feature.kind == "attribute":
-                attribute = feature.attribute or name
-                has = entity in feature.entities and attribute in declared
-                columns[f"i.{name}"] = _change(changes, attribute if has else None, "float32")
-        for name in vocabulary_names(self._domain):
-            field = self._tower_fields(entity).get(name, OWN_ID)
-            has = field in declared
-            columns[f"f.{name}"] = _change(changes, field if has else None, "string")
+    def _items_of(self, entity: str, base: ir.Table) -> ir.Table:
+        """The item part of the examples about one entity type."""
+        rows = base.filter(base.entity_type == entity).mutate(id=base.entity_id)
+        columns = selected_features(self._domain, entity, self._domain.model.item_features)
+        fields = self._tower_fields(entity)
         tower = self._domain.entities[entity].tower
-        for name in numeric_names(self._domain):
-            has = tower is not None and name in tower.numeric
-            columns[f"n.{name}"] = _change(changes, name if has else None, "float32")
-        identity = _joint_id(ibis.literal(entity), changes.id)
-        return changes.select("time_ms", "arrival", id=identity, **columns).select(
-            *POINT_KEYS, *columns
+        numeric = tower.numeric if tower else []
+        attributes = dict.fromkeys(n for n in (*fields.values(), *numeric) if n != OWN_ID)
+        known = known_features(
+            self._domain, self._tables, entity, rows.select(*POINT_KEYS), columns, [*attributes]
         )
+        table = _with_known(rows, known)
+        having = {column.name for column in columns}
+        zero = ibis.literal(0.0, "float32")
+        values: dict[str, ir.Value] = {}
+        for name in self._domain.model.item_features:
+            default = ibis.literal(_default(self._domain, name), "float32")
+            values[f"i.{name}"] = table[name].cast("float32") if name in having else default
+        for name in vocabulary_names(self._domain):
+            field = fields.get(name)
+            if field == OWN_ID:
+                values[f"f.{name}"] = table.entity_id
+            elif field is None:
+                values[f"f.{name}"] = ibis.literal("")
+            else:
+                said = table[attribute_column(field)]
+                values[f"f.{name}"] = said.cast("string").fill_null("")
+        for name in numeric_names(self._domain):
+            number = table[attribute_column(name)] if name in numeric else ibis.null("float32")
+            values[f"n.{name}"] = number.cast("float32").fill_null(zero)
+        return self._tables.stored(table.select("example_id", **values))
 
     def _tower_fields(self, entity: str) -> dict[str, str]:
         tower = self._domain.entities[entity].tower
@@ -307,17 +274,6 @@ def ranked_entities(domain: Domain) -> list[str]:
     """Entity types that some surface ranks, in order of declaration."""
     ranked = {surface.entity for surface in domain.surfaces.values()}
     return [name for name in domain.entities if name in ranked]
-
-
-def _joint_id(entity: ir.StringValue, identity: ir.StringValue) -> ir.StringValue:
-    """One id space for all entity types. A type's name has no colon."""
-    return entity + ":" + identity
-
-
-def _change(changes: ir.Table, attribute: str | None, dtype: str) -> ir.Value:
-    if attribute is None:
-        return ibis.null(dtype)
-    return changes[attribute_column(attribute)].cast(dtype)
 
 
 def _with_known(rows: ir.Table, known: ir.Table) -> ir.Table:

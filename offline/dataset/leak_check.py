@@ -7,6 +7,7 @@ the build, and must be equal. A feature that looks past the point differs and fa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,25 +16,13 @@ import numpy as np
 import pyarrow as pa
 
 from offline.dataset.log_tables import LogTables
-from offline.dataset.point_in_time import selected_features
-from offline.dataset.schema import attribute_column, entity_column, value_column
+from offline.dataset.recompute import Recomputed, Row
 from offline.dataset.tables import LeakCheck, numeric_names, vocabulary_names
 from services.common.domain import Domain
-from services.feature.definitions import (
-    REFUND,
-    USER_ENTITY,
-    ViewFeature,
-    WindowAggregate,
-    compile_views,
-    last_time_aggregate,
-    served_total,
-    smoothed_ratio,
-    window_aggregates,
-    window_start_ms,
-)
+from services.feature.definitions import USER_ENTITY, compile_views
 
-Row = Mapping[str, Any]
 _SHOWN_DIFFERENCES = 5
+_FLOAT_TOLERANCE = 1e-6
 
 
 @dataclass
@@ -58,7 +47,7 @@ class LeakReport:
         self.sampled += 1
         for name, value in expected.items():
             self.compared_values += 1
-            if example[name] == value:
+            if _same(example[name], value):
                 continue
             self.differing_values += 1
             if len(self.differences) < _SHOWN_DIFFERENCES:
@@ -83,37 +72,26 @@ def check_leaks(domain: Domain, tables: LogTables, examples: pa.Table, sample: i
 
 
 class _Facts:
-    """What the log says about the sampled users and items, by entity type and id."""
+    """What the log says about the sampled users and items."""
 
     def __init__(self, domain: Domain, tables: LogTables, examples: Sequence[Row]) -> None:
         self._domain = domain
-        self._events: dict[tuple[str, str], list[Row]] = {}
-        self._changes: dict[tuple[str, str], list[Row]] = {}
         wanted: dict[str, set[str]] = {USER_ENTITY: {row["user"] for row in examples}}
         for row in examples:
             wanted.setdefault(row["entity_type"], set()).add(row["entity_id"])
-        for entity, identities in wanted.items():
-            # The leak check reads features of items only where the domain declares some.
-            features = compile_views(domain).get(entity)
-            if features is not None and any(f.kind != "attribute" for f in features.features):
-                _collect(self._events, entity, tables, tables.about(entity), identities)
-            if entity in tables.changes:
-                _collect(self._changes, entity, tables, tables.changes[entity], identities)
+        self._log = Recomputed(domain, tables, wanted)
 
     def expected(self, example: Row) -> dict[str, Any]:
         """Columns of an example that describe it, by name."""
         model = self._domain.model
         point = (example["time_ms"], example["arrival"])
         sequence = model.sequence
-        user = self._features(
-            USER_ENTITY,
-            example["user"],
-            point,
-            [sequence.items, sequence.actions, *model.user_features],
-        )
+        names = [sequence.items, sequence.actions, *model.user_features]
+        user = self._log.features(USER_ENTITY, example["user"], point, names)
         entity, identity = example["entity_type"], example["entity_id"]
-        item = self._features(entity, identity, point, model.item_features)
-        attributes = self._attributes(entity, identity, point)
+        item = self._log.features(entity, identity, point, model.item_features)
+        said = self._log.attributes(entity, identity, point)
+        attributes = {name: value for name, (_, value) in said.items()}
         tower = self._domain.entities[entity].tower
         expected: dict[str, Any] = {
             "recent_items": user[sequence.items],
@@ -137,90 +115,12 @@ class _Facts:
             expected[f"n.{name}"] = _float32(attributes.get(name, 0) if name in numeric else 0)
         return expected
 
-    def _features(
-        self, entity: str, identity: str, point: tuple[int, int], names: Sequence[str]
-    ) -> dict[str, Any]:
-        known = _known(self._events.get((entity, identity), []), point)
-        attributes = self._attributes(entity, identity, point)
-        values: dict[str, Any] = {}
-        for column in selected_features(self._domain, entity, names):
-            if column.attribute is not None:
-                values[column.name] = attributes.get(column.attribute, column.default)
-            else:
-                values[column.name] = _feature(known, column, point[0])
-        return values
 
-    def _attributes(self, entity: str, identity: str, point: tuple[int, int]) -> dict[str, Any]:
-        latest: dict[str, Any] = {}
-        for row in _known(self._changes.get((entity, identity), []), point):
-            for name in self._domain.entities[entity].attributes:
-                value = row[attribute_column(name)]
-                if value is not None:
-                    latest[name] = value
-        return latest
-
-
-def _collect(
-    into: dict[tuple[str, str], list[Row]],
-    entity: str,
-    tables: LogTables,
-    table: Any,
-    identities: set[str],
-) -> None:
-    rows = table.filter(table["id"].isin(sorted(identities)))
-    for row in tables.connection.to_pyarrow(rows).to_pylist():
-        into.setdefault((entity, row["id"]), []).append(row)
-
-
-def _known(rows: Sequence[Row], point: tuple[int, int]) -> list[Row]:
-    """The log cut at the point, by event time, then arrival."""
-    time_ms, arrival = point
-    cut = [row for row in rows if row["time_ms"] <= time_ms and row["arrival"] < arrival]
-    return sorted(cut, key=lambda row: (row["time_ms"], row["arrival"]))
-
-
-def _feature(known: Sequence[Row], column: ViewFeature, t_ms: int) -> Any:
-    definition = column.definition
-    if definition.kind == "recency":
-        events = last_time_aggregate(definition.events).events
-        times = [row["time_ms"] for row in known if row["type"] in events]
-        return (t_ms - times[-1]) / 1_000 if times else definition.default
-    if definition.kind == "last_n":
-        of = entity_column(definition.of)
-        named = [r for r in known if r["type"] in definition.events and r[of] is not None]
-        return [r[of] if definition.emit == "id" else r["type"] for r in named[-definition.limit :]]
-    totals = [_total(known, aggregate, t_ms) for aggregate in window_aggregates(definition)]
-    if definition.kind == "ratio":
-        prior = definition.prior
-        numerator, denominator = totals
-        return smoothed_ratio(numerator, denominator, prior.numerator, prior.denominator)
-    return served_total(totals[0])
-
-
-def _total(known: Sequence[Row], aggregate: WindowAggregate, t_ms: int) -> int:
-    start_ms = window_start_ms(t_ms, aggregate.window_ms)
-    total = 0
-    for row in known:
-        if row["type"] in aggregate.events and row["time_ms"] >= start_ms:
-            counted = 1 if aggregate.value is None else row[value_column(aggregate.value)]
-            total += counted or 0
-    if not aggregate.reversed_by_refunds:
-        return total
-    refunds: dict[str, list[Row]] = {}
-    for row in sorted(known, key=lambda row: row["arrival"]):
-        if row["type"] == REFUND and row["purchase_event_id"] is not None:
-            refunds.setdefault(row["purchase_event_id"], []).append(row)
-    for of_purchase in refunds.values():
-        first = of_purchase[0]
-        if aggregate.value is not None:
-            total -= sum(
-                row["given_back_minor"]
-                for row in of_purchase
-                if start_ms <= row["purchase_time_ms"] <= t_ms
-            )
-        elif sum(row["given_back_minor"] for row in of_purchase) >= first["purchase_amount_minor"]:
-            total -= start_ms <= first["purchase_time_ms"] <= t_ms
-    return total
+def _same(value: Any, expected: Any) -> bool:
+    """Equal; numbers up to the rounding of sums of floats in another order."""
+    if isinstance(value, float) and isinstance(expected, float):
+        return math.isclose(value, expected, rel_tol=_FLOAT_TOLERANCE)
+    return bool(value == expected)
 
 
 def _float32(value: Any) -> float:

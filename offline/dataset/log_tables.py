@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import ibis
 import ibis.expr.types as ir
@@ -15,69 +16,118 @@ import pyarrow as pa
 from ibis.backends import BaseBackend
 
 from offline.dataset.columns import EVENTS, Columns
-from offline.dataset.schema import changes_table, entity_column
-from services.feature.definitions import USER_ENTITY
+from offline.dataset.schema import changes_table
 
 MEMORY_LIMIT = "4GB"
 
 
+class Engine(Protocol):
+    """What the tables need of a backend beside running expressions."""
+
+    @property
+    def connection(self) -> BaseBackend:
+        """The backend that runs expressions."""
+
+    def opened(self, paths: list[Path], name: str) -> ir.Table:
+        """Parquet files of one schema as a table."""
+
+    def imported(self, table: pa.Table, name: str) -> ir.Table:
+        """A table in memory as one of the engine."""
+
+    def stored(self, expression: ir.Table, name: str) -> ir.Table:
+        """Computes ``expression`` once, into a table that lives as long as the engine."""
+
+
 @dataclass(frozen=True)
 class LogTables:
-    """The events and catalogue changes that count, as expressions on one connection.
+    """The events and changes that count, as expressions on one engine.
 
     Columns are those of ``ColumnSchema.event_schema`` and ``change_schema``.
     """
 
-    connection: BaseBackend
+    engine: Engine
     events: ir.Table
     changes: dict[str, ir.Table]
     next_arrival: int
     _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _kept: dict[str, ir.Table] = field(default_factory=dict)
+
+    @property
+    def connection(self) -> BaseBackend:
+        """The backend that runs expressions."""
+        return self.engine.connection
 
     def stored(self, expression: ir.Table) -> ir.Table:
         """Computes ``expression`` once, into a table that lives as long as the connection."""
-        return self.connection.create_table(f"stored_{next(self._numbers)}", expression, temp=True)
+        return self.engine.stored(expression, f"stored_{next(self._numbers)}")
+
+    def once(self, name: str, expression: Callable[[], ir.Table]) -> ir.Table:
+        """A stored table that is computed when it is first asked for under this name."""
+        if name not in self._kept:
+            self._kept[name] = self.stored(expression())
+        return self._kept[name]
+
+    def imported(self, table: pa.Table) -> ir.Table:
+        """A table in memory as one of the engine."""
+        return self.engine.imported(table, f"imported_{next(self._numbers)}")
 
     def has_rows(self, expression: ir.Table) -> bool:
         """Whether ``expression`` has any row."""
         found: pa.Table = self.connection.to_pyarrow(expression.limit(1))
         return bool(found.num_rows)
 
-    def about(self, entity: str) -> ir.Table:
-        """Events that concern an entity of this type, its id in ``id``: a user is the actor, any
-        other entity is one that the event names."""
-        column = "actor" if entity == USER_ENTITY else entity_column(entity)
-        identity = self.events[column]
-        return self.events.mutate(id=identity).filter(identity.notnull() & (identity != ""))
+
+def tables_on(engine: Engine, columns: Columns) -> LogTables:
+    """A compacted log on an engine."""
+    schema = columns.schema
+
+    def table(files: list[Path], fields: pa.Schema, name: str) -> ir.Table:
+        if files:
+            return engine.opened(files, name)
+        nullable = pa.schema([field.with_nullable(True) for field in fields])
+        return engine.imported(nullable.empty_table(), name)
+
+    return LogTables(
+        engine,
+        table(columns.files(EVENTS), schema.event_schema, EVENTS),
+        {
+            entity: table(
+                columns.files(changes_table(entity)),
+                schema.change_schema(entity),
+                f"changes_{entity}",
+            )
+            for entity in schema.catalogue
+        },
+        columns.state.next_arrival,
+    )
+
+
+class DuckDB:
+    """The embedded engine."""
+
+    def __init__(self, connection: BaseBackend) -> None:
+        self.connection = connection
+
+    def opened(self, paths: list[Path], name: str) -> ir.Table:
+        """See ``Engine``."""
+        files = [str(path) for path in paths]
+        return self.connection.read_parquet(files, table_name=name, hive_partitioning=False)
+
+    def imported(self, table: pa.Table, name: str) -> ir.Table:
+        """See ``Engine``."""
+        return self.connection.create_table(name, ibis.memtable(table), temp=True)
+
+    def stored(self, expression: ir.Table, name: str) -> ir.Table:
+        """See ``Engine``."""
+        return self.connection.create_table(name, expression, temp=True)
 
 
 @contextmanager
-def open_tables(columns: Columns) -> Iterator[LogTables]:
+def open_tables(columns: Columns, *, memory_limit: str = MEMORY_LIMIT) -> Iterator[LogTables]:
     """Opens a compacted log in an embedded engine that spills to a temporary directory."""
     with tempfile.TemporaryDirectory(prefix="podium-dataset-") as spill:
-        connection = ibis.duckdb.connect(memory_limit=MEMORY_LIMIT, temp_directory=spill)
+        connection = ibis.duckdb.connect(memory_limit=memory_limit, temp_directory=spill)
         try:
-            schema = columns.schema
-            yield LogTables(
-                connection,
-                _table(connection, columns.files(EVENTS), schema.event_schema, EVENTS),
-                {
-                    entity: _table(
-                        connection,
-                        columns.files(changes_table(entity)),
-                        schema.change_schema(entity),
-                        f"changes_{entity}",
-                    )
-                    for entity in schema.catalogue
-                },
-                columns.state.next_arrival,
-            )
+            yield tables_on(DuckDB(connection), columns)
         finally:
             connection.disconnect()
-
-
-def _table(connection: BaseBackend, files: list[Path], schema: pa.Schema, name: str) -> ir.Table:
-    if not files:
-        return ibis.memtable(schema.empty_table())
-    paths = [str(path) for path in files]
-    return connection.read_parquet(paths, table_name=name, hive_partitioning=False)

@@ -1,4 +1,4 @@
-"""Features and catalogue attributes as they were known at a point (time_ms, arrival).
+"""Features and attributes as they were known at a point (time_ms, arrival).
 
 An event is known at the point (t, A) when its time is <= t and its arrival is < A. Two orders are
 involved, and a running total follows only one. So it is done in two steps, in expressions that
@@ -8,8 +8,8 @@ any Ibis backend runs (union and window functions, no as-of join):
    are read off at the points. This is right but for *late* events: before the point in that
    order, yet of an arrival >= A.
 2. Late events are told by the smallest arrival of a point after them. They are joined with the
-   few points that did not know them: totals are corrected by subtraction, everything else is
-   computed anew for those points from all events they know.
+   few points that did not know them: totals are corrected by subtraction, the last events are
+   looked for that much further back, the rest is said in ``tiles`` and ``distinct``.
 
 Refunds are joined with the points that know them, and counted at the time of their purchase.
 The meaning of each feature is that of ``services.feature.definitions``.
@@ -24,14 +24,34 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from offline.dataset.event_features import EventFeatures
+from offline.dataset.changes import latest_changes
+from offline.dataset.distinct import last_named
+from offline.dataset.event_features import KNOWN, EventFeatures
+from offline.dataset.formulas import formula_value
+from offline.dataset.keys import about, paired
 from offline.dataset.log_tables import LogTables
-from offline.dataset.running import knows, renamed_points, replaced, running_values
+from offline.dataset.plan import named_by
 from offline.dataset.schema import attribute_column
+from offline.dataset.timeline import joined
 from services.common.domain import Domain
-from services.feature.definitions import ViewFeature, compile_views
+from services.common.domain_features import (
+    AttributeFeature,
+    DistinctFeature,
+    ExpressionFeature,
+    PairsFeature,
+)
+from services.common.durations import duration_ms
+from services.common.formula import parse_formula
+from services.feature.definitions import ViewFeature, compile_views, inputs_of, other_side
 
 POINT_KEYS = ("id", "time_ms", "arrival")
+_BACKEND_TYPES = {
+    "float32": "float32",
+    "int64": "int64",
+    "string": "string",
+    "list": "array<string>",
+    "vector": "array<float32>",
+}
 
 
 def point_in_time(
@@ -45,19 +65,19 @@ def point_in_time(
     """Rows of ``entity`` as known at each probe, in the order of ``probes``.
 
     ``probes`` has columns id (string), time_ms (int64) and arrival (int64). The result has these
-    and one column a feature (all features of the entity, or ``features``), in declared order:
-    int64 for count and sum, float32 for ratio and recency, list<string> for last_n, the declared
-    type for attributes (bool as int64). What has no value carries its default.
+    and one column a feature (all features of the entity, or ``features``), in declared order, of
+    the view's dtype: int64, float32, string, list<string>, or list<float> for vectors. What has no
+    value carries its default.
     """
     numbered = probes.select(list(POINT_KEYS)).append_column(
         "_row", pa.array(range(probes.num_rows), pa.int64())
     )
-    table = ibis.memtable(numbered)
+    table = tables.imported(numbered)
     columns = selected_features(domain, entity, features)
-    known = known_features(tables, entity, table, columns)
+    known = known_features(domain, tables, entity, table, columns)
     names = [column.name for column in columns]
-    joined = table.join(known, list(POINT_KEYS)).order_by("_row")
-    result: pa.Table = tables.connection.to_pyarrow(joined.select(*POINT_KEYS, *names))
+    both = table.join(known, list(POINT_KEYS)).order_by("_row")
+    result: pa.Table = tables.connection.to_pyarrow(both.select(*POINT_KEYS, *names))
     return result
 
 
@@ -73,76 +93,172 @@ def selected_features(
 
 
 def known_features(
-    tables: LogTables, entity: str, probes: ir.Table, columns: Sequence[ViewFeature]
-) -> ir.Table:
-    """One row a distinct probe: id, time_ms, arrival and the features."""
-    read = dict.fromkeys(attribute_column(c.attribute) for c in columns if c.attribute is not None)
-    changes = tables.changes[entity].select("id", "time_ms", "arrival", *read) if read else None
-    table = known_at(tables, probes, tables.about(entity), columns, changes)
-    values = {c.name: _attribute_value(table, c) for c in columns if c.attribute is not None}
-    return table.mutate(**values).select(*POINT_KEYS, *(c.name for c in columns))
-
-
-def known_at(
+    domain: Domain,
     tables: LogTables,
+    entity: str,
     probes: ir.Table,
-    about: ir.Table,
     columns: Sequence[ViewFeature],
-    changes: ir.Table | None,
+    attributes: Sequence[str] = (),
 ) -> ir.Table:
-    """One row a distinct probe: id, time_ms, arrival, features of events, latest of changes.
-
-    ``about``: events by the ``id`` of what they concern. Only ``columns`` that come from events
-    are read. ``changes``: id, time_ms, arrival, and columns whose latest value is wanted (null:
-    left as it was); they keep their names, null where never set.
-    """
-    points = tables.stored(_points(probes))
-    parts = [points]
-    if any(column.kind != "attribute" for column in columns):
-        parts.append(EventFeatures(tables, about, points, columns).table())
-    if changes is not None:
-        parts.append(_known_changes(tables, changes, points))
-    table = reduce(lambda left, right: left.left_join(right, "point").drop("point_right"), parts)
-    return tables.stored(table)
+    """One row a distinct probe: id, time_ms, arrival, the features, and the latest values of
+    ``attributes`` as ``attribute_column`` names them, null where never set."""
+    return _Known(domain, tables, entity, probes, columns).table(attributes)
 
 
-def _attribute_value(table: ir.Table, column: ViewFeature) -> ir.Value:
-    dtype = {"string": "string", "int64": "int64", "float32": "float32"}[column.dtype]
-    value = table[attribute_column(column.attribute or column.name)].cast(dtype)
-    return value.fill_null(ibis.literal(column.default, dtype))
+class _Known:
+    """Features of one entity type at distinct probes."""
+
+    def __init__(
+        self,
+        domain: Domain,
+        tables: LogTables,
+        entity: str,
+        probes: ir.Table,
+        columns: Sequence[ViewFeature],
+    ) -> None:
+        self._domain = domain
+        self._tables = tables
+        self._entity = entity
+        self._points = tables.stored(_numbered(probes))
+        self._columns = columns
+        read = {name for column in columns for name in inputs_of(column.definition)}
+        wanted = {column.name for column in columns}
+        self._read = [*columns, *selected_features(domain, entity, read - wanted)]
+
+    def table(self, attributes: Sequence[str]) -> ir.Table:
+        """See ``known_features``."""
+        parts = [self._points]
+        from_events = [c for c in self._read if not _is_made_of_others(c)]
+        expressions = [c for c in self._read if isinstance(c.definition, ExpressionFeature)]
+        lists = [c for c in self._read if isinstance(c.definition, PairsFeature)]
+        if from_events or expressions or lists:
+            events = self._about(from_events, lists)
+        if from_events or expressions:
+            parts.append(
+                EventFeatures(
+                    self._domain,
+                    self._tables,
+                    events,
+                    self._points,
+                    from_events,
+                    with_known=bool(expressions),
+                ).table()
+            )
+        parts += [self._pairs(events, column) for column in lists]
+        said = [c for c in self._read if isinstance(c.definition, AttributeFeature)]
+        named = dict.fromkeys([*(c.attribute or c.name for c in said), *attributes])
+        if named:
+            columns = [attribute_column(name) for name in named]
+            changes = self._tables.changes[self._entity].select(*POINT_KEYS, *columns)
+            parts.append(latest_changes(self._tables, changes, self._points, columns))
+        table = self._tables.stored(reduce(joined, parts))
+        values = {column.name: _raw(table, column) for column in self._read}
+        for column in expressions:
+            values[column.name] = self._expression(table, column, values)
+        served = {c.name: _served(values[c.name], c) for c in self._columns}
+        served |= {attribute_column(n): table[attribute_column(n)] for n in attributes}
+        return self._tables.stored(table.select(*POINT_KEYS, **served))
+
+    def _about(self, from_events: Sequence[ViewFeature], lists: Sequence[ViewFeature]) -> ir.Table:
+        definitions = [column.definition for column in (*from_events, *lists)]
+        named = {d.of for d in definitions if isinstance(d, DistinctFeature)}
+        named |= {other_side(self._domain, d.of) for d in definitions if d.kind == "pairs"}
+        return about(self._domain, self._tables, self._entity, tuple(sorted(named)))
+
+    def _pairs(self, events: ir.Table, column: ViewFeature) -> ir.Table:
+        """point and the list of a pairs feature."""
+        feature = column.definition
+        assert isinstance(feature, PairsFeature)  # noqa: S101 - chosen by its class
+        other = named_by(other_side(self._domain, feature.of))
+        types = tuple(sorted(set(feature.events)))
+        listed = last_named(events, self._points, types, other, feature.limit)
+        listed = self._tables.stored(listed)
+        if feature.emit == "id":
+            emitted = listed.select("point", "place", entry=listed.other)
+        else:
+            emitted = self._of_pairs(listed, feature)
+        entry = ibis.struct({"place": emitted.place, "entry": emitted.entry})
+        lists = emitted.group_by("point").aggregate(found=entry.collect().sort())
+        entries = lists.found.map(lambda each: each["entry"])
+        return self._tables.stored(lists.select("point", **{column.name: entries}))
+
+    def _of_pairs(self, listed: ir.Table, feature: PairsFeature) -> ir.Table:
+        """point, place, ``entry``: a feature of each pair listed, and 0 for the places left."""
+        pairs = listed.mutate(pair=paired(listed.id, listed.other))
+        probes = pairs.select("time_ms", "arrival", id=pairs.pair)
+        columns = selected_features(self._domain, feature.of, [feature.emit])
+        known = known_features(self._domain, self._tables, feature.of, probes, columns)
+        known = known.select(
+            pair_id=known.id,
+            pair_time_ms=known.time_ms,
+            pair_arrival=known.arrival,
+            entry=known[feature.emit].cast("float32"),
+        )
+        found = pairs.join(
+            known,
+            [
+                pairs.pair == known.pair_id,
+                pairs.time_ms == known.pair_time_ms,
+                pairs.arrival == known.pair_arrival,
+            ],
+        ).select("entry", point_of=ibis._.point, place_of=ibis._.place)
+        places = listed.select("point").distinct()
+        places = places.mutate(place=ibis.range(0, feature.limit).unnest())
+        padded = places.left_join(
+            found, [places.point == found.point_of, places.place == found.place_of]
+        )
+        zero = ibis.literal(0.0, "float32")
+        return padded.select("point", "place", entry=padded.entry.fill_null(zero))
+
+    def _expression(
+        self, table: ir.Table, column: ViewFeature, values: dict[str, ir.Value]
+    ) -> ir.Value:
+        """A formula of what is served of the entity; null where no event named it."""
+        read = {c.name: c for c in self._read}
+        names = inputs_of(column.definition)
+        operands = {n: _or_default(values[n], read[n]).cast("float64") for n in names}
+        definition = column.definition
+        assert isinstance(definition, ExpressionFeature)  # noqa: S101 - chosen by its class
+        result = formula_value(parse_formula(definition.formula), operands)
+        return ibis.ifelse(table[KNOWN], result, ibis.null("float64"))
 
 
-def _points(probes: ir.Table) -> ir.Table:
-    """Distinct probes, numbered."""
+def _is_made_of_others(column: ViewFeature) -> bool:
+    return isinstance(column.definition, AttributeFeature | ExpressionFeature | PairsFeature)
+
+
+def _raw(table: ir.Table, column: ViewFeature) -> ir.Value:
+    """A value as it is in states, null for the default."""
+    definition = column.definition
+    if isinstance(definition, ExpressionFeature):
+        return ibis.null("float64")
+    if not isinstance(definition, AttributeFeature):
+        return table[column.name]
+    name = attribute_column(column.attribute or column.name)
+    value = table[name]
+    if value.type().is_boolean():
+        value = value.cast("int64")
+    if definition.ttl is None:
+        return value
+    fresh = table[f"{name}_ms"] >= table.time_ms - duration_ms(definition.ttl)
+    return ibis.ifelse(fresh, value, ibis.null(value.type()))
+
+
+def _or_default(value: ir.Value, column: ViewFeature) -> ir.Value:
+    if column.dtype == "float32":
+        return value.cast("float64").fill_null(ibis.literal(column.default, "float64"))
+    dtype = _BACKEND_TYPES[column.dtype]
+    default = column.default
+    literal = ibis.literal(list(default) if isinstance(default, tuple) else default, dtype)
+    return value.cast(dtype).fill_null(literal)
+
+
+def _served(value: ir.Value, column: ViewFeature) -> ir.Value:
+    return _or_default(value, column).cast(_BACKEND_TYPES[column.dtype])
+
+
+def _numbered(probes: ir.Table) -> ir.Table:
+    """Distinct probes, numbered as points."""
     distinct = probes.select(*POINT_KEYS).distinct()
     number = ibis.row_number().over(order_by=[distinct[key] for key in POINT_KEYS])
     return distinct.mutate(point=number.cast("int64"))
-
-
-def _known_changes(tables: LogTables, changes: ir.Table, points: ir.Table) -> ir.Table:
-    """point, and the latest value by event time, then arrival, of every column of changes."""
-    names = [name for name in changes.columns if name not in POINT_KEYS]
-    told = reduce(lambda left, right: left | right, [changes[name].notnull() for name in names])
-    changes = changes.filter(told).semi_join(points, "id")
-    order = [changes.time_ms, changes.arrival, changes.id]
-    number = ibis.row_number().over(order_by=order).cast("int64")
-    numbered = tables.stored(changes.mutate(number=number))
-    if not tables.has_rows(numbered):
-        nothing = {n: ibis.null(changes[n].type()) for n in names}
-        return points.select("point", **nothing)
-    numbers = {
-        n: ibis.ifelse(numbered[n].notnull(), numbered.number, ibis.null("int64")) for n in names
-    }
-    events = numbered.select(*POINT_KEYS, **numbers)
-    running = running_values(tables, events, points, (), (), names)
-    table = running.ends
-    if running.late is not None:
-        late = running.late.select("point").distinct()
-        again = tables.stored(renamed_points(points.semi_join(late, "point")))
-        known = again.join(events, knows(again, events))
-        anew = known.group_by("point").aggregate(**{n: known[n].max() for n in names})
-        table = replaced(table, again, anew, names)
-    for name in names:
-        value = numbered.select(**{f"number_{name}": "number", f"value_{name}": name})
-        table = table.left_join(value, table[name] == value[f"number_{name}"])
-    return table.select("point", **{name: table[f"value_{name}"] for name in names})

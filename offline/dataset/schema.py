@@ -9,17 +9,24 @@ from functools import cached_property
 
 import pyarrow as pa
 
-from offline.dataset.tables import catalogue_entities
 from services.common.domain import Domain
-from services.common.domain_features import SumFeature
+from services.common.domain_features import vector_dim
+from services.feature.definitions import values_read
 
-COLUMNS_VERSION = 1
-ATTRIBUTE_TYPES = {
+COLUMNS_VERSION = 2
+_ATTRIBUTE_TYPES = {
     "string": pa.string(),
     "int": pa.int64(),
-    "float": pa.float32(),
+    "float": pa.float64(),
     "bool": pa.bool_(),
+    "strings": pa.list_(pa.string()),
 }
+_VALUE_PREFIXES = {"int": "v_", "float": "vf_", "string": "vs_", "bool": "vb_"}
+
+
+def attribute_type(dtype: str) -> pa.DataType:
+    """Type of a column that holds an attribute of a declared dtype."""
+    return pa.list_(pa.float32()) if vector_dim(dtype) else _ATTRIBUTE_TYPES[dtype]
 
 
 def entity_column(entity: str) -> str:
@@ -27,13 +34,13 @@ def entity_column(entity: str) -> str:
     return f"e_{entity}"
 
 
-def value_column(attribute: str) -> str:
-    """Column that holds an integer attribute of an event."""
-    return f"v_{attribute}"
+def value_column(attribute: str, dtype: str = "int") -> str:
+    """Column that holds an attribute of an event where it is of this dtype."""
+    return _VALUE_PREFIXES[dtype] + attribute
 
 
 def attribute_column(attribute: str) -> str:
-    """Column that holds a catalogue attribute that a change sets (null: left as it was)."""
+    """Column that holds an attribute that a change sets (null: left as it was)."""
     return f"a_{attribute}"
 
 
@@ -42,29 +49,28 @@ class ColumnSchema:
     """Columns of the compacted log.
 
     ``events``: event types that count; ``entities``: types with a column in ``events``;
-    ``values``: integer event attributes that features or objectives read;
-    ``catalogue``: declared dtype by attribute, by entity type that has a changes table.
+    ``values``: event attributes that features or objectives read, with the dtype they read;
+    ``catalogue``: declared dtype by attribute, by entity type that has a changes table: all that
+    declare attributes or a tower, users among them.
     """
 
     events: tuple[str, ...]
     entities: tuple[str, ...]
-    values: tuple[str, ...]
+    values: tuple[tuple[str, str], ...]
     catalogue: dict[str, dict[str, str]]
 
     @classmethod
     def of(cls, domain: Domain) -> ColumnSchema:
         """Columns that ``domain`` needs."""
-        values: dict[str, None] = {}
-        for feature in domain.features.values():
-            if isinstance(feature, SumFeature):
-                values[feature.value] = None
+        read = {(name, dtype): None for (_, name), dtype in values_read(domain).items()}
         for objective in domain.objectives.values():
-            values |= dict.fromkeys(objective.at_least)
+            read |= {(name, "int"): None for name in objective.at_least}
+        described = {n: dict(e.attributes) for n, e in domain.entities.items()}
         return cls(
             tuple(domain.events),
             tuple(domain.entities),
-            tuple(values),
-            {name: dict(domain.entities[name].attributes) for name in catalogue_entities(domain)},
+            tuple(read),
+            {n: a for n, a in described.items() if a or domain.entities[n].tower},
         )
 
     @cached_property
@@ -78,14 +84,15 @@ class ColumnSchema:
     def event_schema(self) -> pa.Schema:
         """Columns of ``events``.
 
-        ``actor``: actor key, empty without an actor; ``given_back_minor`` and the ``purchase_…``
-        columns are set for refunds only.
+        ``clock_ms``: arrival time; ``actor``: actor key, empty without an actor;
+        ``given_back_minor`` and the ``purchase_…`` columns are set for refunds only.
         """
         fields = [
             pa.field("arrival", pa.int64(), nullable=False),
             pa.field("event_id", pa.string(), nullable=False),
             pa.field("type", pa.string(), nullable=False),
             pa.field("time_ms", pa.int64(), nullable=False),
+            pa.field("clock_ms", pa.int64(), nullable=False),
             pa.field("actor", pa.string(), nullable=False),
             pa.field("rank_id", pa.string(), nullable=False),
             pa.field("position", pa.int32()),
@@ -98,7 +105,7 @@ class ColumnSchema:
             pa.field("purchase_amount_minor", pa.int64()),
         ]
         fields += [pa.field(entity_column(name), pa.string()) for name in self.entities]
-        fields += [pa.field(value_column(name), pa.int64()) for name in self.values]
+        fields += [pa.field(value_column(n, d), _ATTRIBUTE_TYPES[d]) for n, d in self.values]
         return pa.schema(fields)
 
     def change_schema(self, entity: str) -> pa.Schema:
@@ -110,10 +117,10 @@ class ColumnSchema:
             pa.field("withdrawn", pa.bool_()),
         ]
         attributes = self.catalogue[entity].items()
-        fields += [pa.field(attribute_column(n), ATTRIBUTE_TYPES[d]) for n, d in attributes]
+        fields += [pa.field(attribute_column(n), attribute_type(d)) for n, d in attributes]
         return pa.schema(fields)
 
 
 def changes_table(entity: str) -> str:
-    """Name of the table of an entity type's catalogue changes."""
+    """Name of the table of what events say about entities of a type."""
     return f"changes.{entity}"

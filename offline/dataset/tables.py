@@ -5,7 +5,8 @@ A dataset is a directory::
     meta.json                     DatasetMeta
     catalogue/<entity>.parquet    one row an entity, as of the end of the log, ordered by id
         id string, withdrawn bool, first_time_ms int64 (epoch ms of its first catalogue event),
-        then the declared attributes (string, int64, float32 or bool; null where never set)
+        then the declared attributes (string, int64, float32, bool, list<string> or list<float>;
+        null where never set)
     interactions.parquet          what users did with the sequence entity, by user, time, arrival
         user string, time_ms int64, arrival int64, action string (event type), item string
         (id of the sequence entity), surface string, target_type string, target_id string
@@ -36,6 +37,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.common.domain import Domain
 from services.common.errors import FailedPrecondition, NotFound
+from services.feature.definitions import USER_ENTITY
 
 FORMAT_VERSION = 1
 META_FILE = "meta.json"
@@ -108,8 +110,10 @@ def numeric_names(domain: Domain) -> tuple[str, ...]:
 
 
 def catalogue_entities(domain: Domain) -> tuple[str, ...]:
-    """Entity types that the catalogue describes: all that declare attributes or a tower."""
-    return tuple(name for name, e in domain.entities.items() if e.attributes or e.tower)
+    """Entity types that the catalogue describes: all that declare attributes or a tower, but users,
+    who are in no catalogue."""
+    described = (name for name, e in domain.entities.items() if e.attributes or e.tower)
+    return tuple(name for name in described if name != USER_ENTITY)
 
 
 def load_meta(directory: Path) -> DatasetMeta:

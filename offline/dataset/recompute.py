@@ -1,0 +1,350 @@
+"""Features of a few entities in plain Python, from the rows of the log about them.
+
+It shares no expression with the build: what the tables say is held against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import ibis.expr.types as ir
+
+from offline.dataset.log_tables import LogTables
+from offline.dataset.schema import attribute_column, entity_column, value_column
+from services.common.domain import Domain
+from services.common.domain_features import AttributeFeature, LastFeature, LastNFeature, PairsFeature
+from services.common.durations import duration_ms
+from services.common.formula import evaluator, parse_formula
+from services.feature.definitions import (
+    CATALOGUE_EVENTS,
+    MAX_KEY_BYTES,
+    REFUND,
+    USER_ENTITY,
+    FeatureView,
+    ViewFeature,
+    WindowAggregate,
+    compile_views,
+    inputs_of,
+    other_side,
+    pair_id,
+    pair_members,
+    served_total,
+    smoothed_ratio,
+    value_dtype,
+    window_aggregates,
+    window_start_ms,
+)
+
+Row = Mapping[str, Any]
+Point = tuple[int, int]
+"""(time_ms, arrival): events up to the time and before the arrival are known."""
+
+_AT_ONCE = 1_000
+
+
+class Recomputed:
+    """What the log says about ``wanted``: ids by entity type; of pairs, their users."""
+
+    def __init__(
+        self, domain: Domain, tables: LogTables, wanted: Mapping[str, Iterable[str]]
+    ) -> None:
+        self._domain = domain
+        self._tables = tables
+        self._views = compile_views(domain)
+        self._derived = {n: e.derived_from for n, e in domain.entities.items() if e.derived_from}
+        self._changes: dict[tuple[str, str], list[Row]] = {}
+        self._rows: dict[int, dict[str, Any]] = {}
+        self._about: dict[tuple[str, str], list[Row]] = {}
+        self._refunds: dict[str, list[Row]] = {}
+        for entity, identities in wanted.items():
+            self._read(entity, sorted(set(identities)))
+        self._derive()
+        for row in self._rows.values():
+            for key in self._keys(row):
+                self._about.setdefault(key, []).append(row)
+        purchases = {r["purchase_event_id"] for r in self._rows.values() if _is_refund(r)}
+        log = tables.events
+        for row in self._fetched(log.filter(log.type == REFUND), "purchase_event_id", purchases):
+            self._refunds.setdefault(row["purchase_event_id"], []).append(row)
+        for of_purchase in self._refunds.values():
+            of_purchase.sort(key=lambda row: row["arrival"])
+
+    def features(
+        self, entity: str, identity: str, point: Point, names: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """Values as served but for the rounding to float32, by name in declared order."""
+        view = self._views.get(entity)
+        if view is None:
+            return {}
+        columns = [c for c in view.features if names is None or c.name in names]
+        known = _cut(self._about.get((entity, identity), ()), point)
+        return {c.name: self._value(view, identity, known, c, point) for c in columns}
+
+    def attributes(
+        self, entity: str, identity: str, point: Point
+    ) -> dict[str, tuple[int, Any]]:
+        """(when it was said, value) of every attribute that was ever set."""
+        latest: dict[str, tuple[int, Any]] = {}
+        for row in _cut(self._changes.get((entity, identity), ()), point):
+            for name in self._domain.entities[entity].attributes:
+                value = row[attribute_column(name)]
+                if value is not None:
+                    latest[name] = row["time_ms"], value
+        return latest
+
+    def _read(self, entity: str, identities: Sequence[str]) -> None:
+        log = self._tables.events
+        if self._domain.entities[entity].pair is not None:
+            self._read(USER_ENTITY, [pair_members(identity)[0] for identity in identities])
+            return
+        self._read_changes(entity, identities)
+        columns = [entity_column(entity)] + (["actor"] if entity == USER_ENTITY else [])
+        for column in columns:
+            self._keep(self._fetched(log, column, identities))
+        for source, attribute in self._derived.get(entity, {}).items():
+            changes = self._tables.changes[source]
+            said = self._fetched(changes, attribute_column(attribute), identities)
+            self._keep(self._fetched(log, entity_column(source), {row["id"] for row in said}))
+
+    def _read_changes(self, entity: str, identities: Iterable[str]) -> None:
+        table = self._tables.changes.get(entity)
+        missing = sorted({i for i in identities if (entity, i) not in self._changes})
+        if table is None or not missing:
+            return
+        self._changes |= {(entity, identity): [] for identity in missing}
+        for row in self._fetched(table, "id", missing):
+            self._changes[entity, row["id"]].append(row)
+
+    def _fetched(self, table: ir.Table, column: str, values: Iterable[str]) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        listed = sorted(values)
+        for start in range(0, len(listed), _AT_ONCE):
+            chosen = table.filter(table[column].isin(listed[start : start + _AT_ONCE]))
+            rows += self._tables.connection.to_pyarrow(chosen).to_pylist()
+        return rows
+
+    def _keep(self, rows: Iterable[dict[str, Any]]) -> None:
+        self._rows |= {row["arrival"]: row for row in rows}
+
+    def _derive(self) -> None:
+        """Fills in what events lead to."""
+        sources = {source for found in self._derived.values() for source in found}
+        for source in sources:
+            named = (row[entity_column(source)] for row in self._rows.values())
+            self._read_changes(source, [identity for identity in named if identity is not None])
+        for row in self._rows.values():
+            if row["type"] in CATALOGUE_EVENTS:
+                continue
+            for derived, found in self._derived.items():
+                if row[entity_column(derived)] is None:
+                    row[entity_column(derived)] = self._led_to(row, found)
+
+    def _led_to(self, row: Row, sources: Mapping[str, str]) -> str | None:
+        point = (row["clock_ms"], row["arrival"])
+        for source, attribute in sources.items():
+            identity = row[entity_column(source)]
+            if identity is None:
+                continue
+            _, value = self.attributes(source, identity, point).get(attribute, (0, ""))
+            if 0 < len(value.encode()) <= MAX_KEY_BYTES:
+                return str(value)
+        return None
+
+    def _keys(self, row: Row) -> set[tuple[str, str]]:
+        keys: set[tuple[str, str]] = set()
+        for name, entity in self._domain.entities.items():
+            if entity.pair is not None:
+                other = row[entity_column(entity.pair[1])]
+                if row["actor"] and other is not None:
+                    keys.add((name, pair_id(row["actor"], other)))
+            elif row[entity_column(name)] is not None:
+                keys.add((name, row[entity_column(name)]))
+        if row["actor"]:
+            keys.add((USER_ENTITY, row["actor"]))
+        return keys
+
+    def _value(
+        self,
+        view: FeatureView,
+        identity: str,
+        known: Sequence[Row],
+        column: ViewFeature,
+        point: Point,
+    ) -> Any:
+        """A feature of one of the view's entities from the events known of it, in order."""
+        definition = column.definition
+        match definition.kind:
+            case "attribute":
+                return self._attribute(view.entity, identity, column, definition, point)
+            case "recency":
+                times = [row["time_ms"] for row in known if row["type"] in definition.events]
+                return (point[0] - times[-1]) / 1_000 if times else definition.default
+            case "last":
+                return self._last(known, column, definition, point[0])
+            case "last_n":
+                return _entries(known, definition, point[0])
+            case "distinct":
+                start_ms = window_start_ms(point[0], duration_ms(definition.window))
+                of = _naming_column(definition.of)
+                within = (row for row in known if row["time_ms"] >= start_ms)
+                others = {row[of] for row in within if row["type"] in definition.events}
+                return min(len(others - {None, ""}), definition.cap)
+            case "expression":
+                if not known:
+                    return definition.default
+                names = inputs_of(definition)
+                read = [c for c in view.features if c.name in names]
+                values = {c.name: self._value(view, identity, known, c, point) for c in read}
+                result = evaluator(parse_formula(definition.formula))(values)
+                return definition.default if result is None else result
+            case "pairs":
+                return self._pairs(identity, known, definition, point)
+            case _:
+                return self._window(known, column, point)
+
+    def _attribute(
+        self,
+        entity: str,
+        identity: str,
+        column: ViewFeature,
+        definition: AttributeFeature,
+        point: Point,
+    ) -> Any:
+        found = self.attributes(entity, identity, point).get(column.attribute or column.name)
+        if found is None:
+            return column.default
+        if definition.ttl is not None and found[0] < point[0] - duration_ms(definition.ttl):
+            return column.default
+        return found[1]
+
+    def _last(
+        self, known: Sequence[Row], column: ViewFeature, definition: LastFeature, t_ms: int
+    ) -> Any:
+        value = value_column(definition.value, value_dtype(self._domain, definition))
+        start_ms = window_start_ms(t_ms, duration_ms(definition.window))
+        said = [r for r in known if r["type"] in definition.events and r[value] is not None]
+        inside = [row[value] for row in said if row["time_ms"] >= start_ms]
+        return inside[-1] if inside else column.default
+
+    def _pairs(
+        self, user: str, known: Sequence[Row], definition: PairsFeature, point: Point
+    ) -> Any:
+        other = entity_column(other_side(self._domain, definition.of))
+        named: dict[str, int] = {}
+        for row in known:
+            if row["type"] in definition.events and row[other] is not None:
+                named[row[other]] = row["time_ms"]
+        order = sorted(named, key=lambda identity: (named[identity], identity), reverse=True)
+        listed = order[: definition.limit]
+        if definition.emit == "id":
+            return listed
+        values = []
+        for identity in listed:
+            found = self.features(definition.of, pair_id(user, identity), point, [definition.emit])
+            values.append(float(found[definition.emit]))
+        return values + [0.0] * (definition.limit - len(values))
+
+    def _window(self, known: Sequence[Row], column: ViewFeature, point: Point) -> Any:
+        definition = column.definition
+        windows = window_aggregates(definition)
+        dtype = "int"
+        if definition.kind in ("sum", "mean", "min", "max"):
+            dtype = value_dtype(self._domain, definition)
+        numbers = [self._numbers(known, window, dtype, point) for window in windows]
+        reversible = windows[0].reversed_by_refunds
+        match definition.kind:
+            case "min" | "max":
+                fold = min if definition.kind == "min" else max
+                return fold(numbers[0]) if numbers[0] else column.default
+            case "mean":
+                number = sum(numbers[1])
+                total = _served(sum(numbers[0]), reversible)
+                return total / number if number > 0 else definition.default
+            case "ratio":
+                prior = definition.prior
+                totals = [sum(found) for found in numbers]
+                return smoothed_ratio(*totals, prior.numerator, prior.denominator)
+            case "rate":
+                scale = duration_ms(definition.per) / windows[0].window_ms
+                return served_total(sum(numbers[0])) * scale
+            case _:
+                return _served(sum(numbers[0]), reversible)
+
+    def _numbers(
+        self, known: Sequence[Row], window: WindowAggregate, dtype: str, point: Point
+    ) -> list[Any]:
+        """What the events of a window, and the refunds known, add to it."""
+        start_ms = window_start_ms(point[0], window.window_ms)
+        found: list[Any] = []
+        for row in known:
+            if row["type"] not in window.events or row["time_ms"] < start_ms:
+                continue
+            value = 1 if window.value is None else row[value_column(window.value, dtype)]
+            if value is not None:
+                found.append(1 if window.fold == "values" else value)
+        if not window.reversed_by_refunds:
+            return found
+        for row in known:
+            if not _is_refund(row):
+                continue
+            if window.fold == "sum":
+                changes = [(row["purchase_time_ms"], -row["given_back_minor"])]
+            else:
+                changes = self._purchases_back(row)
+            for visible_ms, change in changes:
+                if visible_ms <= point[0] and row["purchase_time_ms"] >= start_ms:
+                    found.append(change)
+        return found
+
+    def _purchases_back(self, refund: Row) -> list[tuple[int, int]]:
+        """(visible from, change): what a refund changes of the number of purchases."""
+        every = self._refunds[refund["purchase_event_id"]]
+        place = [row["arrival"] for row in every].index(refund["arrival"])
+        first_ms = every[0]["purchase_time_ms"]
+        before, after = _complete_ms(every[:place]), _complete_ms(every[: place + 1])
+        if before == after:
+            return []
+        steps = ((before, 1), (after, -1))
+        return [(max(at, first_ms), change) for at, change in steps if at is not None]
+
+
+def _complete_ms(refunds: Sequence[Row]) -> int | None:
+    """Event time from which refunds of one purchase, by arrival, cover all it cost."""
+    if not refunds:
+        return None
+    total = 0
+    for row in sorted(refunds, key=lambda row: (row["time_ms"], row["given_back_minor"])):
+        total += row["given_back_minor"]
+        if total >= refunds[0]["purchase_amount_minor"]:
+            return int(row["time_ms"])
+    return None
+
+
+def _cut(rows: Iterable[Row], point: Point) -> list[Row]:
+    """The log cut at the point, by event time, then arrival."""
+    time_ms, arrival = point
+    cut = [row for row in rows if row["time_ms"] <= time_ms and row["arrival"] < arrival]
+    return sorted(cut, key=lambda row: (row["time_ms"], row["arrival"]))
+
+
+def _entries(known: Sequence[Row], definition: LastNFeature, t_ms: int) -> list[str]:
+    of = entity_column(definition.of)
+    named = [r for r in known if r["type"] in definition.events and r[of] is not None]
+    named = named[-definition.limit :]
+    if definition.ttl is not None:
+        oldest_ms = t_ms - duration_ms(definition.ttl)
+        named = [row for row in named if row["time_ms"] >= oldest_ms]
+    return [row[of] if definition.emit == "id" else row["type"] for row in named]
+
+
+def _served(total: float, reversible: bool) -> float:
+    return total if isinstance(total, float) else served_total(total, reversible=reversible)
+
+
+def _is_refund(row: Row) -> bool:
+    return row["type"] == REFUND and row["purchase_event_id"] is not None
+
+
+def _naming_column(of: str) -> str:
+    return "actor" if of == USER_ENTITY else entity_column(of)
