@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import ibis
 import ibis.expr.types as ir
 
 from offline.dataset.log_tables import LogTables
@@ -23,21 +22,11 @@ def latest_changes(
     """
     said = {f"said_{name}": changes[name].notnull().cast("int64") for name in names}
     events = changes.semi_join(points.select("id").distinct(), "id").mutate(**said)
-    line = timeline(tables, events.select("id", "time_ms", "arrival", *said), points, (), [*said])
+    events = events.select("id", "time_ms", "arrival", *names, *said)
+    line = timeline(tables, events, points, (), [*said])
     table = points.select("point")
     for name, told in zip(names, said, strict=True):
-        entry = newest(numbered_points(line, told), line, told, 1)
-        entry = entry.select("point", "id", "entry_time_ms", "entry_arrival")
-        value = changes.select(
-            changed_id=changes.id,
-            changed_arrival=changes.arrival,
-            **{name: changes[name]},
-        )
-        found = entry.join(
-            value,
-            [entry.id == value.changed_id, entry.entry_arrival == value.changed_arrival],
-        )
-        table = joined(
-            table, found.select("point", name, **{f"{name}_ms": found.entry_time_ms})
-        )
+        found = newest(numbered_points(line, told), line, told, 1, (name,))
+        part = found.select("point", name, **{f"{name}_ms": found.entry_time_ms})
+        table = joined(table, part)
     return tables.stored(table)

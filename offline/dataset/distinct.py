@@ -104,7 +104,7 @@ def _tail(named: ir.Table, anchors: ir.Table) -> ir.Table:
 
 
 def _heads(named: ir.Table, anchors: ir.Table, tail: ir.Table) -> ir.Table:
-    """id, first, tile, time_ms, arrival of the first mentions in a tile of those not in its tail."""
+    """id, first, tile, time_ms, arrival of first mentions in a tile of others not in its tail."""
     mention = ibis.window(
         group_by=[named.id, named.tile, named.other], order_by=[named.time_ms, named.arrival]
     )

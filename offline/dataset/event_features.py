@@ -223,5 +223,3 @@ def _capped(total: ir.Value, least: int) -> ir.Value:
 
 def _float(number: ir.Value) -> ir.FloatingValue:
     return number.cast("float64")
-
-

@@ -3,7 +3,7 @@ expressions."""
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import partial, reduce
 
 import ibis
 import ibis.expr.types as ir
@@ -61,7 +61,7 @@ def _led_to(
     for entity in dict.fromkeys(entities):
         if not domain.entities[entity].derived_from:
             continue
-        found = tables.once(f"derived_{entity}", lambda of=entity: _derived(domain, tables, of))
+        found = tables.once(f"derived_{entity}", partial(_derived, domain, tables, entity))
         column = entity_column(entity)
         both = joined(events, found.rename({"derived_id": "id"}), "arrival")
         filled = ibis.coalesce(both[column], both.derived_id)
@@ -75,9 +75,7 @@ def _derived(domain: Domain, tables: LogTables, entity: str) -> ir.Table:
     A point is when the event arrived, and the log before it.
     """
     log = tables.events
-    candidates = log.filter(
-        log[entity_column(entity)].isnull() & log.type.notin(CATALOGUE_EVENTS)
-    )
+    candidates = log.filter(log[entity_column(entity)].isnull() & log.type.notin(CATALOGUE_EVENTS))
     said: list[ir.Table] = []
     for rank, (source, attribute) in enumerate(domain.entities[entity].derived_from.items()):
         column = entity_column(source)
@@ -102,6 +100,6 @@ def _derived(domain: Domain, tables: LogTables, entity: str) -> ir.Table:
     return every.join(first, ["arrival", "rank"]).select("arrival", "id")
 
 
-@ibis.udf.scalar.builtin
-def bit_length(text: str) -> int:
+@ibis.udf.scalar.builtin  # type: ignore[untyped-decorator]
+def bit_length(text: str) -> int:  # type: ignore[empty-body]
     """Bits of a text in UTF-8, as the backends call it."""

@@ -1,4 +1,4 @@
-"""What a set of features reads of events, each thing once: as ``definitions.compile_aggregates`` for
+"""What a set of features reads of events, each thing once, as ``compile_aggregates`` says it for
 the online path. Pure."""
 
 from __future__ import annotations
@@ -76,8 +76,14 @@ class FeaturePlan:
     @property
     def event_types(self) -> list[str]:
         """Types of the events that are read."""
-        read = {e for added in (*self.totals, *self.extremes, *self.kinds) for e in added.events}
-        return sorted(read.union(*(d.events for d in self.distincts.values())))
+        read: set[str] = set()
+        for types in (
+            *(contribution.events for contribution in (*self.totals, *self.extremes)),
+            *(kind.events for kind in self.kinds),
+            *(distinct.events for distinct in self.distincts.values()),
+        ):
+            read.update(types)
+        return sorted(read)
 
     def window_name(self, window: WindowAggregate) -> str:
         """Column of a window's number."""

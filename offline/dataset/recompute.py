@@ -13,7 +13,12 @@ import ibis.expr.types as ir
 from offline.dataset.log_tables import LogTables
 from offline.dataset.schema import attribute_column, entity_column, value_column
 from services.common.domain import Domain
-from services.common.domain_features import AttributeFeature, LastFeature, LastNFeature, PairsFeature
+from services.common.domain_features import (
+    AttributeFeature,
+    LastFeature,
+    LastNFeature,
+    PairsFeature,
+)
 from services.common.durations import duration_ms
 from services.common.formula import evaluator, parse_formula
 from services.feature.definitions import (
@@ -81,9 +86,7 @@ class Recomputed:
         known = _cut(self._about.get((entity, identity), ()), point)
         return {c.name: self._value(view, identity, known, c, point) for c in columns}
 
-    def attributes(
-        self, entity: str, identity: str, point: Point
-    ) -> dict[str, tuple[int, Any]]:
+    def attributes(self, entity: str, identity: str, point: Point) -> dict[str, tuple[int, Any]]:
         """(when it was said, value) of every attribute that was ever set."""
         latest: dict[str, tuple[int, Any]] = {}
         for row in _cut(self._changes.get((entity, identity), ()), point):
@@ -263,8 +266,8 @@ class Recomputed:
                 return total / number if number > 0 else definition.default
             case "ratio":
                 prior = definition.prior
-                totals = [sum(found) for found in numbers]
-                return smoothed_ratio(*totals, prior.numerator, prior.denominator)
+                numerator, denominator = (sum(found) for found in numbers)
+                return smoothed_ratio(numerator, denominator, prior.numerator, prior.denominator)
             case "rate":
                 scale = duration_ms(definition.per) / windows[0].window_ms
                 return served_total(sum(numbers[0])) * scale

@@ -188,7 +188,9 @@ def _either(window: WindowAggregate, head: ir.Value, tail: ir.Value) -> ir.Value
     """The fold of two, of which either may be null."""
     if window.fold == "sum":
         return ibis.ifelse(
-            head.isnull() & tail.isnull(), ibis.null("float64"), head.fill_null(0) + tail.fill_null(0)
+            head.isnull() & tail.isnull(),
+            ibis.null("float64"),
+            head.fill_null(0) + tail.fill_null(0),
         )
     least = ibis.least if window.fold == "min" else ibis.greatest
     return least(head.fill_null(tail), tail.fill_null(head))

@@ -58,7 +58,7 @@ class KeyRules:
             ]
             keys.append((USER_ENTITY, event.actor))
             keys += pairs
-        return keys
+        return list(dict.fromkeys(keys))
 
     @property
     def pairs(self) -> Sequence[str]:
