@@ -194,17 +194,19 @@ class WatchStreams:
         upserts: dict[str, list[tuple[str, Row]]] = {}
         gone: list[Key] = []
         size = 0
+        before = since
         for changed in changes.rows:
             entity, identity = changed.key
-            if changed.row is None:
-                size += GONE_BYTES
+            row = changed.row
+            needed = GONE_BYTES if row is None else self._encoder.row_bytes(identity, row)
+            if size + needed > CHUNK_BYTES and size:
+                reached, as_of_ms = before, 0
+                break
+            if row is None:
                 gone.append(changed.key)
             else:
-                size += self._encoder.row_bytes(identity, changed.row)
-                upserts.setdefault(entity, []).append((identity, changed.row))
-            if size >= CHUNK_BYTES and changed is not changes.rows[-1]:
-                reached, as_of_ms = changed.version, 0
-                break
+                upserts.setdefault(entity, []).append((identity, row))
+            size, before = size + needed, changed.version
         waited = self._feed.waited(since, reached)
         if not upserts and not gone:
             return _Step(None, reached, waited)
