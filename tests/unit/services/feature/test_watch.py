@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from podium.event.v1.event_pb2 import Event
 from services.feature.apply import Applier
@@ -31,7 +35,10 @@ from tests.support.feature_streams import (
 )
 
 DOMAIN = domain_with(
-    {"clicks": {"kind": "count", "entities": ["course"], "events": ["click"], "window": "1m"}}
+    {
+        "clicks": {"kind": "count", "entities": ["course"], "events": ["click"], "window": "1m"},
+        "live": {"kind": "attribute", "entities": ["room"], "ttl": "90s"},
+    }
 )
 VIEWS = compile_views(DOMAIN)
 Seen = dict[str, tuple[str, int] | None]
@@ -271,6 +278,51 @@ def test_entities_that_are_gone_are_forgotten_in_time_and_tokens_from_before_wit
 
 def _installed(*updates: Update) -> Refresh:
     return Refresh(list(updates), 0, START_MS)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(("click", "describe", "withdraw")), st.integers(0, 2)),
+        st.tuples(st.just("start"), st.integers(0, 1)),
+        st.tuples(st.just("end"), st.integers(0, 1)),
+        st.tuples(st.just("later"), st.integers(1, 100_000)),
+        st.tuples(st.just("wait"), st.sampled_from((10, 700, 2_100, 30_000, 95_000))),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps=STEPS)
+def test_rows_kept_by_looking_are_those_of_a_catalogue_read_anew(
+    steps: list[tuple[str, int]],
+) -> None:
+    with TemporaryDirectory() as directory, closing(EmbeddedStore(Path(directory))) as store:
+        world = World(store, Path(directory) / "log")
+        for number, (kind, what) in enumerate(steps):
+            name, now_ms = f"e{number}", world.clock_ms
+            match kind:
+                case "click":
+                    world.log(interaction(name, "click", now_ms, "ann", f"course:c{what}"))
+                case "describe":
+                    world.log(upsert_event(name, now_ms, f"course:c{what}", title=name))
+                case "later":
+                    world.log(upsert_event(name, now_ms + what, "course:c0", title=name))
+                case "withdraw":
+                    world.log(withdrawal_event(name, now_ms, f"course:c{what}"))
+                case "start" | "end":
+                    event = f"room_{kind}ed"
+                    course = "c" if kind == "start" else ""
+                    world.log(room_event(name, event, now_ms, f"r{what}", course=course))
+                case _:
+                    world.clock_ms += what
+            world.refresh()
+        world.clock_ms += int(MOVING_INTERVAL_S * 1_000)
+        world.refresh()
+        kept = world.hub
+        world.hub = world.new_hub()
+        for entity in ("course", "room"):
+            assert sorted(kept.snapshot((entity,))) == sorted(world.hub.snapshot((entity,)))
 
 
 def test_tokens_are_only_good_for_their_hub_and_views(world: World) -> None:
