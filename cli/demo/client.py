@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-import numpy as np
 
 from podium.common.v1 import common_pb2
 from podium.event.v1 import event_pb2
 from podium.experiment.v1 import experiment_pb2, experiment_pb2_grpc
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
 from podium.ranker.v1 import ranker_pb2, ranker_pb2_grpc
+from services.common.convert_feature_block import block_columns
 from services.common.domain import Domain
 from services.common.errors import Unavailable
 from services.feature.definitions import compile_views
@@ -92,18 +92,6 @@ class Client:
             entity_type=entity, ids=ids, view_name=view.name, view_hash=view.hash
         )
         response = self._feature.GetFeatures(request, timeout=TIMEOUT_SECONDS)
-        return _rows(response.block), response.log_position
-
-
-def _rows(block: feature_pb2.FeatureBlock) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = [{} for _ in range(block.rows)]
-    columns: list[tuple[Sequence[str], Sequence[Any]]] = [
-        (block.float_features, np.frombuffer(block.float_values, "<f4").tolist()),
-        (block.int_features, np.frombuffer(block.int_values, "<i8").tolist()),
-        (block.string_features, block.string_values),
-    ]
-    for names, values in columns:
-        for row, cells in enumerate(rows):
-            start = row * len(names)
-            cells.update(zip(names, values[start : start + len(names)], strict=True))
-    return rows
+        columns = block_columns(response.block)
+        rows = [columns.values(row) for row in range(columns.rows)]
+        return rows, response.log_position

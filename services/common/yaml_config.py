@@ -136,16 +136,18 @@ def _locate(root: yaml.Node | None, location: Location) -> tuple[str, int]:
     node = root
     line = node.start_mark.line + 1 if node is not None else 0
     shown: list[str] = []
-    for part in location:
+    for depth, part in enumerate(location, 1):
+        is_last = depth == len(location)
         if isinstance(node, yaml.MappingNode):
             match = next(((k, v) for k, v in node.value if k.value == str(part)), None)
-            if match is not None:
+            # A discriminated union adds its tag to the location; the file has no such key, or has
+            # another thing under that name, which holds nothing further.
+            if match is not None and (is_last or not isinstance(match[1], yaml.ScalarNode)):
                 key_node, node = match
                 line = key_node.start_mark.line + 1
                 shown.append(str(part))
                 continue
-            # A discriminated union adds its tag to the location; the file has no such key.
-            if part != location[-1]:
+            if not is_last:
                 continue
         elif (
             isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from podium.common.v1 import common_pb2
@@ -15,6 +14,7 @@ from podium.event.v1 import event_pb2
 from podium.feature.v1 import feature_pb2
 from podium.ranker.v1 import ranker_pb2
 from services.common.convert_assignment import assignment_message
+from services.common.convert_feature_block import block_columns
 from services.common.convert_limits import (
     MAX_K,
     MAX_NAME_BYTES,
@@ -181,47 +181,30 @@ def slate_events(
 def feature_rows(
     ids: Sequence[str], block: feature_pb2.FeatureBlock, log_position: int = 0
 ) -> FeatureRows:
-    """A decoded block. Raises ``FailedPrecondition`` when its parts do not fit together."""
-    rows = len(ids)
-    names = [
-        tuple(columns)
-        for columns in (
-            block.float_features,
-            block.int_features,
-            block.string_features,
-            block.list_features,
+    """A decoded block, vectors aside: no part of ranking reads one. Raises ``FailedPrecondition``
+    when its parts do not fit together."""
+    if block.rows != len(ids):
+        raise FailedPrecondition(
+            f"a feature block of {block.rows} rows does not fit {len(ids)} ids"
         )
-    ]
-    width = sum(len(columns) for columns in names)
-    try:
-        decoded = FeatureRows(
-            ids=ids,
-            float_names=names[0],
-            floats=np.frombuffer(block.float_values, "<f4").reshape(rows, len(names[0])),
-            int_names=names[1],
-            ints=np.frombuffer(block.int_values, "<i8").reshape(rows, len(names[1])),
-            string_names=names[2],
-            strings=block.string_values,
-            list_names=names[3],
-            list_offsets=np.frombuffer(block.list_offsets, "<i4"),
-            list_values=block.list_values,
-            statuses=np.frombuffer(block.statuses, np.uint8).reshape(
-                rows if block.statuses else 0, width if block.statuses else 0
-            ),
-            log_position=log_position,
-        )
-    except ValueError as error:
-        raise FailedPrecondition(f"a feature block does not fit {rows} rows: {error}") from error
-    lists = rows * len(names[3])
-    offsets = decoded.list_offsets
-    if (
-        block.rows != rows
-        or len(block.string_values) != rows * len(names[2])
-        or (names[3] and len(offsets) != lists + 1)
-        or (names[3] and int(offsets[-1]) != len(block.list_values))
-    ):
-        raise FailedPrecondition(f"a feature block of {block.rows} rows does not fit {rows} ids")
-    return decoded
+    columns = block_columns(block)
+    return FeatureRows(
+        ids=ids,
+        float_names=columns.float_names,
+        floats=columns.floats,
+        int_names=columns.int_names,
+        ints=columns.ints,
+        string_names=columns.string_names,
+        strings=columns.strings,
+        list_names=columns.list_names,
+        list_offsets=columns.list_offsets,
+        list_values=columns.list_values,
+        # Statuses of vectors come last.
+        statuses=columns.statuses[:, : columns.statuses.shape[1] - len(columns.vector_names)]
+        if columns.statuses.size
+        else columns.statuses,
+        log_position=log_position,
+    )
 
 
 def watch_message(message: feature_pb2.WatchEntitiesResponse) -> WatchMessage:
