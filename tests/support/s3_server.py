@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 
 from s3fs import S3FileSystem
 
@@ -19,6 +20,10 @@ def s3_server() -> Iterator[str]:
     server.start()
     try:
         host, port = server.get_host_and_port()
+        # What another server in this process held would still be there.
+        with closing(HTTPConnection(host, port)) as connection:
+            connection.request("POST", "/moto-api/reset")
+            connection.getresponse().read()
         yield f"http://{host}:{port}"
     finally:
         # Clients of this server are of no use to the next one.
