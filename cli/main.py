@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from cli import bundle, dataset, demo, evaluate, events, import_, serve, simulate, train
+from cli import bundle, dataset, demo, evaluate, events, features, import_, serve, simulate, train
 from services.common.errors import PodiumError
 
 USAGE_ERROR = 2
@@ -23,7 +23,18 @@ def build() -> typer.Typer:
         pretty_exceptions_show_locals=False,
         rich_markup_mode=None,
     )
-    for command in (simulate, import_, events, dataset, train, bundle, evaluate, serve, demo):
+    for command in (
+        simulate,
+        import_,
+        events,
+        features,
+        dataset,
+        train,
+        bundle,
+        evaluate,
+        serve,
+        demo,
+    ):
         command.register(app)
     return app
 

@@ -83,6 +83,11 @@ class Generation:
         return self.directory.name
 
     @property
+    def build(self) -> int:
+        """How often a new store had been asked for when this one was begun."""
+        return int(self.name.rpartition("-")[2])
+
+    @property
     def position(self) -> int:
         """Log position the store is at; -1 while that is not known, or whether it belongs to this
         log."""

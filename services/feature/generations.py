@@ -20,14 +20,19 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from services.common.domain import Domain
-from services.common.errors import PodiumError, Unavailable
-from services.common.files import LOCAL_FILES, write_whole
+from services.common.errors import FailedPrecondition, PodiumError, Unavailable
+from services.common.event_log import list_segments
 from services.feature.generation import Generation, Surroundings
 from services.feature.store.protocol import StoreView
-from services.feature.view_registry import DEFINITIONS_FILE, ViewRegistry, read_definitions
+from services.feature.view_registry import (
+    DEFINITIONS_FILE,
+    ViewRegistry,
+    current_store,
+    put_in_force,
+    read_definitions,
+)
 from services.feature.views import StateDefinitions, ViewDocument, covers, documents_of, merged
 
-CURRENT_FILE: Final = "current"
 REGISTRY_POLL_S: Final = 0.5
 PROGRESS_S: Final = 2.0
 RETRY_S: Final = 30.0
@@ -73,6 +78,10 @@ class Generations:
         self._synced = 0
         self._task: asyncio.Task[None] | None = None
 
+    def own_view(self, entity: str) -> ViewDocument | None:
+        """The domain file's view of an entity type."""
+        return next((d for d in self._own if d.entity == entity), None)
+
     @property
     def building(self) -> Building | None:
         """How far the next generation is, while there is one."""
@@ -113,7 +122,7 @@ class Generations:
 
         self.current.start()
         await self.current.caught_up(end, told)
-        self._point_to(self.current)
+        put_in_force(self.current.directory)
         _logger.info("the store holds all %d logged events", end)
 
     async def load(self) -> None:
@@ -153,15 +162,14 @@ class Generations:
 
     def _suffices(self, generation: Generation) -> bool:
         """Whether the store in force holds what is wanted, and is as new."""
-        build = generation.name.rpartition("-")[2]
         parts: list[StateDefinitions | Domain] = [self._domain, *self._documents]
-        return build == str(self._registry.build()) and covers(generation.state, parts)
+        return generation.build == self._registry.build() and covers(generation.state, parts)
 
     def _open(self) -> Generation:
         """The generation to serve from: the one in force before, or else one for what is wanted."""
         wanted = self._wanted()
         directory = self._directory_for(wanted)
-        before = self._pointed_to()
+        before = current_store(self._store_dir)
         if before is not None:
             try:
                 return Generation(before, read_definitions(before), self._around)
@@ -171,18 +179,12 @@ class Generations:
                         f"the feature store can't be read ({error}); run podium features rebuild"
                     ) from error
                 _logger.error("the store before can't be read, making one anew: %s", error)
-        return Generation(directory, wanted, self._around)
-
-    def _pointed_to(self) -> Path | None:
         try:
-            name = LOCAL_FILES.read(self._store_dir / CURRENT_FILE).decode().strip()
-        except FileNotFoundError:
-            return None
-        directory = self._store_dir / name
-        return directory if (directory / DEFINITIONS_FILE).exists() else None
-
-    def _point_to(self, generation: Generation) -> None:
-        write_whole(LOCAL_FILES, self._store_dir / CURRENT_FILE, generation.name.encode() + b"\n")
+            _require_whole_log(self._around.log_dir)
+        except FailedPrecondition as error:
+            # Some features are better than none; but see the log.
+            _logger.error("the store is filled from what is left of the log: %s", error.message)
+        return Generation(directory, wanted, self._around)
 
     def _remove_others(self) -> None:
         """Removes stores that are neither in force nor being built."""
@@ -218,6 +220,7 @@ class Generations:
         When meanwhile another one is wanted, this one is given up.
         """
         started_s = time.monotonic()
+        _require_whole_log(self._around.log_dir)
         wanted = self._wanted()
         end = self._synced
         generation = Generation(self._directory_for(wanted), wanted, self._around)
@@ -261,8 +264,20 @@ class Generations:
                 deadline_s = float("inf")
                 await before.apply.close()
             await asyncio.sleep(SWITCH_POLL_S)
-        self._point_to(generation)
+        put_in_force(generation.directory)
         before.in_force, generation.in_force = False, True
         self.current, self._next = generation, None
         await before.close(remove=True)
         self._remove_others()
+
+
+def _require_whole_log(log_dir: Path) -> None:
+    """Raises ``FailedPrecondition`` (LOG_INCOMPLETE) where the log's beginning was removed: a store
+    that is made anew must hold everything."""
+    segments = list_segments(log_dir)
+    if segments and segments[0].first_arrival > 0:
+        raise FailedPrecondition(
+            f"{log_dir} begins at record {segments[0].first_arrival}: bring the segments back that "
+            "were removed once archived",
+            reason="LOG_INCOMPLETE",
+        )

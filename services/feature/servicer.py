@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import grpc
@@ -13,6 +14,7 @@ from podium.feature.v1 import feature_pb2, feature_pb2_grpc
 from services.common.call import CallPolicy
 from services.common.errors import InvalidArgument
 from services.feature.convert.features import (
+    ViewName,
     event_times,
     feature_block,
     feature_keys,
@@ -28,8 +30,16 @@ from services.feature.convert.ingest import (
     ingest_stream_response,
     request_number,
 )
+from services.feature.convert.views import (
+    list_views_response,
+    requested_limit,
+    requested_score,
+    required_feature,
+    top_entities_response,
+)
 from services.feature.generations import Generations
 from services.feature.ingest_types import Receipt
+from services.feature.leaders import leaders
 from services.feature.log import Ingestor
 from services.feature.metrics import FeatureMetrics
 from services.feature.pipeline import pipelined
@@ -39,10 +49,15 @@ POLICIES = {
     f"/{SERVICE_NAME}/Ingest": CallPolicy(default_deadline_ms=5_000, max_deadline_ms=30_000),
     f"/{SERVICE_NAME}/Alias": CallPolicy(default_deadline_ms=5_000, max_deadline_ms=30_000),
     f"/{SERVICE_NAME}/GetFeatures": CallPolicy(default_deadline_ms=1_000, max_deadline_ms=10_000),
+    f"/{SERVICE_NAME}/TopEntities": CallPolicy(default_deadline_ms=1_000, max_deadline_ms=10_000),
+    f"/{SERVICE_NAME}/ListViews": CallPolicy(default_deadline_ms=1_000, max_deadline_ms=10_000),
 }
 ROWS_ON_THE_LOOP = 64
 """Larger lookups go to a thread, as do those that wait for a network: they would hold the event
 loop up."""
+
+LEADERS_ON_THE_LOOP = 2_000
+"""The same of more rows to choose leaders from."""
 
 STREAM_REQUESTS = 8
 """Requests of one stream that are under way at once."""
@@ -183,3 +198,42 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
                     yield step
             # Another store is in force now: the watcher gets its snapshot.
             token = b""
+
+    async def ListViews(
+        self,
+        request: feature_pb2.ListViewsRequest,  # noqa: ARG002 - gRPC's signature
+        context: _Context,  # noqa: ARG002 - gRPC's signature
+    ) -> feature_pb2.ListViewsResponse:
+        """Lists what is served, and how far a new store is."""
+        generation = self._generations.current
+        return list_views_response(
+            generation.documents,
+            self._generations.building,
+            generation.stored_position,
+            generation.build,
+        )
+
+    async def TopEntities(
+        self,
+        request: feature_pb2.TopEntitiesRequest,
+        context: _Context,  # noqa: ARG002 - gRPC's signature
+    ) -> feature_pb2.TopEntitiesResponse:
+        """Reads the leaders from memory."""
+        score, limit = requested_score(request), requested_limit(request)
+        required = required_feature(request)
+        generation = self._generations.current
+        wanted = requested_view(request)
+        own = self._generations.own_view(wanted.entity)
+        if own is not None and not wanted.name and not wanted.hash:
+            wanted = ViewName(own.entity, own.name, own.hash)
+        reader = generation.lookup.view(wanted.entity, wanted.name, wanted.hash).reader
+        if not generation.watchable(reader.view.entity):
+            raise InvalidArgument.field(
+                "entity_type", f"{reader.view.entity} is no catalogue entity type"
+            )
+        async with generation.watching.feed([reader]) as feed:
+            rows = [(key[1], row) for key, row in feed.hub.snapshot([reader.view.entity])]
+            as_of_ms = feed.as_of_ms
+        find = partial(leaders, reader.columns, rows, score, limit=limit, required=required)
+        found = find() if len(rows) <= LEADERS_ON_THE_LOOP else await asyncio.to_thread(find)
+        return top_entities_response(found, as_of_ms, reader.view.hash)

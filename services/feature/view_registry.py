@@ -17,6 +17,7 @@ from services.common.files import LOCAL_FILES, Files, write_whole
 from services.feature.views import FORMAT_VERSION, StateDefinitions, ViewDocument
 
 BUILD_FILE: Final = "build"
+CURRENT_FILE: Final = "current"
 DEFINITIONS_FILE: Final = "definitions.json"
 _SUFFIX: Final = ".json"
 _SHORTEST_PREFIX: Final = 6
@@ -114,6 +115,21 @@ def read_definitions(directory: Path, files: Files = LOCAL_FILES) -> StateDefini
         return StateDefinitions.model_validate_json(files.read(path))
     except ValidationError as error:
         raise _unreadable(path, error) from error
+
+
+def current_store(store_dir: Path, files: Files = LOCAL_FILES) -> Path | None:
+    """Directory of the store in force among those in ``store_dir``; None before there is one."""
+    try:
+        name = files.read(store_dir / CURRENT_FILE).decode().strip()
+    except FileNotFoundError:
+        return None
+    directory = store_dir / name
+    return directory if name and DEFINITIONS_FILE in files.names(directory) else None
+
+
+def put_in_force(directory: Path, files: Files = LOCAL_FILES) -> None:
+    """Makes a store the one in force among those beside it, durably."""
+    write_whole(files, directory.parent / CURRENT_FILE, directory.name.encode() + b"\n")
 
 
 def _file_name(document: ViewDocument) -> str:

@@ -78,25 +78,36 @@ class Watching:
 
     @asynccontextmanager
     async def streams(self, readers: Sequence[RowReader]) -> AsyncIterator[WatchStreams]:
-        """Streams of these views, of different entity types, kept for the length of the block.
+        """Streams of these views; see ``feed``."""
+        async with self._using(readers) as kept:
+            yield kept.streams
+
+    @asynccontextmanager
+    async def feed(self, readers: Sequence[RowReader]) -> AsyncIterator[CatalogueFeed]:
+        """A feed of these views, of different entity types, kept for the length of the block.
 
         Raises ``Overloaded`` (TOO_MANY_VIEW_SETS) when too many sets of views are watched.
         """
-        kept = self._find(readers)
-        kept.users += 1
-        try:
-            await asyncio.shield(kept.loading)
-            yield kept.streams
-        finally:
-            kept.users -= 1
-            if kept.users == 0 and kept is not self._main and not self._closed:
-                asyncio.get_running_loop().call_later(LINGER_S, self._drop_unused, kept)
+        async with self._using(readers) as kept:
+            yield kept.feed
 
     async def close(self) -> None:
         """Closes the feeds, which ends the streams on them."""
         self._closed = True
         kept, self._kept = self._kept, []
         await asyncio.gather(*(one.close() for one in kept), *self._dropping)
+
+    @asynccontextmanager
+    async def _using(self, readers: Sequence[RowReader]) -> AsyncIterator[_Kept]:
+        kept = self._find(readers)
+        kept.users += 1
+        try:
+            await asyncio.shield(kept.loading)
+            yield kept
+        finally:
+            kept.users -= 1
+            if kept.users == 0 and kept is not self._main and not self._closed:
+                asyncio.get_running_loop().call_later(LINGER_S, self._drop_unused, kept)
 
     def _find(self, readers: Sequence[RowReader]) -> _Kept:
         if self._closed:

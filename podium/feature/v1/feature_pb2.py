@@ -23,12 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from podium.common.v1 import common_pb2 as podium_dot_common_dot_v1_dot_common__pb2
 from podium.event.v1 import event_pb2 as podium_dot_event_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpodium/feature/v1/feature.proto\x12\x11podium.feature.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpodium/common/v1/common.proto\x1a\x1bpodium/event/v1/event.proto\"y\n\rIngestRequest\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.podium.event.v1.Event\x12\x10\n\x08producer\x18\x02 \x01(\t\x12\x1b\n\x0e\x66irst_sequence\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_first_sequence\"\x90\x01\n\x0eIngestResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x12\x30\n\nrejections\x18\x03 \x03(\x0b\x32\x1c.podium.feature.v1.Rejection\x12\x14\n\x0clog_position\x18\x04 \x01(\x03\x12\x10\n\x08too_late\x18\x05 \x01(\x05\"\x91\x01\n\x13IngestStreamRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12&\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x16.podium.event.v1.Event\x12\x10\n\x08producer\x18\x03 \x01(\t\x12\x1b\n\x0e\x66irst_sequence\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_first_sequence\"\xb6\x01\n\x14IngestStreamResponse\x12\x1e\n\x16\x61\x63ked_through_sequence\x18\x01 \x01(\x03\x12\x30\n\nrejections\x18\x02 \x03(\x0b\x32\x1c.podium.feature.v1.Rejection\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x05\x12\x12\n\nduplicates\x18\x04 \x01(\x05\x12\x10\n\x08too_late\x18\x05 \x01(\x05\x12\x14\n\x0clog_position\x18\x06 \x01(\x03\"[\n\tRejection\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\"H\n\x0c\x41liasRequest\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12&\n\x05\x61\x63tor\x18\x02 \x01(\x0b\x32\x17.podium.common.v1.Actor\"8\n\rAliasResponse\x12\x11\n\tduplicate\x18\x01 \x01(\x08\x12\x14\n\x0clog_position\x18\x02 \x01(\x03\"\x8b\x01\n\x12GetFeaturesRequest\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x11\n\tview_name\x18\x03 \x01(\t\x12\x11\n\tview_hash\x18\x04 \x01(\t\x12\x10\n\x08pair_ids\x18\x05 \x03(\t\x12\x1b\n\x13include_event_times\x18\x06 \x01(\x08\"\xb8\x01\n\x13GetFeaturesResponse\x12.\n\x05\x62lock\x18\x01 \x01(\x0b\x32\x1f.podium.feature.v1.FeatureBlock\x12\x30\n\x0c\x65valuated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0clog_position\x18\x03 \x01(\x03\x12\x11\n\tview_hash\x18\x04 \x01(\t\x12\x16\n\x0e\x65vent_times_ms\x18\x05 \x01(\x0c\"\xbd\x02\n\x0c\x46\x65\x61tureBlock\x12\x0c\n\x04rows\x18\x01 \x01(\x05\x12\x16\n\x0e\x66loat_features\x18\x02 \x03(\t\x12\x14\n\x0c\x66loat_values\x18\x03 \x01(\x0c\x12\x14\n\x0cint_features\x18\x04 \x03(\t\x12\x12\n\nint_values\x18\x05 \x01(\x0c\x12\x17\n\x0fstring_features\x18\x06 \x03(\t\x12\x15\n\rstring_values\x18\x07 \x03(\t\x12\x15\n\rlist_features\x18\x08 \x03(\t\x12\x14\n\x0clist_offsets\x18\t \x01(\x0c\x12\x13\n\x0blist_values\x18\n \x03(\t\x12\x10\n\x08statuses\x18\x0b \x01(\x0c\x12\x17\n\x0fvector_features\x18\x0c \x03(\t\x12\x13\n\x0bvector_dims\x18\r \x03(\x05\x12\x15\n\rvector_values\x18\x0e \x01(\x0c\"Z\n\x14WatchEntitiesRequest\x12,\n\x05views\x18\x01 \x03(\x0b\x32\x1d.podium.feature.v1.EntityView\x12\x14\n\x0cresume_token\x18\x02 \x01(\x0c\"G\n\nEntityView\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tview_name\x18\x02 \x01(\t\x12\x11\n\tview_hash\x18\x03 \x01(\t\"\xef\x02\n\x15WatchEntitiesResponse\x12.\n\x05reset\x18\x01 \x01(\x0b\x32\x1d.podium.feature.v1.WatchResetH\x00\x12\x37\n\x0esnapshot_chunk\x18\x02 \x01(\x0b\x32\x1d.podium.feature.v1.EntityRowsH\x00\x12;\n\x0csnapshot_end\x18\x03 \x01(\x0b\x32#.podium.feature.v1.WatchSnapshotEndH\x00\x12/\n\x05\x64\x65lta\x18\x04 \x01(\x0b\x32\x1e.podium.feature.v1.EntityDeltaH\x00\x12\x36\n\theartbeat\x18\x05 \x01(\x0b\x32!.podium.feature.v1.WatchHeartbeatH\x00\x12\x14\n\x0cresume_token\x18\x06 \x01(\x0c\x12)\n\x05\x61s_of\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\n\x04step\"\x0c\n\nWatchReset\" \n\x10WatchSnapshotEnd\x12\x0c\n\x04rows\x18\x01 \x01(\x03\"\x10\n\x0eWatchHeartbeat\"^\n\nEntityRows\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12.\n\x05\x62lock\x18\x03 \x01(\x0b\x32\x1f.podium.feature.v1.FeatureBlock\"n\n\x0b\x45ntityDelta\x12.\n\x07upserts\x18\x01 \x03(\x0b\x32\x1d.podium.feature.v1.EntityRows\x12/\n\ntombstones\x18\x02 \x03(\x0b\x32\x1b.podium.common.v1.EntityRef*\x90\x01\n\x0bValueStatus\x12\x1c\n\x18VALUE_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14VALUE_STATUS_PRESENT\x10\x01\x12\x15\n\x11VALUE_STATUS_NULL\x10\x02\x12\x1a\n\x16VALUE_STATUS_NOT_FOUND\x10\x03\x12\x16\n\x12VALUE_STATUS_STALE\x10\x04\x32\xac\x04\n\x0e\x46\x65\x61tureService\x12k\n\x06Ingest\x12 .podium.feature.v1.IngestRequest\x1a!.podium.feature.v1.IngestResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/events:ingest:\x01*\x12\x63\n\x0cIngestStream\x12&.podium.feature.v1.IngestStreamRequest\x1a\'.podium.feature.v1.IngestStreamResponse(\x01\x30\x01\x12y\n\x0bGetFeatures\x12%.podium.feature.v1.GetFeaturesRequest\x1a&.podium.feature.v1.GetFeaturesResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/features:get:\x01*\x12g\n\x05\x41lias\x12\x1f.podium.feature.v1.AliasRequest\x1a .podium.feature.v1.AliasResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/actors:alias:\x01*\x12\x64\n\rWatchEntities\x12\'.podium.feature.v1.WatchEntitiesRequest\x1a(.podium.feature.v1.WatchEntitiesResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpodium/feature/v1/feature.proto\x12\x11podium.feature.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpodium/common/v1/common.proto\x1a\x1bpodium/event/v1/event.proto\"y\n\rIngestRequest\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.podium.event.v1.Event\x12\x10\n\x08producer\x18\x02 \x01(\t\x12\x1b\n\x0e\x66irst_sequence\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_first_sequence\"\x90\x01\n\x0eIngestResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x12\x30\n\nrejections\x18\x03 \x03(\x0b\x32\x1c.podium.feature.v1.Rejection\x12\x14\n\x0clog_position\x18\x04 \x01(\x03\x12\x10\n\x08too_late\x18\x05 \x01(\x05\"\x91\x01\n\x13IngestStreamRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12&\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x16.podium.event.v1.Event\x12\x10\n\x08producer\x18\x03 \x01(\t\x12\x1b\n\x0e\x66irst_sequence\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_first_sequence\"\xb6\x01\n\x14IngestStreamResponse\x12\x1e\n\x16\x61\x63ked_through_sequence\x18\x01 \x01(\x03\x12\x30\n\nrejections\x18\x02 \x03(\x0b\x32\x1c.podium.feature.v1.Rejection\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x05\x12\x12\n\nduplicates\x18\x04 \x01(\x05\x12\x10\n\x08too_late\x18\x05 \x01(\x05\x12\x14\n\x0clog_position\x18\x06 \x01(\x03\"[\n\tRejection\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\"H\n\x0c\x41liasRequest\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12&\n\x05\x61\x63tor\x18\x02 \x01(\x0b\x32\x17.podium.common.v1.Actor\"8\n\rAliasResponse\x12\x11\n\tduplicate\x18\x01 \x01(\x08\x12\x14\n\x0clog_position\x18\x02 \x01(\x03\"\x8b\x01\n\x12GetFeaturesRequest\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x11\n\tview_name\x18\x03 \x01(\t\x12\x11\n\tview_hash\x18\x04 \x01(\t\x12\x10\n\x08pair_ids\x18\x05 \x03(\t\x12\x1b\n\x13include_event_times\x18\x06 \x01(\x08\"\xb8\x01\n\x13GetFeaturesResponse\x12.\n\x05\x62lock\x18\x01 \x01(\x0b\x32\x1f.podium.feature.v1.FeatureBlock\x12\x30\n\x0c\x65valuated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0clog_position\x18\x03 \x01(\x03\x12\x11\n\tview_hash\x18\x04 \x01(\t\x12\x16\n\x0e\x65vent_times_ms\x18\x05 \x01(\x0c\"\xbd\x02\n\x0c\x46\x65\x61tureBlock\x12\x0c\n\x04rows\x18\x01 \x01(\x05\x12\x16\n\x0e\x66loat_features\x18\x02 \x03(\t\x12\x14\n\x0c\x66loat_values\x18\x03 \x01(\x0c\x12\x14\n\x0cint_features\x18\x04 \x03(\t\x12\x12\n\nint_values\x18\x05 \x01(\x0c\x12\x17\n\x0fstring_features\x18\x06 \x03(\t\x12\x15\n\rstring_values\x18\x07 \x03(\t\x12\x15\n\rlist_features\x18\x08 \x03(\t\x12\x14\n\x0clist_offsets\x18\t \x01(\x0c\x12\x13\n\x0blist_values\x18\n \x03(\t\x12\x10\n\x08statuses\x18\x0b \x01(\x0c\x12\x17\n\x0fvector_features\x18\x0c \x03(\t\x12\x13\n\x0bvector_dims\x18\r \x03(\x05\x12\x15\n\rvector_values\x18\x0e \x01(\x0c\"Z\n\x14WatchEntitiesRequest\x12,\n\x05views\x18\x01 \x03(\x0b\x32\x1d.podium.feature.v1.EntityView\x12\x14\n\x0cresume_token\x18\x02 \x01(\x0c\"G\n\nEntityView\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tview_name\x18\x02 \x01(\t\x12\x11\n\tview_hash\x18\x03 \x01(\t\"\xef\x02\n\x15WatchEntitiesResponse\x12.\n\x05reset\x18\x01 \x01(\x0b\x32\x1d.podium.feature.v1.WatchResetH\x00\x12\x37\n\x0esnapshot_chunk\x18\x02 \x01(\x0b\x32\x1d.podium.feature.v1.EntityRowsH\x00\x12;\n\x0csnapshot_end\x18\x03 \x01(\x0b\x32#.podium.feature.v1.WatchSnapshotEndH\x00\x12/\n\x05\x64\x65lta\x18\x04 \x01(\x0b\x32\x1e.podium.feature.v1.EntityDeltaH\x00\x12\x36\n\theartbeat\x18\x05 \x01(\x0b\x32!.podium.feature.v1.WatchHeartbeatH\x00\x12\x14\n\x0cresume_token\x18\x06 \x01(\x0c\x12)\n\x05\x61s_of\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\n\x04step\"\x0c\n\nWatchReset\" \n\x10WatchSnapshotEnd\x12\x0c\n\x04rows\x18\x01 \x01(\x03\"\x10\n\x0eWatchHeartbeat\"^\n\nEntityRows\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12.\n\x05\x62lock\x18\x03 \x01(\x0b\x32\x1f.podium.feature.v1.FeatureBlock\"n\n\x0b\x45ntityDelta\x12.\n\x07upserts\x18\x01 \x03(\x0b\x32\x1d.podium.feature.v1.EntityRows\x12/\n\ntombstones\x18\x02 \x03(\x0b\x32\x1b.podium.common.v1.EntityRef\"\x12\n\x10ListViewsRequest\"\x97\x01\n\x11ListViewsResponse\x12,\n\x05views\x18\x01 \x03(\x0b\x32\x1d.podium.feature.v1.ServedView\x12/\n\x08\x62uilding\x18\x02 \x01(\x0b\x32\x1d.podium.feature.v1.StoreBuild\x12\x14\n\x0clog_position\x18\x03 \x01(\x03\x12\r\n\x05\x62uild\x18\x04 \x01(\x03\"Y\n\nServedView\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tview_name\x18\x02 \x01(\t\x12\x11\n\tview_hash\x18\x03 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\"e\n\nStoreBuild\x12\x30\n\tnew_views\x18\x01 \x03(\x0b\x32\x1d.podium.feature.v1.ServedView\x12\x14\n\x0clog_position\x18\x02 \x01(\x03\x12\x0f\n\x07log_end\x18\x03 \x01(\x03\"\x81\x02\n\x12TopEntitiesRequest\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tview_name\x18\x02 \x01(\t\x12\x11\n\tview_hash\x18\x03 \x01(\t\x12\x11\n\x07\x66\x65\x61ture\x18\x04 \x01(\tH\x00\x12\x30\n\x06rising\x18\x05 \x01(\x0b\x32\x1e.podium.feature.v1.RisingScoreH\x00\x12\x32\n\x07\x64\x65\x63\x61yed\x18\x06 \x01(\x0b\x32\x1f.podium.feature.v1.DecayedScoreH\x00\x12\x12\n\x05limit\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x10\n\x08required\x18\x08 \x01(\tB\x07\n\x05scoreB\x08\n\x06_limit\"M\n\x0bRisingScore\x12\x0e\n\x06recent\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61seline\x18\x02 \x01(\t\x12\x12\n\x05prior\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_prior\"N\n\x0c\x44\x65\x63\x61yedScore\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\t\x12,\n\thalf_life\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"p\n\x13TopEntitiesResponse\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x01\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tview_hash\x18\x04 \x01(\t*\x90\x01\n\x0bValueStatus\x12\x1c\n\x18VALUE_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14VALUE_STATUS_PRESENT\x10\x01\x12\x15\n\x11VALUE_STATUS_NULL\x10\x02\x12\x1a\n\x16VALUE_STATUS_NOT_FOUND\x10\x03\x12\x16\n\x12VALUE_STATUS_STALE\x10\x04\x32\x9b\x06\n\x0e\x46\x65\x61tureService\x12k\n\x06Ingest\x12 .podium.feature.v1.IngestRequest\x1a!.podium.feature.v1.IngestResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/events:ingest:\x01*\x12\x63\n\x0cIngestStream\x12&.podium.feature.v1.IngestStreamRequest\x1a\'.podium.feature.v1.IngestStreamResponse(\x01\x30\x01\x12y\n\x0bGetFeatures\x12%.podium.feature.v1.GetFeaturesRequest\x1a&.podium.feature.v1.GetFeaturesResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/features:get:\x01*\x12g\n\x05\x41lias\x12\x1f.podium.feature.v1.AliasRequest\x1a .podium.feature.v1.AliasResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/actors:alias:\x01*\x12\x64\n\rWatchEntities\x12\'.podium.feature.v1.WatchEntitiesRequest\x1a(.podium.feature.v1.WatchEntitiesResponse0\x01\x12r\n\tListViews\x12#.podium.feature.v1.ListViewsRequest\x1a$.podium.feature.v1.ListViewsResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/features/views\x12y\n\x0bTopEntities\x12%.podium.feature.v1.TopEntitiesRequest\x1a&.podium.feature.v1.TopEntitiesResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/features:top:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,44 +42,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FEATURESERVICE'].methods_by_name['GetFeatures']._serialized_options = b'\202\323\344\223\002\025\"\020/v1/features:get:\001*'
   _globals['_FEATURESERVICE'].methods_by_name['Alias']._loaded_options = None
   _globals['_FEATURESERVICE'].methods_by_name['Alias']._serialized_options = b'\202\323\344\223\002\025\"\020/v1/actors:alias:\001*'
-  _globals['_VALUESTATUS']._serialized_start=2464
-  _globals['_VALUESTATUS']._serialized_end=2608
-  _globals['_INGESTREQUEST']._serialized_start=177
-  _globals['_INGESTREQUEST']._serialized_end=298
-  _globals['_INGESTRESPONSE']._serialized_start=301
-  _globals['_INGESTRESPONSE']._serialized_end=445
-  _globals['_INGESTSTREAMREQUEST']._serialized_start=448
-  _globals['_INGESTSTREAMREQUEST']._serialized_end=593
-  _globals['_INGESTSTREAMRESPONSE']._serialized_start=596
-  _globals['_INGESTSTREAMRESPONSE']._serialized_end=778
-  _globals['_REJECTION']._serialized_start=780
-  _globals['_REJECTION']._serialized_end=871
-  _globals['_ALIASREQUEST']._serialized_start=873
-  _globals['_ALIASREQUEST']._serialized_end=945
-  _globals['_ALIASRESPONSE']._serialized_start=947
-  _globals['_ALIASRESPONSE']._serialized_end=1003
-  _globals['_GETFEATURESREQUEST']._serialized_start=1006
-  _globals['_GETFEATURESREQUEST']._serialized_end=1145
-  _globals['_GETFEATURESRESPONSE']._serialized_start=1148
-  _globals['_GETFEATURESRESPONSE']._serialized_end=1332
-  _globals['_FEATUREBLOCK']._serialized_start=1335
-  _globals['_FEATUREBLOCK']._serialized_end=1652
-  _globals['_WATCHENTITIESREQUEST']._serialized_start=1654
-  _globals['_WATCHENTITIESREQUEST']._serialized_end=1744
-  _globals['_ENTITYVIEW']._serialized_start=1746
-  _globals['_ENTITYVIEW']._serialized_end=1817
-  _globals['_WATCHENTITIESRESPONSE']._serialized_start=1820
-  _globals['_WATCHENTITIESRESPONSE']._serialized_end=2187
-  _globals['_WATCHRESET']._serialized_start=2189
-  _globals['_WATCHRESET']._serialized_end=2201
-  _globals['_WATCHSNAPSHOTEND']._serialized_start=2203
-  _globals['_WATCHSNAPSHOTEND']._serialized_end=2235
-  _globals['_WATCHHEARTBEAT']._serialized_start=2237
-  _globals['_WATCHHEARTBEAT']._serialized_end=2253
-  _globals['_ENTITYROWS']._serialized_start=2255
-  _globals['_ENTITYROWS']._serialized_end=2349
-  _globals['_ENTITYDELTA']._serialized_start=2351
-  _globals['_ENTITYDELTA']._serialized_end=2461
-  _globals['_FEATURESERVICE']._serialized_start=2611
-  _globals['_FEATURESERVICE']._serialized_end=3167
+  _globals['_FEATURESERVICE'].methods_by_name['ListViews']._loaded_options = None
+  _globals['_FEATURESERVICE'].methods_by_name['ListViews']._serialized_options = b'\202\323\344\223\002\024\022\022/v1/features/views'
+  _globals['_FEATURESERVICE'].methods_by_name['TopEntities']._loaded_options = None
+  _globals['_FEATURESERVICE'].methods_by_name['TopEntities']._serialized_options = b'\202\323\344\223\002\025\"\020/v1/features:top:\001*'
+  _globals['_VALUESTATUS']._serialized_start=3397
+  _globals['_VALUESTATUS']._serialized_end=3541
+  _globals['_INGESTREQUEST']._serialized_start=209
+  _globals['_INGESTREQUEST']._serialized_end=330
+  _globals['_INGESTRESPONSE']._serialized_start=333
+  _globals['_INGESTRESPONSE']._serialized_end=477
+  _globals['_INGESTSTREAMREQUEST']._serialized_start=480
+  _globals['_INGESTSTREAMREQUEST']._serialized_end=625
+  _globals['_INGESTSTREAMRESPONSE']._serialized_start=628
+  _globals['_INGESTSTREAMRESPONSE']._serialized_end=810
+  _globals['_REJECTION']._serialized_start=812
+  _globals['_REJECTION']._serialized_end=903
+  _globals['_ALIASREQUEST']._serialized_start=905
+  _globals['_ALIASREQUEST']._serialized_end=977
+  _globals['_ALIASRESPONSE']._serialized_start=979
+  _globals['_ALIASRESPONSE']._serialized_end=1035
+  _globals['_GETFEATURESREQUEST']._serialized_start=1038
+  _globals['_GETFEATURESREQUEST']._serialized_end=1177
+  _globals['_GETFEATURESRESPONSE']._serialized_start=1180
+  _globals['_GETFEATURESRESPONSE']._serialized_end=1364
+  _globals['_FEATUREBLOCK']._serialized_start=1367
+  _globals['_FEATUREBLOCK']._serialized_end=1684
+  _globals['_WATCHENTITIESREQUEST']._serialized_start=1686
+  _globals['_WATCHENTITIESREQUEST']._serialized_end=1776
+  _globals['_ENTITYVIEW']._serialized_start=1778
+  _globals['_ENTITYVIEW']._serialized_end=1849
+  _globals['_WATCHENTITIESRESPONSE']._serialized_start=1852
+  _globals['_WATCHENTITIESRESPONSE']._serialized_end=2219
+  _globals['_WATCHRESET']._serialized_start=2221
+  _globals['_WATCHRESET']._serialized_end=2233
+  _globals['_WATCHSNAPSHOTEND']._serialized_start=2235
+  _globals['_WATCHSNAPSHOTEND']._serialized_end=2267
+  _globals['_WATCHHEARTBEAT']._serialized_start=2269
+  _globals['_WATCHHEARTBEAT']._serialized_end=2285
+  _globals['_ENTITYROWS']._serialized_start=2287
+  _globals['_ENTITYROWS']._serialized_end=2381
+  _globals['_ENTITYDELTA']._serialized_start=2383
+  _globals['_ENTITYDELTA']._serialized_end=2493
+  _globals['_LISTVIEWSREQUEST']._serialized_start=2495
+  _globals['_LISTVIEWSREQUEST']._serialized_end=2513
+  _globals['_LISTVIEWSRESPONSE']._serialized_start=2516
+  _globals['_LISTVIEWSRESPONSE']._serialized_end=2667
+  _globals['_SERVEDVIEW']._serialized_start=2669
+  _globals['_SERVEDVIEW']._serialized_end=2758
+  _globals['_STOREBUILD']._serialized_start=2760
+  _globals['_STOREBUILD']._serialized_end=2861
+  _globals['_TOPENTITIESREQUEST']._serialized_start=2864
+  _globals['_TOPENTITIESREQUEST']._serialized_end=3121
+  _globals['_RISINGSCORE']._serialized_start=3123
+  _globals['_RISINGSCORE']._serialized_end=3200
+  _globals['_DECAYEDSCORE']._serialized_start=3202
+  _globals['_DECAYEDSCORE']._serialized_end=3280
+  _globals['_TOPENTITIESRESPONSE']._serialized_start=3282
+  _globals['_TOPENTITIESRESPONSE']._serialized_end=3394
+  _globals['_FEATURESERVICE']._serialized_start=3544
+  _globals['_FEATURESERVICE']._serialized_end=4339
 # @@protoc_insertion_point(module_scope)

@@ -1,6 +1,7 @@
 import datetime
 
 from google.api import annotations_pb2 as _annotations_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from podium.common.v1 import common_pb2 as _common_pb2
 from podium.event.v1 import event_pb2 as _event_pb2
@@ -237,3 +238,91 @@ class EntityDelta(_message.Message):
     upserts: _containers.RepeatedCompositeFieldContainer[EntityRows]
     tombstones: _containers.RepeatedCompositeFieldContainer[_common_pb2.EntityRef]
     def __init__(self, upserts: _Optional[_Iterable[_Union[EntityRows, _Mapping]]] = ..., tombstones: _Optional[_Iterable[_Union[_common_pb2.EntityRef, _Mapping]]] = ...) -> None: ...
+
+class ListViewsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListViewsResponse(_message.Message):
+    __slots__ = ("views", "building", "log_position", "build")
+    VIEWS_FIELD_NUMBER: _ClassVar[int]
+    BUILDING_FIELD_NUMBER: _ClassVar[int]
+    LOG_POSITION_FIELD_NUMBER: _ClassVar[int]
+    BUILD_FIELD_NUMBER: _ClassVar[int]
+    views: _containers.RepeatedCompositeFieldContainer[ServedView]
+    building: StoreBuild
+    log_position: int
+    build: int
+    def __init__(self, views: _Optional[_Iterable[_Union[ServedView, _Mapping]]] = ..., building: _Optional[_Union[StoreBuild, _Mapping]] = ..., log_position: _Optional[int] = ..., build: _Optional[int] = ...) -> None: ...
+
+class ServedView(_message.Message):
+    __slots__ = ("entity_type", "view_name", "view_hash", "features")
+    ENTITY_TYPE_FIELD_NUMBER: _ClassVar[int]
+    VIEW_NAME_FIELD_NUMBER: _ClassVar[int]
+    VIEW_HASH_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    entity_type: str
+    view_name: str
+    view_hash: str
+    features: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, entity_type: _Optional[str] = ..., view_name: _Optional[str] = ..., view_hash: _Optional[str] = ..., features: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class StoreBuild(_message.Message):
+    __slots__ = ("new_views", "log_position", "log_end")
+    NEW_VIEWS_FIELD_NUMBER: _ClassVar[int]
+    LOG_POSITION_FIELD_NUMBER: _ClassVar[int]
+    LOG_END_FIELD_NUMBER: _ClassVar[int]
+    new_views: _containers.RepeatedCompositeFieldContainer[ServedView]
+    log_position: int
+    log_end: int
+    def __init__(self, new_views: _Optional[_Iterable[_Union[ServedView, _Mapping]]] = ..., log_position: _Optional[int] = ..., log_end: _Optional[int] = ...) -> None: ...
+
+class TopEntitiesRequest(_message.Message):
+    __slots__ = ("entity_type", "view_name", "view_hash", "feature", "rising", "decayed", "limit", "required")
+    ENTITY_TYPE_FIELD_NUMBER: _ClassVar[int]
+    VIEW_NAME_FIELD_NUMBER: _ClassVar[int]
+    VIEW_HASH_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_FIELD_NUMBER: _ClassVar[int]
+    RISING_FIELD_NUMBER: _ClassVar[int]
+    DECAYED_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_FIELD_NUMBER: _ClassVar[int]
+    entity_type: str
+    view_name: str
+    view_hash: str
+    feature: str
+    rising: RisingScore
+    decayed: DecayedScore
+    limit: int
+    required: str
+    def __init__(self, entity_type: _Optional[str] = ..., view_name: _Optional[str] = ..., view_hash: _Optional[str] = ..., feature: _Optional[str] = ..., rising: _Optional[_Union[RisingScore, _Mapping]] = ..., decayed: _Optional[_Union[DecayedScore, _Mapping]] = ..., limit: _Optional[int] = ..., required: _Optional[str] = ...) -> None: ...
+
+class RisingScore(_message.Message):
+    __slots__ = ("recent", "baseline", "prior")
+    RECENT_FIELD_NUMBER: _ClassVar[int]
+    BASELINE_FIELD_NUMBER: _ClassVar[int]
+    PRIOR_FIELD_NUMBER: _ClassVar[int]
+    recent: str
+    baseline: str
+    prior: float
+    def __init__(self, recent: _Optional[str] = ..., baseline: _Optional[str] = ..., prior: _Optional[float] = ...) -> None: ...
+
+class DecayedScore(_message.Message):
+    __slots__ = ("features", "half_life")
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    HALF_LIFE_FIELD_NUMBER: _ClassVar[int]
+    features: _containers.RepeatedScalarFieldContainer[str]
+    half_life: _duration_pb2.Duration
+    def __init__(self, features: _Optional[_Iterable[str]] = ..., half_life: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class TopEntitiesResponse(_message.Message):
+    __slots__ = ("ids", "scores", "as_of", "view_hash")
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
+    VIEW_HASH_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedScalarFieldContainer[str]
+    scores: _containers.RepeatedScalarFieldContainer[float]
+    as_of: _timestamp_pb2.Timestamp
+    view_hash: str
+    def __init__(self, ids: _Optional[_Iterable[str]] = ..., scores: _Optional[_Iterable[float]] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., view_hash: _Optional[str] = ...) -> None: ...

@@ -60,6 +60,16 @@ class FeatureServiceStub:
                 request_serializer=podium_dot_feature_dot_v1_dot_feature__pb2.WatchEntitiesRequest.SerializeToString,
                 response_deserializer=podium_dot_feature_dot_v1_dot_feature__pb2.WatchEntitiesResponse.FromString,
                 _registered_method=True)
+        self.ListViews = channel.unary_unary(
+                '/podium.feature.v1.FeatureService/ListViews',
+                request_serializer=podium_dot_feature_dot_v1_dot_feature__pb2.ListViewsRequest.SerializeToString,
+                response_deserializer=podium_dot_feature_dot_v1_dot_feature__pb2.ListViewsResponse.FromString,
+                _registered_method=True)
+        self.TopEntities = channel.unary_unary(
+                '/podium.feature.v1.FeatureService/TopEntities',
+                request_serializer=podium_dot_feature_dot_v1_dot_feature__pb2.TopEntitiesRequest.SerializeToString,
+                response_deserializer=podium_dot_feature_dot_v1_dot_feature__pb2.TopEntitiesResponse.FromString,
+                _registered_method=True)
 
 
 class FeatureServiceServicer:
@@ -118,6 +128,21 @@ class FeatureServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListViews(self, request, context):
+        """Lists the views that are served, side by side, and how far a new store is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TopEntities(self, request, context):
+        """The leaders of a catalogue entity type by a score over their features, from memory: what is
+        hot, or rising.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FeatureServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -145,6 +170,16 @@ def add_FeatureServiceServicer_to_server(servicer, server):
                     servicer.WatchEntities,
                     request_deserializer=podium_dot_feature_dot_v1_dot_feature__pb2.WatchEntitiesRequest.FromString,
                     response_serializer=podium_dot_feature_dot_v1_dot_feature__pb2.WatchEntitiesResponse.SerializeToString,
+            ),
+            'ListViews': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListViews,
+                    request_deserializer=podium_dot_feature_dot_v1_dot_feature__pb2.ListViewsRequest.FromString,
+                    response_serializer=podium_dot_feature_dot_v1_dot_feature__pb2.ListViewsResponse.SerializeToString,
+            ),
+            'TopEntities': grpc.unary_unary_rpc_method_handler(
+                    servicer.TopEntities,
+                    request_deserializer=podium_dot_feature_dot_v1_dot_feature__pb2.TopEntitiesRequest.FromString,
+                    response_serializer=podium_dot_feature_dot_v1_dot_feature__pb2.TopEntitiesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -283,6 +318,60 @@ class FeatureService:
             '/podium.feature.v1.FeatureService/WatchEntities',
             podium_dot_feature_dot_v1_dot_feature__pb2.WatchEntitiesRequest.SerializeToString,
             podium_dot_feature_dot_v1_dot_feature__pb2.WatchEntitiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListViews(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.feature.v1.FeatureService/ListViews',
+            podium_dot_feature_dot_v1_dot_feature__pb2.ListViewsRequest.SerializeToString,
+            podium_dot_feature_dot_v1_dot_feature__pb2.ListViewsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TopEntities(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.feature.v1.FeatureService/TopEntities',
+            podium_dot_feature_dot_v1_dot_feature__pb2.TopEntitiesRequest.SerializeToString,
+            podium_dot_feature_dot_v1_dot_feature__pb2.TopEntitiesResponse.FromString,
             options,
             channel_credentials,
             insecure,

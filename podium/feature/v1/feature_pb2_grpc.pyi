@@ -64,6 +64,12 @@ class FeatureServiceStub:
     moment. A watcher that comes back with a resume token gets what it missed, or a new snapshot;
     one that reads slowly gets each row as it is by then, not every change of it.
     """
+    ListViews: _grpc.UnaryUnaryMultiCallable[_feature_pb2.ListViewsRequest, _feature_pb2.ListViewsResponse]
+    """Lists the views that are served, side by side, and how far a new store is."""
+    TopEntities: _grpc.UnaryUnaryMultiCallable[_feature_pb2.TopEntitiesRequest, _feature_pb2.TopEntitiesResponse]
+    """The leaders of a catalogue entity type by a score over their features, from memory: what is
+    hot, or rising.
+    """
 
 @_typing.type_check_only
 class FeatureServiceAsyncStub(FeatureServiceStub):
@@ -100,6 +106,12 @@ class FeatureServiceAsyncStub(FeatureServiceStub):
     second. What may no longer be shown as it was comes at once, what only moves is gathered for a
     moment. A watcher that comes back with a resume token gets what it missed, or a new snapshot;
     one that reads slowly gets each row as it is by then, not every change of it.
+    """
+    ListViews: _aio.UnaryUnaryMultiCallable[_feature_pb2.ListViewsRequest, _feature_pb2.ListViewsResponse]  # type: ignore[assignment]
+    """Lists the views that are served, side by side, and how far a new store is."""
+    TopEntities: _aio.UnaryUnaryMultiCallable[_feature_pb2.TopEntitiesRequest, _feature_pb2.TopEntitiesResponse]  # type: ignore[assignment]
+    """The leaders of a catalogue entity type by a score over their features, from memory: what is
+    hot, or rising.
     """
 
 class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -164,6 +176,24 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
         second. What may no longer be shown as it was comes at once, what only moves is gathered for a
         moment. A watcher that comes back with a resume token gets what it missed, or a new snapshot;
         one that reads slowly gets each row as it is by then, not every change of it.
+        """
+
+    @_abc_1.abstractmethod
+    def ListViews(
+        self,
+        request: _feature_pb2.ListViewsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feature_pb2.ListViewsResponse, _abc.Awaitable[_feature_pb2.ListViewsResponse]]:
+        """Lists the views that are served, side by side, and how far a new store is."""
+
+    @_abc_1.abstractmethod
+    def TopEntities(
+        self,
+        request: _feature_pb2.TopEntitiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feature_pb2.TopEntitiesResponse, _abc.Awaitable[_feature_pb2.TopEntitiesResponse]]:
+        """The leaders of a catalogue entity type by a score over their features, from memory: what is
+        hot, or rising.
         """
 
 def add_FeatureServiceServicer_to_server(servicer: FeatureServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

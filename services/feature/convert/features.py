@@ -35,7 +35,10 @@ class ViewName:
 
 
 def requested_view(
-    message: feature_pb2.GetFeaturesRequest | feature_pb2.EntityView, at: str = ""
+    message: feature_pb2.GetFeaturesRequest
+    | feature_pb2.EntityView
+    | feature_pb2.TopEntitiesRequest,
+    at: str = "",
 ) -> ViewName:
     """The view a message names; ``at`` is the message's path with its dot.
 

@@ -1,0 +1,203 @@
+"""The sub-commands of ``podium features``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import DEFAULT_DOMAIN, DomainFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cli.features.client import Served
+    from services.feature.views import ViewDocument
+
+POLL_S = 0.1
+SHORT_HASH = 16
+
+Log = Annotated[Path, typer.Option(help="Folder of the event log; views are kept in it.")]
+Bundles = Annotated[Path, typer.Option(help="Directory of bundles.")]
+Target = Annotated[str, typer.Option(help="Where the feature service listens, HOST:PORT.")]
+DEFAULT_LOG = Path("data/log")
+DEFAULT_BUNDLES = Path("data/bundles")
+DEFAULT_TARGET = "localhost:50051"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds ``podium features`` with its sub-commands."""
+    features = typer.Typer(
+        no_args_is_help=True, help="Views of features: list, backfill, rebuild, retire."
+    )
+    features.command()(views)
+    features.command()(backfill)
+    features.command()(rebuild)
+    features.command()(retire)
+    app.add_typer(features, name="features")
+
+
+def views(
+    *,
+    log: Log = DEFAULT_LOG,
+    bundles: Bundles = DEFAULT_BUNDLES,
+    target: Annotated[
+        str, typer.Option(help="Ask this feature service, HOST:PORT, what it serves.")
+    ] = "",
+) -> None:
+    """List the registered views and the bundles that name them."""
+    from rich.table import Column, Table
+
+    from cli.console import wide_console
+    from cli.features.client import feature_views
+    from cli.features.named import named_by_bundles
+    from services.feature.view_registry import registry_of
+
+    named = named_by_bundles(bundles)
+    served: Served | None = None
+    if target:
+        with feature_views(target) as client:
+            served = client.served()
+    documents = registry_of(log).documents()
+    table = Table("view", Column("hash", no_wrap=True), "features", "named by")
+    if served is not None:
+        table.add_column("state")
+    for document in documents:
+        cells = [
+            document.name,
+            document.hash[:SHORT_HASH],
+            str(len(document.feature_names())),
+            ", ".join(named.get(document.hash, [])),
+        ]
+        if served is not None:
+            cells.append(_state(document.hash, served))
+        table.add_row(*cells)
+    wide_console().print(table)
+
+
+def backfill(
+    name: Annotated[str, typer.Argument(help="A feature of the domain file.")],
+    *,
+    domain: DomainFile = DEFAULT_DOMAIN,
+    log: Log = DEFAULT_LOG,
+    target: Target = DEFAULT_TARGET,
+) -> None:
+    """Fill a new feature from the log while serving; ends when its views are served.
+
+    Views that were served before stay. When it is interrupted, the service goes on.
+    """
+    from services.common.domain import load_domain
+    from services.common.errors import NotFound
+    from services.feature.view_registry import registry_of
+    from services.feature.views import documents_of, merged
+
+    declared = load_domain(domain)
+    if name not in declared.features:
+        raise NotFound(f"{domain} declares no feature {name!r}", reason="UNKNOWN_FEATURE")
+    wanted = [d for d in documents_of(declared) if name in d.feature_names()]
+    registry = registry_of(log)
+    merged(declared.name, [declared, *registry.documents()])
+    added = registry.register(wanted)
+    typer.echo(f"{len(added)} of {len(wanted)} views are new to the registry")
+    hashes = {document.hash for document in wanted}
+    took_s, served = _await(target, lambda found: hashes <= found.hashes)
+    for document in wanted:
+        typer.echo(f"{document.name} is served with {name}, hash {document.hash}")
+    typer.echo(f"backfilled in {took_s:.1f} s, {served.position:,} logged events")
+
+
+def rebuild(*, log: Log = DEFAULT_LOG, target: Target = DEFAULT_TARGET) -> None:
+    """Make a lost or damaged store anew from the log; ends when it is in force.
+
+    A running service serves from the old store meanwhile, as long as that can be read.
+    """
+    from services.feature.view_registry import registry_of
+
+    build = registry_of(log).ask_for_new_store()
+    took_s, served = _await(target, lambda found: found.build >= build)
+    typer.echo(f"rebuilt in {took_s:.1f} s, {served.position:,} logged events")
+
+
+def retire(
+    hash_prefix: Annotated[
+        str, typer.Argument(metavar="[HASH]", help="Beginning of the view's hash.")
+    ] = "",
+    *,
+    unused: Annotated[
+        bool, typer.Option("--unused", help="Retire all that neither file nor bundles name.")
+    ] = False,
+    domain: DomainFile = DEFAULT_DOMAIN,
+    log: Log = DEFAULT_LOG,
+    bundles: Bundles = DEFAULT_BUNDLES,
+) -> None:
+    """Stop serving a view. Refused while the domain file or a bundle of the store names it.
+
+    Its states go with the next store that is built.
+    """
+    from cli.features.named import named_by_bundles
+    from services.common.domain import load_domain
+    from services.common.errors import FailedPrecondition, InvalidArgument
+    from services.feature.definitions import compile_views
+    from services.feature.view_registry import registry_of
+
+    if bool(hash_prefix) == unused:
+        raise InvalidArgument.field("hash", "name a view's hash, or give --unused")
+    named = named_by_bundles(bundles)
+    for view in compile_views(load_domain(domain)).values():
+        named.setdefault(view.hash, []).append(str(domain))
+    registry = registry_of(log)
+    chosen: Sequence[ViewDocument]
+    if unused:
+        chosen = [document for document in registry.documents() if document.hash not in named]
+    else:
+        document = registry.find(hash_prefix)
+        if document.hash in named:
+            raise FailedPrecondition(
+                f"{document.name} {document.hash[:SHORT_HASH]} is named by "
+                f"{', '.join(named[document.hash])}",
+                reason="VIEW_IN_USE",
+            )
+        chosen = [document]
+    for document in chosen:
+        registry.retire(document)
+        typer.echo(f"retired {document.name} {document.hash}")
+    if not chosen:
+        typer.echo("every registered view is named")
+
+
+def _await(target: str, done: Callable[[Served], bool]) -> tuple[float, Served]:
+    """Waits for a service, showing how far it is; seconds it took, and what is served then.
+
+    Raises ``Unavailable`` when the service does not answer: it does what is registered when it
+    starts.
+    """
+    from rich.console import Console
+
+    from cli.features.client import feature_views
+    from cli.progress import stage_progress
+    from services.common.errors import Unavailable
+
+    started_s = time.monotonic()
+    with feature_views(target) as client, stage_progress(Console(stderr=True)) as progress:
+        while True:
+            try:
+                served = client.served()
+            except Unavailable as error:
+                raise Unavailable(
+                    f"no feature service answers at {target} ({error.message}); one that starts "
+                    "on this log goes on with it"
+                ) from error
+            if served.building_position is not None:
+                progress("events", served.building_position, served.log_end)
+            if done(served):
+                progress("events", served.position, served.position)
+                return time.monotonic() - started_s, served
+            time.sleep(POLL_S)
+
+
+def _state(view_hash: str, served: Served) -> str:
+    if view_hash in served.hashes:
+        return "served"
+    return "being filled" if view_hash in served.coming else "not served"
