@@ -68,7 +68,13 @@ class FeatureService:
             store=files.store,
             log_id=log_identity(files.log_dir) if files.store.shared else "",
         )
-        self._generations = Generations(domain, registry_of(files.log_dir), files.store_dir, around)
+        try:
+            self._generations = Generations(
+                domain, registry_of(files.log_dir), files.store_dir, around
+            )
+        except BaseException:
+            self._log.close()
+            raise
         self._generations.synced_through(self._log.next_arrival)
         self._ingestor = Ingestor(
             self._log,

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from services.common.domain import Domain
-from services.common.errors import FailedPrecondition, PodiumError, Unavailable
-from services.common.event_log import list_segments
+from services.common.errors import PodiumError, Unavailable
+from services.common.log_removed import check_not_removed
 from services.feature.generation import Generation, Surroundings
 from services.feature.store.protocol import StoreView
 from services.feature.view_registry import (
@@ -179,11 +179,6 @@ class Generations:
                         f"the feature store can't be read ({error}); run podium features rebuild"
                     ) from error
                 _logger.error("the store before can't be read, making one anew: %s", error)
-        try:
-            _require_whole_log(self._around.log_dir)
-        except FailedPrecondition as error:
-            # Some features are better than none; but see the log.
-            _logger.error("the store is filled from what is left of the log: %s", error.message)
         return Generation(directory, wanted, self._around)
 
     def _remove_others(self) -> None:
@@ -220,7 +215,7 @@ class Generations:
         When meanwhile another one is wanted, this one is given up.
         """
         started_s = time.monotonic()
-        _require_whole_log(self._around.log_dir)
+        check_not_removed(self._around.log_dir)
         wanted = self._wanted()
         end = self._synced
         generation = Generation(self._directory_for(wanted), wanted, self._around)
@@ -269,15 +264,3 @@ class Generations:
         self.current, self._next = generation, None
         await before.close(remove=True)
         self._remove_others()
-
-
-def _require_whole_log(log_dir: Path) -> None:
-    """Raises ``FailedPrecondition`` (LOG_INCOMPLETE) where the log's beginning was removed: a store
-    that is made anew must hold everything."""
-    segments = list_segments(log_dir)
-    if segments and segments[0].first_arrival > 0:
-        raise FailedPrecondition(
-            f"{log_dir} begins at record {segments[0].first_arrival}: bring the segments back that "
-            "were removed once archived",
-            reason="LOG_INCOMPLETE",
-        )

@@ -25,6 +25,8 @@ _logger = logging.getLogger(__name__)
 
 _RETRY_S = 5.0
 _CATALOGUE_WAIT_S = 30.0
+_FRESH_WAIT_S = 5.0
+_FRESH_LOOK_S = 0.01
 
 
 class _Unforeseen(BundleError):
@@ -157,6 +159,13 @@ class BundleWatcher:
                 raise Unavailable(
                     "the catalogue of its views is not there yet", reason="NO_CATALOGUE"
                 )
+        if self._serving.version is None:
+            return
+        # A copy from disk does where there is nothing else; what is in force is fresher.
+        deadline_s = min(deadline_s, time.monotonic() + _FRESH_WAIT_S)
+        while replica.stale() is not None and time.monotonic() < deadline_s:
+            if self._closing.wait(_FRESH_LOOK_S):
+                return
 
     def _replica_for(self, spec: BundleSpec) -> Replica:
         views = spec.catalogue_views()

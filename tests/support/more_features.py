@@ -1,0 +1,24 @@
+"""Domain files with features added to those of a shipped one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LIVE_COURSES = Path(__file__).parents[2] / "config" / "live_courses.yaml"
+
+
+def domain_file_with(
+    path: Path, features: dict[str, Any], *, models: dict[str, list[str]] | None = None
+) -> Path:
+    """Writes the live-courses domain with more features; ``models`` maps "user_features" or
+    "item_features" to names that the models read, too."""
+    domain = yaml.safe_load(LIVE_COURSES.read_text())
+    domain["features"].update(features)
+    for inputs, names in (models or {}).items():
+        domain["model"][inputs] += names
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(domain, sort_keys=False))
+    return path
