@@ -242,3 +242,14 @@ def test_a_drain_answers_what_was_received_and_ends_the_stream(tmp_path: Path) -
         assert error_from_rpc(ended.value).reason == "DRAINING"
         assert acked == list(range(len(acked)))
         assert stored_ids(running) == [f"g-{n}" for n in acked]
+
+
+def test_a_hot_key_holds_neither_ingest_nor_reads_up(running: RunningService) -> None:
+    requests = [request(n, *(click(f"h-{n}-{i}", "hot") for i in range(1_000))) for n in range(10)]
+    position = 0
+    for answer in call(running, requests):
+        position = answer.log_position
+        # Reads are answered meanwhile, from whatever is applied.
+        assert running.client.get("course", "hot")
+    (row,) = running.client.get("course", "hot", position=position)
+    assert row["clicks_1h"] == (10_000, "PRESENT")
