@@ -45,7 +45,7 @@ KEPT_CHANGES = 100_000
 FORGOTTEN_PER_BATCH = 5_000
 ATTEMPTS = 100
 RETRY_S = 0.5
-STATE_FORMAT = 2
+STATE_FORMAT = 3
 """Raised when stored states change their form: stores are then rebuilt from the log."""
 
 _logger = logging.getLogger(__name__)

@@ -21,6 +21,8 @@ from services.feature.windows import AppliedEvent, EntityPlan
 
 _STATE = "*state"
 _PAIRS = "*pairs"
+_BYTES_AS_TEXT = "latin-1"
+"""Notes are text: a character a byte."""
 
 
 class Histories:
@@ -59,9 +61,11 @@ class Histories:
             states.replace(source, plan.new_state())
             if state.is_empty:
                 return
-            copy = encode_state(plan.aggregates, state, event.clock_ms).decode()
+            copy = encode_state(plan.aggregates, state, event.clock_ms).decode(_BYTES_AS_TEXT)
         if copy is None:
             return
         notes.keep(*source, _STATE, event.arrival, copy)
         if not states.is_held(target, event.arrival):
-            take_over(plan, states.get(target), decode_state(copy.encode()), event.clock_ms)
+            take_over(
+                plan, states.get(target), decode_state(copy.encode(_BYTES_AS_TEXT)), event.clock_ms
+            )

@@ -119,3 +119,23 @@ def test_what_waits_is_seen_at_its_time_in_whatever_order_it_came(
     )
     # A read leaves what is stored as it was.
     assert encode_state(plan.aggregates, state, START_MS) == before
+
+
+def test_a_state_of_everything_survives_storing() -> None:
+    plan = compile_plans(DOMAIN)[USER_ENTITY]
+    state = plan.new_state()
+    state.known_ms = START_MS - 10**11
+    state.tiles[0].levels[0] = {START_MS // 7_200_000: 2**80, START_MS // 7_200_000 - 1: 3}
+    state.tiles[0].latest_ms = START_MS - 1
+    state.last_entries[0] = [(START_MS - 5, 2**40, "click", "c\u00e9")]
+    state.attributes = {
+        "taste": (START_MS, 1, (0.5, -1.25)),
+        "tags": (START_MS - 1, 2, ("a", "b")),
+        "none": (START_MS - 1, 2, ()),
+        "name": (START_MS - 2, 3, "x"),
+        "score": (0, 4, 0.1),
+    }
+    state.listing = (START_MS, 5, 1)
+    state.pending = [(START_MS + 5, ("a", "taste", START_MS + 5, 6, (1.5, 0.1)))]
+
+    assert decode_state(encode_state(plan.aggregates, state, START_MS)) == state
