@@ -45,6 +45,7 @@ KEPT_CHANGES = 100_000
 FORGOTTEN_PER_BATCH = 5_000
 ATTEMPTS = 100
 RETRY_S = 0.5
+FULL_RETRY_S = 2.0
 STATE_FORMAT = 3
 """Raised when stored states change their form: stores are then rebuilt from the log."""
 
@@ -392,7 +393,7 @@ def follow(
             if error.reason != reason:
                 _logger.critical("applying pauses: %s", error)
                 paused(reason := error.reason)
-            time.sleep(RETRY_S)
+            time.sleep(FULL_RETRY_S if error.reason == "STORE_FULL" else RETRY_S)
         except FailedPrecondition as error:
             if not (applier.is_shared and error.reason == "STORE_MOVED"):
                 raise

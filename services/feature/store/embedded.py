@@ -1,14 +1,16 @@
 """The store on LMDB: one file on the local disk, one writing process, readers beside it.
 
 Commits are synced: without that LMDB can corrupt after a power loss, not merely lag. A process may
-open a directory once at a time.
+open a directory once at a time. A file that has reached ``max_bytes`` is like a full disk: what is
+stored can be read, transactions raise ``Unavailable`` (STORE_FULL) until there is room.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Collection, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,11 +18,21 @@ import lmdb
 
 from services.common.errors import Unavailable
 from services.feature.definitions import pair_id
+from services.feature.store.lmdb_file import check_size
 from services.feature.store.protocol import Change, Claim, Key
 
 MAP_BYTES = 64 << 30
 """Address space reserved; the file grows only as far as it is used."""
 
+TEND_S = 30.0
+
+_DAMAGE = (
+    lmdb.InvalidError,
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.PanicError,
+    lmdb.VersionMismatchError,
+)
 _TABLES = ("meta", "states", "refunds", "event_ids", "changes", "producers")
 _U64 = struct.Struct(">Q")
 _DAY = struct.Struct(">I")
@@ -39,10 +51,20 @@ class EmbeddedStore:
     batch_records = 32_768
 
     def __init__(
-        self, directory: Path, *, read_only: bool = False, max_bytes: int = MAP_BYTES
+        self,
+        directory: Path,
+        *,
+        read_only: bool = False,
+        max_bytes: int = MAP_BYTES,
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         if not read_only:
             directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        self._max_bytes = max_bytes
+        self._monotonic_s = monotonic_s
+        self._tended_s = monotonic_s()
+        check_size(directory / "data.mdb")
         try:
             self._environment = lmdb.open(
                 str(directory),
@@ -52,11 +74,8 @@ class EmbeddedStore:
                 create=not read_only,
                 max_readers=64,
             )
-        except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
-            raise Unavailable(
-                f"the feature store is damaged ({error}); "
-                f"remove {directory}, and it is filled again from the log"
-            ) from error
+        except _DAMAGE as error:
+            raise self._damaged(error) from error
         except lmdb.Error as error:
             raise Unavailable(f"no feature store in {directory}: {error}") from error
         try:
@@ -73,22 +92,47 @@ class EmbeddedStore:
     @contextmanager
     def read(self) -> Iterator[EmbeddedView]:
         """A consistent view of what is committed."""
-        with self._environment.begin() as transaction:
-            yield EmbeddedView(transaction, self._tables)
+        try:
+            with self._environment.begin() as transaction:
+                yield EmbeddedView(transaction, self._tables)
+        except _DAMAGE as error:
+            raise self._damaged(error) from error
 
     @contextmanager
     def write(self) -> Iterator[EmbeddedTransaction]:
         """A transaction; waits for another process's to end."""
-        with self._environment.begin(write=True) as transaction:
-            yield EmbeddedTransaction(transaction, self._tables)
+        try:
+            with self._environment.begin(write=True) as transaction:
+                yield EmbeddedTransaction(transaction, self._tables)
+        except lmdb.MapFullError as error:
+            raise Unavailable(
+                f"the feature store in {self._directory} has reached {self._max_bytes} bytes; "
+                "raise PODIUM_STORE_MAX_BYTES",
+                reason="STORE_FULL",
+            ) from error
+        except lmdb.DiskError as error:
+            raise Unavailable(
+                f"the feature store can't be written: {error}", reason="STORE_FULL"
+            ) from error
+        except _DAMAGE as error:
+            raise self._damaged(error) from error
 
     def tend(self) -> None:
-        """Frees what readers that died have left."""
-        self._environment.reader_check()
+        """Frees what readers that died have left, now and then: what they read can't be freed."""
+        if self._monotonic_s() - self._tended_s >= TEND_S:
+            self._tended_s = self._monotonic_s()
+            self._environment.reader_check()
 
     def close(self) -> None:
         """Closes the environment."""
         self._environment.close()
+
+    def _damaged(self, error: lmdb.Error) -> Unavailable:
+        return Unavailable(
+            f"the feature store is damaged ({error}); "
+            f"remove {self._directory}, and it is filled again from the log",
+            reason="STORE_DAMAGED",
+        )
 
 
 class EmbeddedView:
