@@ -18,6 +18,7 @@ class AttributeNotes:
     """Notes of one batch. ``before``: those of the batch noted last, perhaps the same one."""
 
     def __init__(self, before: bytes = b"") -> None:
+        self._before_bytes = before
         self._before_end = 0
         self._before: dict[_Name, _Said] = {}
         self._said: dict[_Name, _Said] = {}
@@ -55,7 +56,12 @@ class AttributeNotes:
         return next((value for at, value in said if at == arrival), None)
 
     def encode(self, end: int) -> bytes:
-        """Stored form; ``end`` is the arrival after the batch. Empty where nothing was read."""
+        """Stored form; ``end`` is the arrival after the batch. Empty where nothing was read.
+
+        A batch that ends before the one noted last leaves its notes: the rest will be read again.
+        """
+        if self._before_end > end:
+            return self._before_bytes
         if not self._said:
             return b""
         entries = [(*name, said) for name, said in self._said.items()]

@@ -138,7 +138,7 @@ class RedisTransaction(RedisView):
         self._changes: Sequence[tuple[str, str, bool]] = ()
         self._kept_changes = 0
         self._sequences: dict[str, int] = {}
-        self._notes = b""
+        self._notes: bytes | None = None
         self._moved: tuple[int, bytes] | None = None
 
     def position(self) -> int:
@@ -237,7 +237,7 @@ class RedisTransaction(RedisView):
         """Writes notes and ledgers, states partition by partition, then what follows from them,
         last the position. Raises ``StoreConflict`` and ``FailedPrecondition`` (STORE_MOVED)."""
         names = self._names
-        if self._notes != self._cursor.notes:
+        if self._notes is not None and self._notes != self._cursor.notes:
             self._servers.run([Command(names.home, ("SET", names.notes, self._notes))])
             self._cursor.notes = self._notes
         self._write_ledgers()

@@ -45,3 +45,15 @@ def test_an_attribute_is_read_again_as_it_was() -> None:
 
 def test_notes_of_nothing_are_empty() -> None:
     assert AttributeNotes(b"").encode(3) == b""
+
+
+def test_a_shorter_batch_keeps_the_notes_of_the_longer_one() -> None:
+    first = AttributeNotes()
+    for arrival, value in ((3, "music"), (8, "art")):
+        first.read("course", "c", "category", arrival, lambda v=value: v)
+
+    shorter = AttributeNotes(first.encode(10))
+    assert shorter.read("course", "c", "category", 3, lambda: "later") == "music"
+    rest = AttributeNotes(shorter.encode(5))
+
+    assert rest.read("course", "c", "category", 8, lambda: "later") == "art"
