@@ -139,10 +139,16 @@ class RedisTransaction(RedisView):
         self._kept_changes = 0
         self._sequences: dict[str, int] = {}
         self._notes: bytes | None = None
+        self._schema: str | None = None
         self._moved: tuple[int, bytes] | None = None
 
     def position(self) -> int:
         return self._cursor.next_position
+
+    def schema(self) -> str:
+        if self._schema is None:
+            self._schema = super().schema()
+        return self._schema
 
     def state(self, entity: str, identity: str) -> bytes | None:
         if (entity, identity) in self._states:
@@ -223,9 +229,9 @@ class RedisTransaction(RedisView):
 
     def clear(self, schema: str) -> None:
         names = self._names
-        (claimed,) = self._servers.run([Command(0, ("SET", names.schema, schema, "NX"))])
-        if claimed:
-            # Nothing is here, or what other logs have just begun.
+        if not self.schema():
+            # Nothing is here, or what another log has just begun: that stays.
+            self._servers.run([Command(0, ("SET", names.schema, schema, "NX"))])
             return
         for found in self._servers.keys(names.base + b"*"):
             self._servers.unlink(found)
