@@ -3,6 +3,9 @@
 Damage is named once it is met: in a line of the service's log, and in a file beside the segment
 (``00000000000000000042.damage``, JSON lines) for metrics and commands. Who restores a segment from
 a copy removes that file.
+
+A power loss may leave a later part of what was not synced yet and none of an earlier one. Nobody
+can tell that from damage to what was acknowledged: it is named all the same.
 """
 
 from __future__ import annotations
