@@ -1,4 +1,4 @@
-"""``podium events``: the event log looked into, archived and exported."""
+"""``podium events``: the event log looked into, archived, exported and cleared of the erased."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.erase import erase
 from cli.options import epoch_ms
 from services.common.actor import actor_key
 
@@ -36,12 +37,13 @@ _Until = Annotated[str | None, typer.Option("--until", help="Only what arrived b
 def register(app: typer.Typer) -> None:
     """Adds ``podium events`` with its sub-commands."""
     events = typer.Typer(
-        no_args_is_help=True, help="Look into, archive, export and restore the event log."
+        no_args_is_help=True, help="Look into, archive, export, clear and restore the event log."
     )
     events.command()(compact)
     events.command()(inspect)
     events.command()(export)
     events.command()(restore)
+    events.command()(erase)
     app.add_typer(events, name="events")
 
 

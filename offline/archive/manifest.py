@@ -7,13 +7,13 @@ that the manifest does not list are left over from an interrupted run.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from datetime import date
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from services.common.convert_event import record_digest
 from services.common.errors import FailedPrecondition
 from services.common.event_log import LogCorrupt
 
@@ -118,7 +118,7 @@ def parse_manifest(data: bytes, url: str) -> Manifest:
 
 def digest(record: bytes) -> str:
     """What a record is known by."""
-    return hashlib.blake2b(record, digest_size=16).hexdigest()
+    return record_digest(record).hex()
 
 
 def file_name(day: date, first_arrival: int, last_arrival: int, rewrites: int = 0) -> str:

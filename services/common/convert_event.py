@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping
 
@@ -100,6 +101,15 @@ def room_values(room: RoomState) -> Iterator[tuple[str, Scalar]]:
             yield "live", False
         case _:
             return
+
+
+def record_digest(payload: bytes) -> bytes:
+    """16 bytes that a logged record is known by; erasing its actor leaves them as they were."""
+    try:
+        erased = LoggedEvent.FromString(payload).erased
+    except (DecodeError, UnicodeDecodeError):
+        erased = b""
+    return erased or hashlib.blake2b(payload, digest_size=16).digest()
 
 
 def logged_arrival(payload: bytes) -> int | None:

@@ -69,10 +69,11 @@ class Pseudonymiser:
 
         An id of n bytes gives ``ceil((n + 16) * 4 / 3)`` characters after the prefix.
         """
-        if not raw:
-            return ""
-        sealed = self._current.encrypt(raw.encode(), None)
-        return self._prefix + base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
+        return _sealed(self._current, self._prefix, raw) if raw else ""
+
+    def under_every_key(self, raw: str) -> list[str]:
+        """Pseudonyms of a raw id under each key there is, by version."""
+        return [_sealed(cipher, f"p{v}.", raw) for v, cipher in sorted(self._ciphers.items())]
 
     def decrypt(self, pseudonym: str) -> str:
         """Raw id of a pseudonym.
@@ -98,3 +99,9 @@ class Pseudonymiser:
             raise InvalidArgument(
                 "not a pseudonym under its key", reason="BAD_PSEUDONYM"
             ) from error
+
+
+def _sealed(cipher: AESSIV, prefix: str, raw: str) -> str:
+    return (
+        prefix + base64.urlsafe_b64encode(cipher.encrypt(raw.encode(), None)).rstrip(b"=").decode()
+    )

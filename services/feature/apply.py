@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from services.common.convert_event import record_digest
 from services.common.domain import Domain
 from services.common.errors import FailedPrecondition, Unavailable
 from services.common.event_log import LogReader, Salvage, last_payload_before
@@ -176,7 +177,7 @@ class Applier:
                         "another process writes the store", reason="STORE_MOVED"
                     )
                 touched = self._fold(transaction, records, end, skipped)
-                last = _digest(records[-1][1]) if records else transaction.last_record()[1]
+                last = record_digest(records[-1][1]) if records else transaction.last_record()[1]
                 transaction.put_position(end, last)
         except BaseException:
             self._cache.clear()
@@ -242,10 +243,10 @@ class Applier:
         described: set[Key],
         notes: AttributeNotes,
     ) -> None:
-        if event.takes_over:
+        if event.takes_over or event.erases:
             load = partial(self._load, transaction)
-            working = BatchStates(transaction, touched, load, self._held)
-            self._histories.take_over(event, working, notes)
+            states = BatchStates(transaction, touched, load, self._held)
+            self._histories.change(event, states, notes)
             return
 
         def state_of(key: Key) -> KeyState:
@@ -340,7 +341,7 @@ class Applier:
         claims: list[Claim] = []
         for record in records:
             day = record.clock_ms // DAY_MS
-            if day < days[-1] or record.skipped == "duplicate":
+            if day < days[-1] or record.skipped == "duplicate" or not record.event_id:
                 continue
             content = fingerprint(record.message.event)
             claims.append(Claim(record.event_id, day, content, record.arrival))
@@ -403,8 +404,4 @@ def follow(
 def digest_before(log_dir: Path, position: int, salvage: Salvage | None) -> bytes:
     """What a store at a position knows the log by: the record before; empty without one."""
     payload = last_payload_before(log_dir, position, salvage) if position else None
-    return _digest(payload) if payload is not None else b""
-
-
-def _digest(payload: bytes) -> bytes:
-    return hashlib.blake2b(payload, digest_size=16).digest()
+    return record_digest(payload) if payload is not None else b""

@@ -48,3 +48,11 @@ class BatchStates:
         beginning = pair_id(first, "")
         ids |= {i for e, i in self._touched if e == entity and i.startswith(beginning)}
         return sorted(ids)
+
+    def that_name(self, entity: str, text: str) -> list[str]:
+        """Ids of a catalogue type whose state may hold ``text``: those touched, and of the stored
+        ones those that do."""
+        wanted = text.encode()
+        ids = {i for i, data in self._transaction.states(entity) if wanted in data}
+        ids |= {i for e, i in self._touched if e == entity}
+        return sorted(ids)

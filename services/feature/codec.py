@@ -26,6 +26,7 @@ from services.feature.definitions import (
     AMOUNT,
     ENTITY_UPSERT,
     ENTITY_WITHDRAWAL,
+    ERASURE,
     PROFILE,
     PROFILE_VERSION,
     PURCHASE,
@@ -98,6 +99,8 @@ class RecordDecoder:
             record.skipped = "not_live"
         elif event.HasField("alias"):
             record.applied = _alias(event, arrival, clock_ms)
+        elif event.HasField("erasure"):
+            record.applied = _erasure(event, arrival, clock_ms)
         elif event.type not in self._types:
             record.skipped = "unknown_type"
         else:
@@ -161,6 +164,12 @@ def _alias(event: Event, arrival: int, clock_ms: int) -> AppliedEvent:
     return AppliedEvent(
         arrival, clock_ms, clock_ms, ALIAS, actor.user_id, [], {}, takes_over=device
     )
+
+
+def _erasure(event: Event, arrival: int, clock_ms: int) -> AppliedEvent:
+    keys = (event.actor.user_id, actor_key("", event.actor.device_id))
+    erased = tuple(key for key in keys if key)
+    return AppliedEvent(arrival, clock_ms, clock_ms, ERASURE, "", [], {}, erases=erased)
 
 
 def _is_id(text: str) -> bool:

@@ -58,6 +58,7 @@ ROOM_HEARTBEAT: Final = "room_heartbeat"
 ROOM_EVENTS: Final = ("room_started", ROOM_HEARTBEAT, "room_now_selling", "room_ended")
 PROFILE: Final = "profile"
 ALIAS: Final = "alias"
+ERASURE: Final = "erasure"
 PROFILE_VERSION: Final = "profile_version"
 CATALOGUE_EVENTS: Final = (ENTITY_UPSERT, ENTITY_WITHDRAWAL, *ROOM_EVENTS, PROFILE)
 

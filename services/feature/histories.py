@@ -15,6 +15,7 @@ from services.feature.alias import take_over
 from services.feature.attribute_notes import AttributeNotes
 from services.feature.batch_states import BatchStates
 from services.feature.definitions import USER_ENTITY, pair_id, pair_members
+from services.feature.forget import forget_actor, names_actors
 from services.feature.keys import Key, KeyRules
 from services.feature.state_codec import decode_state, encode_state
 from services.feature.windows import AppliedEvent, EntityPlan
@@ -31,8 +32,32 @@ class Histories:
     def __init__(self, plans: Mapping[str, EntityPlan], keys: KeyRules) -> None:
         self._plans = plans
         self._pairs = keys.pairs
+        self._naming_actors = [
+            entity
+            for entity, plan in plans.items()
+            if entity != USER_ENTITY and entity not in keys.pairs and names_actors(plan)
+        ]
 
-    def take_over(self, event: AppliedEvent, states: BatchStates, notes: AttributeNotes) -> None:
+    def change(self, event: AppliedEvent, states: BatchStates, notes: AttributeNotes) -> None:
+        """Does what the event says."""
+        if event.takes_over:
+            self._take_over(event, states, notes)
+        for number, actor in enumerate(event.erases):
+            self._erase(actor, f"nobody:{event.arrival}:{number}", states, event.arrival)
+
+    def _erase(self, actor: str, nobody: str, states: BatchStates, arrival: int) -> None:
+        own = [(USER_ENTITY, actor)]
+        own += [(pair, found) for pair in self._pairs for found in states.pairs_of(pair, actor)]
+        for key in own:
+            if not states.is_held(key, arrival):
+                states.replace(key, self._plans[key[0]].new_state())
+        for entity in self._naming_actors:
+            for identity in states.that_name(entity, actor):
+                if not states.is_held((entity, identity), arrival):
+                    state = states.get((entity, identity))
+                    forget_actor(self._plans[entity], state, actor, nobody)
+
+    def _take_over(self, event: AppliedEvent, states: BatchStates, notes: AttributeNotes) -> None:
         """Makes a device's history, its pairs' too, the actor's; the device's is empty then."""
         self._move(event, (USER_ENTITY, event.takes_over), event.actor, states, notes)
         for pair in self._pairs:

@@ -21,7 +21,12 @@ from services.feature.convert.features import (
     requested_view,
     watched_views,
 )
-from services.feature.convert.identity import alias_event, alias_response
+from services.feature.convert.identity import (
+    alias_event,
+    alias_response,
+    erasure_event,
+    erasure_response,
+)
 from services.feature.convert.ingest import (
     EventConverter,
     IngestCall,
@@ -48,6 +53,7 @@ SERVICE_NAME = "podium.feature.v1.FeatureService"
 POLICIES = {
     f"/{SERVICE_NAME}/Ingest": CallPolicy(default_deadline_ms=5_000, max_deadline_ms=30_000),
     f"/{SERVICE_NAME}/Alias": CallPolicy(default_deadline_ms=5_000, max_deadline_ms=30_000),
+    f"/{SERVICE_NAME}/EraseUser": CallPolicy(default_deadline_ms=5_000, max_deadline_ms=30_000),
     f"/{SERVICE_NAME}/GetFeatures": CallPolicy(default_deadline_ms=1_000, max_deadline_ms=10_000),
     f"/{SERVICE_NAME}/TopEntities": CallPolicy(default_deadline_ms=1_000, max_deadline_ms=10_000),
     f"/{SERVICE_NAME}/ListViews": CallPolicy(default_deadline_ms=1_000, max_deadline_ms=10_000),
@@ -170,6 +176,15 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
         """Makes a device's history a user's; returns once that is on disk."""
         event = alias_event(request, self._converter)
         return alias_response(await self._ingestor.ingest([event], "", None))
+
+    async def EraseUser(
+        self,
+        request: feature_pb2.EraseUserRequest,
+        context: _Context,  # noqa: ARG002 - gRPC's signature
+    ) -> feature_pb2.EraseUserResponse:
+        """Forgets an actor; returns once that is on disk."""
+        event = erasure_event(request, self._converter)
+        return erasure_response(await self._ingestor.ingest([event], "", None))
 
     async def WatchEntities(  # type: ignore[override]
         self,

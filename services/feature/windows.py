@@ -54,6 +54,7 @@ class AppliedEvent:
     ``upserted``: attributes the event sets on its subject, its first entity or for want of one its
     actor; ``withdrawn``: whether it takes that entity out of the catalogue, None when it says
     nothing about that. ``takes_over``: key of the device whose history becomes the actor's.
+    ``erases``: keys of the actors that are to be forgotten.
     """
 
     arrival: int
@@ -67,6 +68,7 @@ class AppliedEvent:
     upserted: Mapping[str, Any] | None = None
     withdrawn: bool | None = None
     takes_over: str = ""
+    erases: tuple[str, ...] = ()
 
     @property
     def subject(self) -> tuple[str, str] | None:

@@ -18,7 +18,7 @@ from podium.event.v1 import event_pb2
 from services.common.event_log import LogWriter, frame, read_log, segment_path
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-LOGS = ("event_log_v1", "event_log_v1_profile", "event_log_v1_alias")
+LOGS = ("event_log_v1", "event_log_v1_profile", "event_log_v1_alias", "event_log_v1_erasure")
 
 
 def _first_payloads() -> dict[str, event_pb2.Event]:
@@ -116,7 +116,14 @@ def _alias_payloads() -> dict[str, event_pb2.Event]:
     return {"alias": event_pb2.Event(alias=event_pb2.Alias())}
 
 
-PAYLOADS = dict(zip(LOGS, (_first_payloads, _profile_payloads, _alias_payloads), strict=True))
+def _erasure_payloads() -> dict[str, event_pb2.Event]:
+    purchase = _first_payloads()["purchase"]
+    return {"erasure": event_pb2.Event(erasure=event_pb2.Erasure()), "purchase": purchase}
+
+
+PAYLOADS = dict(
+    zip(LOGS, (_first_payloads, _profile_payloads, _alias_payloads, _erasure_payloads), strict=True)
+)
 
 
 def _events(log: str) -> list[event_pb2.Event]:
@@ -156,6 +163,8 @@ def _records(log: str) -> list[event_pb2.LoggedEvent]:
             too_late=arrival == 8,
         )
         record.arrival_time.FromMilliseconds(1_767_225_700_000 + arrival)
+        if log == "event_log_v1_erasure" and event.HasField("purchase"):
+            record.erased, record.padding = bytes(range(16)), b"\0" * 3
         records.append(record)
     return records
 

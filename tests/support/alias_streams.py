@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 
 from podium.common.v1.common_pb2 import Actor
-from podium.event.v1.event_pb2 import Alias, Event, LoggedEvent
+from podium.event.v1.event_pb2 import Alias, Erasure, Event, LoggedEvent
 from services.common.domain import Domain
 from tests.support.feature_streams import (
     START_MS,
@@ -33,6 +33,12 @@ def alias_event(event_id: str, user: str, device: str) -> Event:
     """What the log holds of ``FeatureService.Alias``."""
     actor = Actor(user_id=user, device_id=device)
     return Event(event_id=event_id, type="alias", actor=actor, alias=Alias())
+
+
+def erasure_event(event_id: str, user: str = "", device: str = "") -> Event:
+    """What the log holds of ``FeatureService.EraseUser``."""
+    actor = Actor(user_id=user, device_id=device)
+    return Event(event_id=event_id, type="erasure", actor=actor, erasure=Erasure())
 
 
 def as_told(log: Sequence[LoggedEvent], arrival: int) -> list[LoggedEvent]:
@@ -145,9 +151,11 @@ def pairs_domain() -> Domain:
 
 
 @st.composite
-def aliased_streams(draw: st.DrawFn) -> list[LoggedEvent]:
+def aliased_streams(draw: st.DrawFn, *, erased: bool = False) -> list[LoggedEvent]:
     """5 to 40 records of users, devices and both at once, out of order, ahead of the clock,
-    refunded by whoever; every fourth or so says that a device is a user's."""
+    refunded by whoever; every sixth or so says that a device is a user's, and if ``erased`` that
+    somebody is to be forgotten."""
+    kinds = ("click", "watch", "watch", "purchase", "refund", "alias")
     clock_ms = START_MS
     records: list[LoggedEvent] = []
     purchases: list[Event] = []
@@ -157,10 +165,13 @@ def aliased_streams(draw: st.DrawFn) -> list[LoggedEvent]:
         ahead = draw(st.sampled_from((0, 0, 0, 1, 2_000, 300_000)))
         time_ms = clock_ms + ahead if ahead else clock_ms - draw(spans)
         name, ref = f"e{index}", f"course:{draw(st.sampled_from(('c1', 'c2', 'c3')))}"
-        kind = draw(st.sampled_from(("click", "watch", "watch", "purchase", "refund", "alias")))
+        kind = draw(st.sampled_from((*kinds, "erasure") if erased else kinds))
         if kind == "alias":
             user, device = (draw(st.sampled_from(some)) for some in (("ann", "bob"), ("d1", "d2")))
             event = alias_event(name, user, device)
+        elif kind == "erasure":
+            user, device = draw(st.sampled_from((("ann", ""), ("", "d1"), ("bob", "d1"))))
+            event = erasure_event(name, user, device)
         elif kind == "purchase" or (kind == "refund" and not purchases):
             event = purchase_event(name, time_ms, draw(st.sampled_from((0, 100, 250))), "x", ref)
             purchases.append(event)
@@ -171,9 +182,11 @@ def aliased_streams(draw: st.DrawFn) -> list[LoggedEvent]:
             event = interaction(name, kind, time_ms, "x", ref)
             if kind == "watch":
                 event.attributes["duration_ms"].int_value = draw(st.integers(0, 9))
-        if kind != "alias":
+        if kind not in ("alias", "erasure"):
             event.actor.CopyFrom(draw(st.sampled_from(VISITORS)))
         record = logged(index, event, clock_ms)
         record.duplicate = draw(st.integers(0, 19)) == 0
         records.append(record)
-    return [r for r in records if not (r.duplicate and r.event.HasField("alias"))]
+    for record in records:
+        record.duplicate = record.duplicate and record.event.type not in ("alias", "erasure")
+    return records

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from podium.common.v1 import common_pb2 as podium_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpodium/event/v1/event.proto\x12\x0fpodium.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpodium/common/v1/common.proto\"\xb5\x07\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x05\x61\x63tor\x18\x04 \x01(\x0b\x32\x17.podium.common.v1.Actor\x12\x0f\n\x07rank_id\x18\x05 \x01(\t\x12\x15\n\x08position\x18\x06 \x01(\x05H\x01\x88\x01\x01\x12-\n\x08\x65ntities\x18\x07 \x03(\x0b\x32\x1b.podium.common.v1.EntityRef\x12\x0f\n\x07surface\x18\x08 \x01(\t\x12\x35\n\rtraffic_class\x18\t \x01(\x0e\x32\x1e.podium.common.v1.TrafficClass\x12:\n\nattributes\x18\n \x03(\x0b\x32&.podium.event.v1.Event.AttributesEntry\x12-\n\x08purchase\x18\x14 \x01(\x0b\x32\x19.podium.event.v1.PurchaseH\x00\x12)\n\x06refund\x18\x15 \x01(\x0b\x32\x17.podium.event.v1.RefundH\x00\x12\x30\n\nroom_state\x18\x16 \x01(\x0b\x32\x1a.podium.event.v1.RoomStateH\x00\x12\x36\n\rentity_upsert\x18\x17 \x01(\x0b\x32\x1d.podium.event.v1.EntityUpsertH\x00\x12>\n\x11\x65ntity_withdrawal\x18\x18 \x01(\x0b\x32!.podium.event.v1.EntityWithdrawalH\x00\x12\x34\n\x0cslate_served\x18\x19 \x01(\x0b\x32\x1c.podium.event.v1.SlateServedH\x00\x12-\n\x08\x65xposure\x18\x1a \x01(\x0b\x32\x19.podium.event.v1.ExposureH\x00\x12-\n\x08\x64\x65\x63ision\x18\x1b \x01(\x0b\x32\x19.podium.event.v1.DecisionH\x00\x12+\n\x07profile\x18\x1c \x01(\x0b\x32\x18.podium.event.v1.ProfileH\x00\x12\'\n\x05\x61lias\x18\x1d \x01(\x0b\x32\x16.podium.event.v1.AliasH\x00\x1aS\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .podium.common.v1.AttributeValue:\x02\x38\x01\x42\t\n\x07payloadB\x0b\n\t_position\"i\n\x08Purchase\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0f\n\x07line_id\x18\x02 \x01(\t\x12\'\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x17.podium.common.v1.Money\x12\x11\n\tcoupon_id\x18\x04 \x01(\t\"\xe7\x01\n\x06Refund\x12\x11\n\trefund_id\x18\x01 \x01(\t\x12\x10\n\x08order_id\x18\x02 \x01(\t\x12\x0f\n\x07line_id\x18\x03 \x01(\t\x12\'\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x17.podium.common.v1.Money\x12\x19\n\x11purchase_event_id\x18\x05 \x01(\t\x12\x31\n\rpurchase_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0fpurchase_amount\x18\x07 \x01(\x0b\x32\x17.podium.common.v1.Money\"\xe9\x01\n\tRoomState\x12/\n\x05state\x18\x01 \x01(\x0e\x32 .podium.event.v1.RoomState.State\x12\x19\n\x11selling_course_id\x18\x02 \x01(\t\x12\x14\n\x07viewers\x18\x03 \x01(\x05H\x00\x88\x01\x01\"n\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_STARTED\x10\x01\x12\x13\n\x0fSTATE_HEARTBEAT\x10\x02\x12\x15\n\x11STATE_NOW_SELLING\x10\x03\x12\x0f\n\x0bSTATE_ENDED\x10\x04\x42\n\n\x08_viewers\"\xa5\x03\n\x0c\x45ntityUpsert\x12\x41\n\nattributes\x18\x01 \x03(\x0b\x32-.podium.event.v1.EntityUpsert.AttributesEntry\x12&\n\x05price\x18\x02 \x01(\x0b\x32\x17.podium.common.v1.Money\x12\x17\n\nseats_left\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08language\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x13\n\x06region\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x33\n\x0f\x65nrolment_opens\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10\x65nrolment_closes\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1aS\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .podium.common.v1.AttributeValue:\x02\x38\x01\x42\r\n\x0b_seats_leftB\x0b\n\t_languageB\t\n\x07_region\"\"\n\x10\x45ntityWithdrawal\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\xad\x01\n\x07Profile\x12\x0f\n\x07version\x18\x01 \x01(\t\x12<\n\nattributes\x18\x02 \x03(\x0b\x32(.podium.event.v1.Profile.AttributesEntry\x1aS\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .podium.common.v1.AttributeValue:\x02\x38\x01\"\x84\x03\n\x0bSlateServed\x12\x0f\n\x07surface\x18\x01 \x01(\t\x12\x13\n\x0b\x65ntity_type\x18\x02 \x01(\t\x12\x10\n\x08item_ids\x18\x03 \x03(\t\x12\x1a\n\x12selling_course_ids\x18\x04 \x03(\t\x12\x0f\n\x07sources\x18\x05 \x03(\t\x12\x0e\n\x06values\x18\x06 \x03(\x02\x12\x12\n\nobjectives\x18\x07 \x03(\t\x12\x13\n\x0bpredictions\x18\x08 \x03(\x02\x12\x16\n\x0e\x62undle_version\x18\t \x01(\t\x12\x0e\n\x06policy\x18\n \x01(\t\x12\x31\n\x0b\x61ssignments\x18\x0b \x03(\x0b\x32\x1c.podium.common.v1.Assignment\x12\x31\n\x07\x63ontext\x18\x0c \x01(\x0b\x32 .podium.common.v1.RequestContext\x12\x10\n\x08\x64\x65graded\x18\r \x03(\t\x12\x19\n\x11\x66\x65\x61ture_view_hash\x18\x0e \x01(\t\x12\x1c\n\x14\x66\x65\x61ture_log_position\x18\x0f \x01(\x03\"<\n\x08\x45xposure\x12\x30\n\nassignment\x18\x01 \x01(\x0b\x32\x1c.podium.common.v1.Assignment\">\n\x08\x44\x65\x63ision\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x12\n\npropensity\x18\x03 \x01(\x01\"\x07\n\x05\x41lias\"\xe7\x01\n\x0bLoggedEvent\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.podium.event.v1.Event\x12\x0f\n\x07\x61rrival\x18\x02 \x01(\x03\x12\x30\n\x0c\x61rrival_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08producer\x18\x04 \x01(\t\x12\x13\n\x0b\x63onfig_hash\x18\x05 \x01(\t\x12\x15\n\x08sequence\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\tduplicate\x18\x07 \x01(\x08\x12\x10\n\x08too_late\x18\x08 \x01(\x08\x42\x0b\n\t_sequenceb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpodium/event/v1/event.proto\x12\x0fpodium.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpodium/common/v1/common.proto\"\xe2\x07\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x05\x61\x63tor\x18\x04 \x01(\x0b\x32\x17.podium.common.v1.Actor\x12\x0f\n\x07rank_id\x18\x05 \x01(\t\x12\x15\n\x08position\x18\x06 \x01(\x05H\x01\x88\x01\x01\x12-\n\x08\x65ntities\x18\x07 \x03(\x0b\x32\x1b.podium.common.v1.EntityRef\x12\x0f\n\x07surface\x18\x08 \x01(\t\x12\x35\n\rtraffic_class\x18\t \x01(\x0e\x32\x1e.podium.common.v1.TrafficClass\x12:\n\nattributes\x18\n \x03(\x0b\x32&.podium.event.v1.Event.AttributesEntry\x12-\n\x08purchase\x18\x14 \x01(\x0b\x32\x19.podium.event.v1.PurchaseH\x00\x12)\n\x06refund\x18\x15 \x01(\x0b\x32\x17.podium.event.v1.RefundH\x00\x12\x30\n\nroom_state\x18\x16 \x01(\x0b\x32\x1a.podium.event.v1.RoomStateH\x00\x12\x36\n\rentity_upsert\x18\x17 \x01(\x0b\x32\x1d.podium.event.v1.EntityUpsertH\x00\x12>\n\x11\x65ntity_withdrawal\x18\x18 \x01(\x0b\x32!.podium.event.v1.EntityWithdrawalH\x00\x12\x34\n\x0cslate_served\x18\x19 \x01(\x0b\x32\x1c.podium.event.v1.SlateServedH\x00\x12-\n\x08\x65xposure\x18\x1a \x01(\x0b\x32\x19.podium.event.v1.ExposureH\x00\x12-\n\x08\x64\x65\x63ision\x18\x1b \x01(\x0b\x32\x19.podium.event.v1.DecisionH\x00\x12+\n\x07profile\x18\x1c \x01(\x0b\x32\x18.podium.event.v1.ProfileH\x00\x12\'\n\x05\x61lias\x18\x1d \x01(\x0b\x32\x16.podium.event.v1.AliasH\x00\x12+\n\x07\x65rasure\x18\x1e \x01(\x0b\x32\x18.podium.event.v1.ErasureH\x00\x1aS\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .podium.common.v1.AttributeValue:\x02\x38\x01\x42\t\n\x07payloadB\x0b\n\t_position\"i\n\x08Purchase\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0f\n\x07line_id\x18\x02 \x01(\t\x12\'\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x17.podium.common.v1.Money\x12\x11\n\tcoupon_id\x18\x04 \x01(\t\"\xe7\x01\n\x06Refund\x12\x11\n\trefund_id\x18\x01 \x01(\t\x12\x10\n\x08order_id\x18\x02 \x01(\t\x12\x0f\n\x07line_id\x18\x03 \x01(\t\x12\'\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x17.podium.common.v1.Money\x12\x19\n\x11purchase_event_id\x18\x05 \x01(\t\x12\x31\n\rpurchase_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0fpurchase_amount\x18\x07 \x01(\x0b\x32\x17.podium.common.v1.Money\"\xe9\x01\n\tRoomState\x12/\n\x05state\x18\x01 \x01(\x0e\x32 .podium.event.v1.RoomState.State\x12\x19\n\x11selling_course_id\x18\x02 \x01(\t\x12\x14\n\x07viewers\x18\x03 \x01(\x05H\x00\x88\x01\x01\"n\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_STARTED\x10\x01\x12\x13\n\x0fSTATE_HEARTBEAT\x10\x02\x12\x15\n\x11STATE_NOW_SELLING\x10\x03\x12\x0f\n\x0bSTATE_ENDED\x10\x04\x42\n\n\x08_viewers\"\xa5\x03\n\x0c\x45ntityUpsert\x12\x41\n\nattributes\x18\x01 \x03(\x0b\x32-.podium.event.v1.EntityUpsert.AttributesEntry\x12&\n\x05price\x18\x02 \x01(\x0b\x32\x17.podium.common.v1.Money\x12\x17\n\nseats_left\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08language\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x13\n\x06region\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x33\n\x0f\x65nrolment_opens\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10\x65nrolment_closes\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1aS\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .podium.common.v1.AttributeValue:\x02\x38\x01\x42\r\n\x0b_seats_leftB\x0b\n\t_languageB\t\n\x07_region\"\"\n\x10\x45ntityWithdrawal\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\xad\x01\n\x07Profile\x12\x0f\n\x07version\x18\x01 \x01(\t\x12<\n\nattributes\x18\x02 \x03(\x0b\x32(.podium.event.v1.Profile.AttributesEntry\x1aS\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .podium.common.v1.AttributeValue:\x02\x38\x01\"\x84\x03\n\x0bSlateServed\x12\x0f\n\x07surface\x18\x01 \x01(\t\x12\x13\n\x0b\x65ntity_type\x18\x02 \x01(\t\x12\x10\n\x08item_ids\x18\x03 \x03(\t\x12\x1a\n\x12selling_course_ids\x18\x04 \x03(\t\x12\x0f\n\x07sources\x18\x05 \x03(\t\x12\x0e\n\x06values\x18\x06 \x03(\x02\x12\x12\n\nobjectives\x18\x07 \x03(\t\x12\x13\n\x0bpredictions\x18\x08 \x03(\x02\x12\x16\n\x0e\x62undle_version\x18\t \x01(\t\x12\x0e\n\x06policy\x18\n \x01(\t\x12\x31\n\x0b\x61ssignments\x18\x0b \x03(\x0b\x32\x1c.podium.common.v1.Assignment\x12\x31\n\x07\x63ontext\x18\x0c \x01(\x0b\x32 .podium.common.v1.RequestContext\x12\x10\n\x08\x64\x65graded\x18\r \x03(\t\x12\x19\n\x11\x66\x65\x61ture_view_hash\x18\x0e \x01(\t\x12\x1c\n\x14\x66\x65\x61ture_log_position\x18\x0f \x01(\x03\"<\n\x08\x45xposure\x12\x30\n\nassignment\x18\x01 \x01(\x0b\x32\x1c.podium.common.v1.Assignment\">\n\x08\x44\x65\x63ision\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x12\n\npropensity\x18\x03 \x01(\x01\"\x07\n\x05\x41lias\"\t\n\x07\x45rasure\"\x88\x02\n\x0bLoggedEvent\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.podium.event.v1.Event\x12\x0f\n\x07\x61rrival\x18\x02 \x01(\x03\x12\x30\n\x0c\x61rrival_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08producer\x18\x04 \x01(\t\x12\x13\n\x0b\x63onfig_hash\x18\x05 \x01(\t\x12\x15\n\x08sequence\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\tduplicate\x18\x07 \x01(\x08\x12\x10\n\x08too_late\x18\x08 \x01(\x08\x12\x0e\n\x06\x65rased\x18\t \x01(\x0c\x12\x0f\n\x07padding\x18\n \x01(\x0c\x42\x0b\n\t_sequenceb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,35 +40,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROFILE_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_PROFILE_ATTRIBUTESENTRY']._serialized_options = b'8\001'
   _globals['_EVENT']._serialized_start=113
-  _globals['_EVENT']._serialized_end=1062
-  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_start=955
-  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_end=1038
-  _globals['_PURCHASE']._serialized_start=1064
-  _globals['_PURCHASE']._serialized_end=1169
-  _globals['_REFUND']._serialized_start=1172
-  _globals['_REFUND']._serialized_end=1403
-  _globals['_ROOMSTATE']._serialized_start=1406
-  _globals['_ROOMSTATE']._serialized_end=1639
-  _globals['_ROOMSTATE_STATE']._serialized_start=1517
-  _globals['_ROOMSTATE_STATE']._serialized_end=1627
-  _globals['_ENTITYUPSERT']._serialized_start=1642
-  _globals['_ENTITYUPSERT']._serialized_end=2063
-  _globals['_ENTITYUPSERT_ATTRIBUTESENTRY']._serialized_start=955
-  _globals['_ENTITYUPSERT_ATTRIBUTESENTRY']._serialized_end=1038
-  _globals['_ENTITYWITHDRAWAL']._serialized_start=2065
-  _globals['_ENTITYWITHDRAWAL']._serialized_end=2099
-  _globals['_PROFILE']._serialized_start=2102
-  _globals['_PROFILE']._serialized_end=2275
-  _globals['_PROFILE_ATTRIBUTESENTRY']._serialized_start=955
-  _globals['_PROFILE_ATTRIBUTESENTRY']._serialized_end=1038
-  _globals['_SLATESERVED']._serialized_start=2278
-  _globals['_SLATESERVED']._serialized_end=2666
-  _globals['_EXPOSURE']._serialized_start=2668
-  _globals['_EXPOSURE']._serialized_end=2728
-  _globals['_DECISION']._serialized_start=2730
-  _globals['_DECISION']._serialized_end=2792
-  _globals['_ALIAS']._serialized_start=2794
-  _globals['_ALIAS']._serialized_end=2801
-  _globals['_LOGGEDEVENT']._serialized_start=2804
-  _globals['_LOGGEDEVENT']._serialized_end=3035
+  _globals['_EVENT']._serialized_end=1107
+  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_start=1000
+  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_end=1083
+  _globals['_PURCHASE']._serialized_start=1109
+  _globals['_PURCHASE']._serialized_end=1214
+  _globals['_REFUND']._serialized_start=1217
+  _globals['_REFUND']._serialized_end=1448
+  _globals['_ROOMSTATE']._serialized_start=1451
+  _globals['_ROOMSTATE']._serialized_end=1684
+  _globals['_ROOMSTATE_STATE']._serialized_start=1562
+  _globals['_ROOMSTATE_STATE']._serialized_end=1672
+  _globals['_ENTITYUPSERT']._serialized_start=1687
+  _globals['_ENTITYUPSERT']._serialized_end=2108
+  _globals['_ENTITYUPSERT_ATTRIBUTESENTRY']._serialized_start=1000
+  _globals['_ENTITYUPSERT_ATTRIBUTESENTRY']._serialized_end=1083
+  _globals['_ENTITYWITHDRAWAL']._serialized_start=2110
+  _globals['_ENTITYWITHDRAWAL']._serialized_end=2144
+  _globals['_PROFILE']._serialized_start=2147
+  _globals['_PROFILE']._serialized_end=2320
+  _globals['_PROFILE_ATTRIBUTESENTRY']._serialized_start=1000
+  _globals['_PROFILE_ATTRIBUTESENTRY']._serialized_end=1083
+  _globals['_SLATESERVED']._serialized_start=2323
+  _globals['_SLATESERVED']._serialized_end=2711
+  _globals['_EXPOSURE']._serialized_start=2713
+  _globals['_EXPOSURE']._serialized_end=2773
+  _globals['_DECISION']._serialized_start=2775
+  _globals['_DECISION']._serialized_end=2837
+  _globals['_ALIAS']._serialized_start=2839
+  _globals['_ALIAS']._serialized_end=2846
+  _globals['_ERASURE']._serialized_start=2848
+  _globals['_ERASURE']._serialized_end=2857
+  _globals['_LOGGEDEVENT']._serialized_start=2860
+  _globals['_LOGGEDEVENT']._serialized_end=3124
 # @@protoc_insertion_point(module_scope)

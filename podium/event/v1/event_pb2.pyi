@@ -12,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Event(_message.Message):
-    __slots__ = ("event_id", "type", "event_time", "actor", "rank_id", "position", "entities", "surface", "traffic_class", "attributes", "purchase", "refund", "room_state", "entity_upsert", "entity_withdrawal", "slate_served", "exposure", "decision", "profile", "alias")
+    __slots__ = ("event_id", "type", "event_time", "actor", "rank_id", "position", "entities", "surface", "traffic_class", "attributes", "purchase", "refund", "room_state", "entity_upsert", "entity_withdrawal", "slate_served", "exposure", "decision", "profile", "alias", "erasure")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +40,7 @@ class Event(_message.Message):
     DECISION_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     ALIAS_FIELD_NUMBER: _ClassVar[int]
+    ERASURE_FIELD_NUMBER: _ClassVar[int]
     event_id: str
     type: str
     event_time: _timestamp_pb2.Timestamp
@@ -60,7 +61,8 @@ class Event(_message.Message):
     decision: Decision
     profile: Profile
     alias: Alias
-    def __init__(self, event_id: _Optional[str] = ..., type: _Optional[str] = ..., event_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., actor: _Optional[_Union[_common_pb2.Actor, _Mapping]] = ..., rank_id: _Optional[str] = ..., position: _Optional[int] = ..., entities: _Optional[_Iterable[_Union[_common_pb2.EntityRef, _Mapping]]] = ..., surface: _Optional[str] = ..., traffic_class: _Optional[_Union[_common_pb2.TrafficClass, str]] = ..., attributes: _Optional[_Mapping[str, _common_pb2.AttributeValue]] = ..., purchase: _Optional[_Union[Purchase, _Mapping]] = ..., refund: _Optional[_Union[Refund, _Mapping]] = ..., room_state: _Optional[_Union[RoomState, _Mapping]] = ..., entity_upsert: _Optional[_Union[EntityUpsert, _Mapping]] = ..., entity_withdrawal: _Optional[_Union[EntityWithdrawal, _Mapping]] = ..., slate_served: _Optional[_Union[SlateServed, _Mapping]] = ..., exposure: _Optional[_Union[Exposure, _Mapping]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., profile: _Optional[_Union[Profile, _Mapping]] = ..., alias: _Optional[_Union[Alias, _Mapping]] = ...) -> None: ...
+    erasure: Erasure
+    def __init__(self, event_id: _Optional[str] = ..., type: _Optional[str] = ..., event_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., actor: _Optional[_Union[_common_pb2.Actor, _Mapping]] = ..., rank_id: _Optional[str] = ..., position: _Optional[int] = ..., entities: _Optional[_Iterable[_Union[_common_pb2.EntityRef, _Mapping]]] = ..., surface: _Optional[str] = ..., traffic_class: _Optional[_Union[_common_pb2.TrafficClass, str]] = ..., attributes: _Optional[_Mapping[str, _common_pb2.AttributeValue]] = ..., purchase: _Optional[_Union[Purchase, _Mapping]] = ..., refund: _Optional[_Union[Refund, _Mapping]] = ..., room_state: _Optional[_Union[RoomState, _Mapping]] = ..., entity_upsert: _Optional[_Union[EntityUpsert, _Mapping]] = ..., entity_withdrawal: _Optional[_Union[EntityWithdrawal, _Mapping]] = ..., slate_served: _Optional[_Union[SlateServed, _Mapping]] = ..., exposure: _Optional[_Union[Exposure, _Mapping]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., profile: _Optional[_Union[Profile, _Mapping]] = ..., alias: _Optional[_Union[Alias, _Mapping]] = ..., erasure: _Optional[_Union[Erasure, _Mapping]] = ...) -> None: ...
 
 class Purchase(_message.Message):
     __slots__ = ("order_id", "line_id", "amount", "coupon_id")
@@ -214,8 +216,12 @@ class Alias(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class Erasure(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class LoggedEvent(_message.Message):
-    __slots__ = ("event", "arrival", "arrival_time", "producer", "config_hash", "sequence", "duplicate", "too_late")
+    __slots__ = ("event", "arrival", "arrival_time", "producer", "config_hash", "sequence", "duplicate", "too_late", "erased", "padding")
     EVENT_FIELD_NUMBER: _ClassVar[int]
     ARRIVAL_FIELD_NUMBER: _ClassVar[int]
     ARRIVAL_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -224,6 +230,8 @@ class LoggedEvent(_message.Message):
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     DUPLICATE_FIELD_NUMBER: _ClassVar[int]
     TOO_LATE_FIELD_NUMBER: _ClassVar[int]
+    ERASED_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     event: Event
     arrival: int
     arrival_time: _timestamp_pb2.Timestamp
@@ -232,4 +240,6 @@ class LoggedEvent(_message.Message):
     sequence: int
     duplicate: bool
     too_late: bool
-    def __init__(self, event: _Optional[_Union[Event, _Mapping]] = ..., arrival: _Optional[int] = ..., arrival_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., producer: _Optional[str] = ..., config_hash: _Optional[str] = ..., sequence: _Optional[int] = ..., duplicate: _Optional[bool] = ..., too_late: _Optional[bool] = ...) -> None: ...
+    erased: bytes
+    padding: bytes
+    def __init__(self, event: _Optional[_Union[Event, _Mapping]] = ..., arrival: _Optional[int] = ..., arrival_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., producer: _Optional[str] = ..., config_hash: _Optional[str] = ..., sequence: _Optional[int] = ..., duplicate: _Optional[bool] = ..., too_late: _Optional[bool] = ..., erased: _Optional[bytes] = ..., padding: _Optional[bytes] = ...) -> None: ...

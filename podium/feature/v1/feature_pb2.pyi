@@ -109,6 +109,22 @@ class AliasResponse(_message.Message):
     log_position: int
     def __init__(self, duplicate: _Optional[bool] = ..., log_position: _Optional[int] = ...) -> None: ...
 
+class EraseUserRequest(_message.Message):
+    __slots__ = ("event_id", "actor")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    actor: _common_pb2.Actor
+    def __init__(self, event_id: _Optional[str] = ..., actor: _Optional[_Union[_common_pb2.Actor, _Mapping]] = ...) -> None: ...
+
+class EraseUserResponse(_message.Message):
+    __slots__ = ("duplicate", "log_position")
+    DUPLICATE_FIELD_NUMBER: _ClassVar[int]
+    LOG_POSITION_FIELD_NUMBER: _ClassVar[int]
+    duplicate: bool
+    log_position: int
+    def __init__(self, duplicate: _Optional[bool] = ..., log_position: _Optional[int] = ...) -> None: ...
+
 class GetFeaturesRequest(_message.Message):
     __slots__ = ("entity_type", "ids", "view_name", "view_hash", "pair_ids", "include_event_times")
     ENTITY_TYPE_FIELD_NUMBER: _ClassVar[int]

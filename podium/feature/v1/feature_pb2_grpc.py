@@ -55,6 +55,11 @@ class FeatureServiceStub:
                 request_serializer=podium_dot_feature_dot_v1_dot_feature__pb2.AliasRequest.SerializeToString,
                 response_deserializer=podium_dot_feature_dot_v1_dot_feature__pb2.AliasResponse.FromString,
                 _registered_method=True)
+        self.EraseUser = channel.unary_unary(
+                '/podium.feature.v1.FeatureService/EraseUser',
+                request_serializer=podium_dot_feature_dot_v1_dot_feature__pb2.EraseUserRequest.SerializeToString,
+                response_deserializer=podium_dot_feature_dot_v1_dot_feature__pb2.EraseUserResponse.FromString,
+                _registered_method=True)
         self.WatchEntities = channel.unary_stream(
                 '/podium.feature.v1.FeatureService/WatchEntities',
                 request_serializer=podium_dot_feature_dot_v1_dot_feature__pb2.WatchEntitiesRequest.SerializeToString,
@@ -118,6 +123,23 @@ class FeatureServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EraseUser(self, request, context):
+        """Forgets a user, a device's anonymous history, or both. When the call returns it is on disk;
+        features show it once log_position is applied: the user is NOT_FOUND then. What happens later
+        starts a new history. The log, its archive and the spools are cleared, and searched for what is
+        left, by `podium events erase`.
+
+        Forgotten is what counts for whom the actor names: of a user also what devices did before they
+        became the user's, of a device what it did alone and no user has; in what users did on it the
+        device stays named. What others have of it stays as numbers without a name: a course keeps its
+        clicks; among its distinct visitors the erased one is no longer counted, unless the count is at
+        its cap, and a device that became the user's is until its window has passed. Erasing needs no
+        role of its own: whoever may ingest events of a user may erase them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchEntities(self, request, context):
         """Streams the catalogue with its features: a snapshot, then changes, with a heartbeat each
         second. What may no longer be shown as it was comes at once, what only moves is gathered for a
@@ -165,6 +187,11 @@ def add_FeatureServiceServicer_to_server(servicer, server):
                     servicer.Alias,
                     request_deserializer=podium_dot_feature_dot_v1_dot_feature__pb2.AliasRequest.FromString,
                     response_serializer=podium_dot_feature_dot_v1_dot_feature__pb2.AliasResponse.SerializeToString,
+            ),
+            'EraseUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseUser,
+                    request_deserializer=podium_dot_feature_dot_v1_dot_feature__pb2.EraseUserRequest.FromString,
+                    response_serializer=podium_dot_feature_dot_v1_dot_feature__pb2.EraseUserResponse.SerializeToString,
             ),
             'WatchEntities': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchEntities,
@@ -291,6 +318,33 @@ class FeatureService:
             '/podium.feature.v1.FeatureService/Alias',
             podium_dot_feature_dot_v1_dot_feature__pb2.AliasRequest.SerializeToString,
             podium_dot_feature_dot_v1_dot_feature__pb2.AliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.feature.v1.FeatureService/EraseUser',
+            podium_dot_feature_dot_v1_dot_feature__pb2.EraseUserRequest.SerializeToString,
+            podium_dot_feature_dot_v1_dot_feature__pb2.EraseUserResponse.FromString,
             options,
             channel_credentials,
             insecure,

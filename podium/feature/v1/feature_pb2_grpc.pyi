@@ -58,6 +58,19 @@ class FeatureServiceStub:
     had two distinct visitors. A refund counts for whom it names: one that names the user, or both,
     finds a purchase that was merged.
     """
+    EraseUser: _grpc.UnaryUnaryMultiCallable[_feature_pb2.EraseUserRequest, _feature_pb2.EraseUserResponse]
+    """Forgets a user, a device's anonymous history, or both. When the call returns it is on disk;
+    features show it once log_position is applied: the user is NOT_FOUND then. What happens later
+    starts a new history. The log, its archive and the spools are cleared, and searched for what is
+    left, by `podium events erase`.
+
+    Forgotten is what counts for whom the actor names: of a user also what devices did before they
+    became the user's, of a device what it did alone and no user has; in what users did on it the
+    device stays named. What others have of it stays as numbers without a name: a course keeps its
+    clicks; among its distinct visitors the erased one is no longer counted, unless the count is at
+    its cap, and a device that became the user's is until its window has passed. Erasing needs no
+    role of its own: whoever may ingest events of a user may erase them.
+    """
     WatchEntities: _grpc.UnaryStreamMultiCallable[_feature_pb2.WatchEntitiesRequest, _feature_pb2.WatchEntitiesResponse]
     """Streams the catalogue with its features: a snapshot, then changes, with a heartbeat each
     second. What may no longer be shown as it was comes at once, what only moves is gathered for a
@@ -100,6 +113,19 @@ class FeatureServiceAsyncStub(FeatureServiceStub):
     and nothing twice. What the device meant to others stays: a course that device and user clicked
     had two distinct visitors. A refund counts for whom it names: one that names the user, or both,
     finds a purchase that was merged.
+    """
+    EraseUser: _aio.UnaryUnaryMultiCallable[_feature_pb2.EraseUserRequest, _feature_pb2.EraseUserResponse]  # type: ignore[assignment]
+    """Forgets a user, a device's anonymous history, or both. When the call returns it is on disk;
+    features show it once log_position is applied: the user is NOT_FOUND then. What happens later
+    starts a new history. The log, its archive and the spools are cleared, and searched for what is
+    left, by `podium events erase`.
+
+    Forgotten is what counts for whom the actor names: of a user also what devices did before they
+    became the user's, of a device what it did alone and no user has; in what users did on it the
+    device stays named. What others have of it stays as numbers without a name: a course keeps its
+    clicks; among its distinct visitors the erased one is no longer counted, unless the count is at
+    its cap, and a device that became the user's is until its window has passed. Erasing needs no
+    role of its own: whoever may ingest events of a user may erase them.
     """
     WatchEntities: _aio.UnaryStreamMultiCallable[_feature_pb2.WatchEntitiesRequest, _feature_pb2.WatchEntitiesResponse]  # type: ignore[assignment]
     """Streams the catalogue with its features: a snapshot, then changes, with a heartbeat each
@@ -164,6 +190,25 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
         and nothing twice. What the device meant to others stays: a course that device and user clicked
         had two distinct visitors. A refund counts for whom it names: one that names the user, or both,
         finds a purchase that was merged.
+        """
+
+    @_abc_1.abstractmethod
+    def EraseUser(
+        self,
+        request: _feature_pb2.EraseUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feature_pb2.EraseUserResponse, _abc.Awaitable[_feature_pb2.EraseUserResponse]]:
+        """Forgets a user, a device's anonymous history, or both. When the call returns it is on disk;
+        features show it once log_position is applied: the user is NOT_FOUND then. What happens later
+        starts a new history. The log, its archive and the spools are cleared, and searched for what is
+        left, by `podium events erase`.
+
+        Forgotten is what counts for whom the actor names: of a user also what devices did before they
+        became the user's, of a device what it did alone and no user has; in what users did on it the
+        device stays named. What others have of it stays as numbers without a name: a course keeps its
+        clicks; among its distinct visitors the erased one is no longer counted, unless the count is at
+        its cap, and a device that became the user's is until its window has passed. Erasing needs no
+        role of its own: whoever may ingest events of a user may erase them.
         """
 
     @_abc_1.abstractmethod

@@ -8,6 +8,7 @@ stored can be read, transactions raise ``Unavailable`` (STORE_FULL) until there 
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 import lmdb
 
 from services.common.errors import Unavailable
+from services.common.files import LOCAL_FILES
 from services.feature.definitions import pair_id
 from services.feature.store.lmdb_file import check_size
 from services.feature.store.protocol import Change, Claim, Key
@@ -293,6 +295,19 @@ class EmbeddedTransaction(EmbeddedView):
 
     def _put(self, table: str, key: bytes, data: bytes) -> None:
         self._transaction.put(key, data, db=self._tables[table])
+
+
+def compact_store(directory: Path) -> None:
+    """Writes a store anew, without what lies in freed pages. No process may have it open."""
+    path, made = directory / "data.mdb", directory / "compacted"
+    made.mkdir(exist_ok=True)
+    with lmdb.open(str(directory), readonly=True, create=False, max_dbs=len(_TABLES)) as found:
+        found.copy(str(made), compact=True)
+    with (made / path.name).open("rb") as file:
+        os.fsync(file.fileno())
+    (made / path.name).replace(path)
+    made.rmdir()
+    LOCAL_FILES.sync_directory(directory)
 
 
 def _state_key(entity: str, identity: str) -> bytes:

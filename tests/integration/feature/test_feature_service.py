@@ -147,6 +147,34 @@ def test_an_alias_names_both(
     assert error_from_rpc(refused.value).message.startswith(f"{field}: ")
 
 
+def test_a_user_is_forgotten(client: FeatureClient) -> None:
+    clicks = [
+        interaction(f"x-{user}", "click", now_ms(), user, "course:x-c")
+        for user in ("x-ann", "x-bob")
+    ]
+    client.ingest(*clicks)
+    request = feature_pb2.EraseUserRequest(event_id="x-1", actor=Actor(user_id="x-ann"))
+    first = client.stub.EraseUser(request, timeout=30)
+    gone, bob = client.get("user", "x-ann", "x-bob", position=first.log_position)
+    (course,) = client.get("course", "x-c")
+    later = client.ingest(interaction("x-2", "click", now_ms(), "x-ann", "course:x-c"))
+    again = client.stub.EraseUser(request, timeout=30)
+    (back,) = client.get("user", "x-ann", position=max(later.log_position, again.log_position))
+
+    assert (first.duplicate, again.duplicate) == (False, True)
+    assert gone["user_clicks_7d"] == (0, "NOT_FOUND")
+    assert bob["user_clicks_7d"] == (1, "PRESENT")
+    assert course["clicks_1h"] == (2, "PRESENT")
+    # What comes later begins a new history, which a repeated call does not touch.
+    assert back["user_clicks_7d"] == (1, "PRESENT")
+
+    for event_id, actor in (("", Actor(user_id="u")), ("e", Actor())):
+        request = feature_pb2.EraseUserRequest(event_id=event_id, actor=actor)
+        with pytest.raises(grpc.RpcError) as refused:
+            client.stub.EraseUser(request, timeout=30)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_an_alias_does_not_come_by_ingest(client: FeatureClient) -> None:
     event = Event(event_id="by-ingest", type="alias", alias=EventAlias())
     event.event_time.FromMilliseconds(now_ms())

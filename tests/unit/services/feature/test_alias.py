@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from podium.event.v1.event_pb2 import LoggedEvent
@@ -38,7 +39,6 @@ from tests.support.feature_streams import (
 from tests.unit.services.feature.test_apply import named
 
 DOMAIN = pairs_domain()
-PAIR_KEYS = [pair_id(user, course) for user in USER_KEYS for course in ("c1", "c2", "c3")]
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
@@ -90,9 +90,12 @@ def test_a_merged_state_is_that_of_all_events(
     assert _canonical(plan, merged, clock_ms) == _canonical(plan, _folded(plan, records), clock_ms)
 
 
-def _rows(domain: Domain, records: list[LoggedEvent], t_ms: int) -> dict[tuple[str, str], Row]:
-    """Rows of all users and pairs from a store of its own, filled record by record or at once."""
+def _rows(
+    domain: Domain, records: list[LoggedEvent], t_ms: int, users: Sequence[str] = USER_KEYS
+) -> dict[tuple[str, str], Row]:
+    """Rows of all users, pairs and courses, from a store of its own."""
     readers = row_readers(domain)
+    pairs = [pair_id(user, course) for user in users for course in ("c1", "c2", "c3")]
     with tempfile.TemporaryDirectory() as directory:
         store = EmbeddedStore(Path(directory))
         try:
@@ -107,8 +110,8 @@ def _rows(domain: Domain, records: list[LoggedEvent], t_ms: int) -> dict[tuple[s
                         read(entity, identity), t_ms, identity=identity, read=read, times=True
                     )
                     for entity, keys in (
-                        ("user", USER_KEYS),
-                        ("likes", PAIR_KEYS),
+                        ("user", users),
+                        ("likes", pairs),
                         ("course", ("c1", "c2", "c3")),
                     )
                     if entity in readers
@@ -131,7 +134,13 @@ def _apply(domain: Domain, store: EmbeddedStore, records: list[LoggedEvent]) -> 
         position += size
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=SLOW)
+# Each example writes to disk: shrinking a failure would take minutes.
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=SLOW,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
 @given(stream=aliased_streams(), data=st.data())
 def test_users_and_pairs_have_what_their_devices_did_from_the_alias_on(
     stream: list[LoggedEvent], data: st.DataObject
@@ -151,7 +160,13 @@ def test_users_and_pairs_have_what_their_devices_did_from_the_alias_on(
         assert row == (others if key[0] == "course" else told)[key], key
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=SLOW)
+# Each example writes to disk: shrinking a failure would take minutes.
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=SLOW,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
 @given(domain=domains(), stream=aliased_streams(), data=st.data())
 def test_the_store_agrees_with_the_oracle(
     domain: Domain, stream: list[LoggedEvent], data: st.DataObject

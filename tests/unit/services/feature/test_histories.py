@@ -70,7 +70,7 @@ def _merged(
         lambda key: decode_state(stored[key]) if key in stored else PLANS[key[0]].new_state(),
         held,
     )
-    Histories(PLANS, RULES).take_over(EVENT, states, notes)
+    Histories(PLANS, RULES).change(EVENT, states, notes)
     return {
         key: None if state.is_empty else encode_state(PLANS[key[0]].aggregates, state, CLOCK_MS)
         for key, state in touched.items()

@@ -1,0 +1,96 @@
+"""``podium events erase``: who was erased goes from every file, and is searched for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import DEFAULT_DOMAIN, DomainFile, pseudonymiser
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from services.feature.erasing import Looked
+
+LEFT = 1
+
+
+def erase(
+    log: Annotated[Path, typer.Argument(help="Folder of the event log.")],
+    *,
+    store: Annotated[Path, typer.Option(help="Folder of the feature store made of the log.")],
+    archive: Annotated[
+        str | None, typer.Option(help="Archive of the log: a folder or s3://bucket/path.")
+    ] = None,
+    spool: Annotated[
+        list[Path] | None, typer.Option(help="Spool that ships to the log; may be repeated.")
+    ] = None,
+    search: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another folder that is searched, e.g. replicas; may be repeated."),
+    ] = None,
+    domain_file: DomainFile = DEFAULT_DOMAIN,
+) -> None:
+    """Clear log, archive and spools of who was erased by EraseUser, then search for what is left.
+
+    Services may be running; what only a stopped one lets go of is told: then run it again. Every
+    file is searched for the ids and for their pseudonyms under every key version that
+    PODIUM_PSEUDONYM_KEYS holds. Exit code 1 while something is left.
+    """
+    from rich.console import Console
+
+    from cli.erasure import ErasureJob, alone, compact_stores
+    from offline.archive.target import open_target
+    from services.common.domain import load_domain
+
+    console = Console(soft_wrap=True)
+    target = open_target(archive) if archive is not None else None
+    domain, names, spools = load_domain(domain_file), pseudonymiser(), spool or []
+    with alone(log):
+        job = ErasureJob(domain, log, target, names)
+        if not job.count:
+            console.print("nobody is to be forgotten who has not been")
+            return
+        changed = job.erase_records() + sum(job.erase_spool(directory) for directory in spools)
+        # Looked at now: a store that is begun from here on meets nobody in the log.
+        behind = job.behind(store)
+        compacted = compact_stores(log, store)
+        places = [store, *(search or [])]
+        looked = job.look(places, spools)
+        left = any(place.found for place in looked)
+        if not left and not behind:
+            # Only now, since nobody knows any more afterwards whom to look for.
+            job.erase_records(tombstones=True)
+            looked = job.look(places, spools)
+    console.print(f"{job.count:,} to be forgotten, {changed:,} records erased")
+    for path in behind:
+        console.print(f"{path} has not applied the erasure yet: run this again", style="red")
+    _show(console, looked)
+    if left and not compacted:
+        console.print(
+            "A store's file keeps what was freed in it while the service runs: stop the service"
+            " and run this again."
+        )
+    if left or behind:
+        raise typer.Exit(LEFT)
+
+
+def _show(console: Console, looked: Sequence[Looked]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="Searched for ids and pseudonyms", title_justify="left")
+    table.add_column("searched", overflow="fold")
+    for name in ("files", "bytes"):
+        table.add_column(name, justify="right")
+    table.add_column("found in", overflow="fold")
+    for place in looked:
+        names = ", ".join(path.name for path in place.found)
+        table.add_row(
+            Text(place.place), f"{place.files:,}", f"{place.bytes:,}", Text(names or "nothing")
+        )
+    console.print(table)
