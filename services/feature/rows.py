@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from services.common.domain import Domain
@@ -26,7 +26,6 @@ from services.feature.definitions import (
     ViewFeature,
     WindowAggregate,
     compile_views,
-    hop_ms,
     inputs_of,
     last_entries_key,
     last_time_aggregate,
@@ -40,13 +39,13 @@ from services.feature.definitions import (
     window_start_ms,
 )
 from services.feature.state_codec import decode_state
+from services.feature.window_totals import LevelTotals, window_reader
 from services.feature.windows import (
     EntityPlan,
     KeyState,
     Number,
     compile_plans,
     latest,
-    window_total,
 )
 
 PRESENT: Final = 1
@@ -87,6 +86,7 @@ class _Moment:
     identity: str
     t_ms: int
     read: ReadState
+    level_totals: LevelTotals = field(default_factory=dict)
 
 
 _Reader = Callable[[_Moment], Cell]
@@ -272,23 +272,8 @@ class RowReader:
         return keys.index(recent_key(events, of))
 
     def _total(self, window: WindowAggregate) -> Callable[[_Moment], tuple[Number | None, int]]:
-        """The number of a window, and the time of the latest event in it."""
-        every = self.plan.aggregates.tiles
-        shared = [(tiles.events, tiles.value, tiles.fold) for tiles in every]
-        index = shared.index((window.events, window.value, window.fold))
-        aggregate = every[index]
-        hops = [level.hop_ms for level in aggregate.levels]
-        level, window_ms = hops.index(hop_ms(window.window_ms)), window.window_ms
-
-        def read(moment: _Moment) -> tuple[Number | None, int]:
-            tiles = moment.state.tiles[index]
-            start_ms = window_start_ms(moment.t_ms, window_ms)
-            if tiles.latest_ms < start_ms and not aggregate.reversed_by_refunds:
-                return None, 0
-            total = window_total(aggregate, tiles, level, start_ms)
-            return total, tiles.latest_ms if tiles.latest_ms >= start_ms else 0
-
-        return read
+        read = window_reader(self.plan.aggregates, window)
+        return lambda moment: read(moment.state, moment.t_ms, moment.level_totals)
 
     def _window_reader(self, column: ViewFeature, definition: Feature) -> _Reader:
         windows = window_aggregates(definition)

@@ -22,7 +22,6 @@ from services.feature.definitions import (
     Fold,
     Level,
     Scalar,
-    TileAggregate,
     compile_aggregates,
     compile_views,
     declared_value,
@@ -418,24 +417,6 @@ def put(fold: Fold, tiles: dict[int, Number], tile: int, number: Number) -> None
         tiles[tile] = max(held, number)
     else:
         tiles[tile] = held + number
-
-
-def window_total(
-    aggregate: TileAggregate, tiles: Tiles, level: int, start_ms: int
-) -> Number | None:
-    """The window's number: the tiles from ``start_ms`` on, of ``level`` and all finer ones.
-
-    None when there is none. ``start_ms`` lies at the start of a tile of that level.
-    """
-    found: list[Number] = []
-    for held, (hop_ms, _) in zip(tiles.levels[: level + 1], aggregate.levels, strict=False):
-        first = start_ms // hop_ms
-        found += [number for tile, number in held.items() if tile >= first]
-    if not found:
-        return None
-    if aggregate.fold == "min":
-        return min(found)
-    return max(found) if aggregate.fold == "max" else sum(found)
 
 
 def latest(times: Mapping[str, int], limit: int) -> list[tuple[str, int]]:
