@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Final
 
 import numpy as np
 
@@ -21,8 +24,10 @@ from services.common.convert_limits import (
     require_id,
 )
 from services.common.errors import InvalidArgument
-from services.feature.definitions import USER_ENTITY, FeatureView, pair_id
+from services.feature.definitions import USER_ENTITY, FeatureValue, FeatureView, pair_id
 from services.feature.rows import DTYPE_ORDER, PRESENT, Row
+
+_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -108,9 +113,12 @@ def feature_block(view: FeatureView, rows: Sequence[Row]) -> feature_pb2.Feature
     return feature_pb2.FeatureBlock(
         rows=len(rows),
         float_features=floats,
-        float_values=np.array([r.values[:ints_from] for r in rows], "<f4").tobytes(),
+        float_values=_floats([row.values[:ints_from] for row in rows], ints_from),
         int_features=ints,
-        int_values=np.array([r.values[ints_from:strings_from] for r in rows], "<i8").tobytes(),
+        int_values=struct.pack(
+            f"<{len(rows) * len(ints)}q",
+            *chain.from_iterable([row.values[ints_from:strings_from] for row in rows]),
+        ),
         string_features=strings,
         string_values=[str(v) for r in rows for v in r.values[strings_from:lists_from]],
         list_features=lists,
@@ -119,8 +127,14 @@ def feature_block(view: FeatureView, rows: Sequence[Row]) -> feature_pb2.Feature
         statuses=b"" if statuses.count(PRESENT) == len(statuses) else statuses,
         vector_features=vectors,
         vector_dims=dims,
-        vector_values=np.array(elements, "<f4").tobytes(),
+        vector_values=_floats([elements], len(elements)),
     )
+
+
+def _floats(rows: Sequence[Sequence[FeatureValue]], width: int) -> bytes:
+    """Little-endian float32, row after row; what is larger than any becomes the largest."""
+    flat = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * width)
+    return np.clip(flat, -_LARGEST, _LARGEST).astype("<f4").tobytes()
 
 
 def event_times(rows: Sequence[Row]) -> bytes:
