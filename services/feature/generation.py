@@ -174,6 +174,11 @@ class Generation:
         await self.apply.close()
         while self._readers:
             await asyncio.sleep(POLL_S)
+        if remove:
+            try:
+                await asyncio.to_thread(self.store.leave)
+            except Unavailable as error:
+                _logger.warning("keys of store %s stay behind: %s", self.name, error)
         self.store.close()
         if remove:
             await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)

@@ -125,6 +125,9 @@ class EmbeddedStore:
             self._tended_s = self._monotonic_s()
             self._environment.reader_check()
 
+    def leave(self) -> None:
+        """Nothing to do: the directory goes with what lies in it."""
+
     def close(self) -> None:
         """Closes the environment."""
         self._environment.close()

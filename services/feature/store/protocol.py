@@ -189,6 +189,11 @@ class FeatureStore(ReadableStore, Protocol):
         """Upkeep, to be called now and then by the process that writes."""
         ...
 
+    def leave(self) -> None:
+        """Gives the store up, once nothing of this log is applied to it any more: what nobody else
+        uses is removed. The directory of an embedded one is its owner's to remove."""
+        ...
+
     def close(self) -> None:
         """Frees the store; no view may be open."""
         ...

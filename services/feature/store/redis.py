@@ -25,8 +25,8 @@ states (a fraction of a second) takes the events of that batch with it.
 **Losing it.** Nothing here is the truth: emptied, or with a node lost, it is filled again from the
 logs, of which every replica applies its own. Meanwhile readers that saw more before get
 ``Unavailable`` (STORE_BEHIND). Stores for other definitions have other names, side by side in one
-Redis: each replica fills the one that it was started for. Redis must not evict
-(``maxmemory-policy noeviction``).
+Redis: each replica fills the one that it needs, which has all events once all replicas fill it,
+and the last one to leave removes it. Redis must not evict (``maxmemory-policy noeviction``).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from typing import Final
 from services.feature.store.protocol import StoreConflict
 from services.feature.store.redis_names import Names
 from services.feature.store.redis_scripts import SCRIPTS
-from services.feature.store.redis_servers import ServerCluster, Servers, SingleServer
+from services.feature.store.redis_servers import Command, ServerCluster, Servers, SingleServer
 from services.feature.store.redis_view import Horizon, RedisView
 from services.feature.store.redis_writer import LogCursor, RedisTransaction
 
@@ -96,6 +96,20 @@ class RedisStore:
         except BaseException:
             self._cursor.forget()
             raise
+
+    def leave(self) -> None:
+        """Removes all keys of the store when no other log is a member of it. Otherwise they stay,
+        also where this log is: it may come back, and its events are in the states."""
+        names = self._names
+        _, others = self._servers.run(
+            [
+                Command(0, ("SREM", names.members, names.log_id)),
+                Command(0, ("SCARD", names.members)),
+            ]
+        )
+        if not others:
+            for found in self._servers.keys(names.base + b"*"):
+                self._servers.unlink(found)
 
     def close(self) -> None:
         """Closes the connections."""

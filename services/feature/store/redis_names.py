@@ -19,6 +19,7 @@ class Names:
         self.log = self._name(self.home, b"log:" + self.log_id)
         self.notes = self._name(self.home, b"notes:" + self.log_id)
         self.producers = self._name(self.home, b"producers:" + self.log_id)
+        self.members = self._name(0, b"members")
         self.schema = self._name(0, b"schema")
         self.next_change = self._name(0, b"next_change")
         self.changes = self._name(0, b"changes")

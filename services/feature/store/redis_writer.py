@@ -59,7 +59,8 @@ class LogCursor:
         ]
         commands.append(Command(names.home, ("HGET", names.log, b"position")))
         commands.append(Command(names.home, ("GET", names.notes)))
-        *found, position, notes = self._servers.run(commands)
+        commands.append(Command(0, ("SADD", names.members, names.log_id)))
+        *found, position, notes, _ = self._servers.run(commands)
         positions = [int(number or 0) for number in found]
         self.next_position = min(positions)
         if position is not None and self.next_position < int(position):

@@ -364,6 +364,32 @@ def test_a_log_that_lost_records_is_refused(single: RedisServer, tmp_path: Path)
         assert Applier(COUNTED, store, fixed_clock).prepare(tmp_path / "whole") == 20
 
 
+def test_the_last_log_to_leave_a_store_removes_it(tmp_path: Path) -> None:
+    log = numbered(20)
+    with redis_server(tmp_path / "redis") as server, server.client() as client:
+        stores = []
+        for log_id in ("1" * 16, "2" * 16):
+            servers = connect(server.url, cluster=False, timeout_s=5)
+            store = redis_store(servers, "left", COUNTED, log_id)
+            log_dir = tmp_path / log_id
+            write_log(log_dir, log)
+            Follower(Applier(COUNTED, store, fixed_clock), log, log_dir).step(20)
+            stores.append(store)
+
+        stores[0].leave()
+        assert rows(COUNTED, stores[1], log) == embedded_rows(COUNTED, log)
+        # Who comes back goes on where it was.
+        servers = connect(server.url, cluster=False, timeout_s=5)
+        back = redis_store(servers, "left", COUNTED, "1" * 16)
+        assert Applier(COUNTED, back, fixed_clock).prepare(tmp_path / ("1" * 16)) == 20
+        stores[1].leave()
+        assert client.dbsize() > 0
+        back.leave()
+        assert client.dbsize() == 0
+        for store in (*stores, back):
+            store.close()
+
+
 def test_a_server_that_forgot_its_last_writes_gets_them_again(tmp_path: Path) -> None:
     log = numbered(30)
     write_log(tmp_path / "log", log)
