@@ -12,7 +12,7 @@ import grpc
 
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
 from services.common.call import CallPolicy
-from services.common.errors import InvalidArgument
+from services.common.errors import InvalidArgument, Overloaded
 from services.feature.convert.features import (
     ViewName,
     event_times,
@@ -45,7 +45,7 @@ from services.feature.convert.views import (
 from services.feature.generations import Generations
 from services.feature.ingest_types import Receipt
 from services.feature.leaders import leaders
-from services.feature.log import Ingestor
+from services.feature.log import OVERLOAD_RETRY_MS, Ingestor
 from services.feature.metrics import FeatureMetrics
 from services.feature.pipeline import pipelined
 
@@ -64,6 +64,9 @@ loop up."""
 
 LEADERS_ON_THE_LOOP = 2_000
 """The same of more rows to choose leaders from."""
+
+INGEST_STREAMS = 128
+"""IngestStreams that are open at once; with their requests under way they bound the memory."""
 
 STREAM_REQUESTS = 8
 """Requests of one stream that are under way at once."""
@@ -90,6 +93,7 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
         self._encrypt = encrypt
         self._clock_ms = clock_ms
         self._metrics = metrics
+        self._ingest_streams = 0
 
     async def Ingest(
         self,
@@ -124,9 +128,19 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
 
             return answered()
 
-        async with aclosing(pipelined(request_iterator, begin, STREAM_REQUESTS)) as answers:
-            async for response in answers:
-                yield response
+        if self._ingest_streams >= INGEST_STREAMS:
+            raise Overloaded(
+                f"{INGEST_STREAMS} streams of events are open",
+                retry_after_ms=OVERLOAD_RETRY_MS,
+                reason="INGEST_STREAMS",
+            )
+        self._ingest_streams += 1
+        try:
+            async with aclosing(pipelined(request_iterator, begin, STREAM_REQUESTS)) as answers:
+                async for response in answers:
+                    yield response
+        finally:
+            self._ingest_streams -= 1
 
     async def _handed_in(
         self, request: IngestRequest

@@ -20,6 +20,7 @@ from services.common.errors import Overloaded
 from services.common.event_log import read_log
 from services.common.status import error_from_rpc
 from services.feature.ingest_types import IngestLimits
+from services.feature.servicer import INGEST_STREAMS
 from tests.support.eventually import eventually
 from tests.support.faulty_files import FailingFiles
 from tests.support.feature_server import RunningService, running_service
@@ -242,6 +243,26 @@ def test_a_drain_answers_what_was_received_and_ends_the_stream(tmp_path: Path) -
         assert error_from_rpc(ended.value).reason == "DRAINING"
         assert acked == list(range(len(acked)))
         assert stored_ids(running) == [f"g-{n}" for n in acked]
+
+
+def test_streams_are_bounded(running: RunningService) -> None:
+    sendings = [Sending() for _ in range(INGEST_STREAMS)]
+    streams = []
+    for number, sending in enumerate(sendings):
+        sending.send(request(0, click(f"m-{number}")))
+        streams.append(call(running, sending))
+    for stream in streams:
+        assert next(stream).acked_through_sequence == 0
+    with pytest.raises(grpc.RpcError) as refused:
+        next(call(running, [request(0, click("m-more"))]))
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert error_from_rpc(refused.value).reason == "INGEST_STREAMS"
+    assert retry_advice(refused.value) == (250, "250")
+    for sending, stream in zip(sendings, streams, strict=True):
+        sending.end()
+        assert list(stream) == []
+    (answer,) = call(running, [request(0, click("m-more"))])
+    assert answer.accepted == 1
 
 
 def test_a_hot_key_holds_neither_ingest_nor_reads_up(running: RunningService) -> None:
