@@ -10,10 +10,11 @@ import ibis.expr.types as ir
 from offline.dataset.distinct import distinct_counts
 from offline.dataset.log_tables import LogTables
 from offline.dataset.plan import Contribution, FeaturePlan, kind_of
+from offline.dataset.refunds import EXACT, taken_back
 from offline.dataset.sequences import listed, newest, numbered_points
 from offline.dataset.tiles import tiled_windows
 from offline.dataset.timeline import Timeline, joined, timeline, window_start
-from offline.dataset.totals import EXACT, starts_of, summed, taken_back, window_totals
+from offline.dataset.totals import starts_of, summed, window_totals
 from services.common.domain import Domain
 from services.common.domain_features import LastFeature, LastNFeature
 from services.common.durations import duration_ms

@@ -69,7 +69,7 @@ class LogTables:
 
     def imported(self, table: pa.Table) -> ir.Table:
         """A table in memory as one of the engine."""
-        return self.engine.imported(table, f"imported_{next(self._numbers)}")
+        return self.engine.imported(_nullable(table), f"imported_{next(self._numbers)}")
 
     def has_rows(self, expression: ir.Table) -> bool:
         """Whether ``expression`` has any row."""
@@ -84,8 +84,7 @@ def tables_on(engine: Engine, columns: Columns) -> LogTables:
     def table(files: list[Path], fields: pa.Schema, name: str) -> ir.Table:
         if files:
             return engine.opened(files, name)
-        nullable = pa.schema([field.with_nullable(True) for field in fields])
-        return engine.imported(nullable.empty_table(), name)
+        return engine.imported(_nullable(fields.empty_table()), name)
 
     return LogTables(
         engine,
@@ -100,6 +99,11 @@ def tables_on(engine: Engine, columns: Columns) -> LogTables:
         },
         columns.state.next_arrival,
     )
+
+
+def _nullable(table: pa.Table) -> pa.Table:
+    """The table with the types that every other one has: columns that may be null."""
+    return table.cast(pa.schema([field.with_nullable(True) for field in table.schema]))
 
 
 class DuckDB:

@@ -61,19 +61,12 @@ class Recomputed:
         self._changes: dict[tuple[str, str], list[Row]] = {}
         self._rows: dict[int, dict[str, Any]] = {}
         self._about: dict[tuple[str, str], list[Row]] = {}
-        self._refunds: dict[str, list[Row]] = {}
         for entity, identities in wanted.items():
             self._read(entity, sorted(set(identities)))
         self._derive()
         for row in self._rows.values():
             for key in self._keys(row):
                 self._about.setdefault(key, []).append(row)
-        purchases = {r["purchase_event_id"] for r in self._rows.values() if _is_refund(r)}
-        log = tables.events
-        for row in self._fetched(log.filter(log.type == REFUND), "purchase_event_id", purchases):
-            self._refunds.setdefault(row["purchase_event_id"], []).append(row)
-        for of_purchase in self._refunds.values():
-            of_purchase.sort(key=lambda row: row["arrival"])
 
     def features(
         self, entity: str, identity: str, point: Point, names: Sequence[str] | None = None
@@ -288,40 +281,20 @@ class Recomputed:
                 found.append(1 if window.fold == "values" else value)
         if not window.reversed_by_refunds:
             return found
-        for row in known:
-            if not _is_refund(row):
-                continue
+        refunds: dict[str, list[Row]] = {}
+        for row in sorted(known, key=lambda row: row["arrival"]):
+            if _is_refund(row):
+                refunds.setdefault(row["purchase_event_id"], []).append(row)
+        for of_purchase in refunds.values():
+            first = of_purchase[0]
+            back = [row["given_back_minor"] for row in of_purchase]
             if window.fold == "sum":
-                changes = [(row["purchase_time_ms"], -row["given_back_minor"])]
-            else:
-                changes = self._purchases_back(row)
-            for visible_ms, change in changes:
-                if visible_ms <= point[0] and row["purchase_time_ms"] >= start_ms:
-                    found.append(change)
+                for row, amount in zip(of_purchase, back, strict=True):
+                    if start_ms <= row["purchase_time_ms"] <= point[0]:
+                        found.append(-amount)
+            elif sum(back) >= first["purchase_amount_minor"]:
+                found.append(-(start_ms <= first["purchase_time_ms"] <= point[0]))
         return found
-
-    def _purchases_back(self, refund: Row) -> list[tuple[int, int]]:
-        """(visible from, change): what a refund changes of the number of purchases."""
-        every = self._refunds[refund["purchase_event_id"]]
-        place = [row["arrival"] for row in every].index(refund["arrival"])
-        first_ms = every[0]["purchase_time_ms"]
-        before, after = _complete_ms(every[:place]), _complete_ms(every[: place + 1])
-        if before == after:
-            return []
-        steps = ((before, 1), (after, -1))
-        return [(max(at, first_ms), change) for at, change in steps if at is not None]
-
-
-def _complete_ms(refunds: Sequence[Row]) -> int | None:
-    """Event time from which refunds of one purchase, by arrival, cover all it cost."""
-    if not refunds:
-        return None
-    total = 0
-    for row in sorted(refunds, key=lambda row: (row["time_ms"], row["given_back_minor"])):
-        total += row["given_back_minor"]
-        if total >= refunds[0]["purchase_amount_minor"]:
-            return int(row["time_ms"])
-    return None
 
 
 def _cut(rows: Iterable[Row], point: Point) -> list[Row]:

@@ -1,88 +1,101 @@
-"""What refunds take back, of whom, from when on: ``services.feature.refunds`` as expressions."""
+"""What known refunds take back from windows: ``services.feature.refunds`` as expressions."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import ibis
 import ibis.expr.types as ir
 
 from offline.dataset.log_tables import LogTables
-from offline.dataset.timeline import joined
-from services.feature.definitions import REFUND
+from offline.dataset.timeline import joined, knows, renamed_points, window_start
+from services.feature.definitions import REFUND, WindowAggregate
+
+EXACT = "decimal(38, 0)"
+"""Type of sums of amounts: they are capped only once they are whole, as those served online are."""
 
 
-def refund_changes(tables: LogTables) -> ir.Table:
-    """What each refund changes, once the log holds it.
+def taken_back(
+    tables: LogTables, about: ir.Table, points: ir.Table, windows: Mapping[str, WindowAggregate]
+) -> ir.Table | None:
+    """point, and what known refunds add (nothing or less) to each of ``windows``, by name; None
+    when there is no refund.
 
-    arrival of the refund; visible_ms, the time from which the change is known; purchase_ms, where
-    it is counted; ``purchases`` (-1 when the refunds known of a purchase now cover it, +1 when what
-    was said before no longer holds, else 0); ``back_minor``, the amount given back, else 0.
+    ``about``: events by id; ``windows``: those that refunds reverse. A refund is joined with each
+    point of its ids that knows it and whose windows may reach back to the purchase.
     """
-    return tables.once("refund_changes", lambda: _changes(tables))
-
-
-def _changes(tables: LogTables) -> ir.Table:
-    log = tables.events
-    refunds = log.filter((log.type == REFUND) & log.purchase_event_id.notnull()).select(
-        "arrival",
+    refunds = about.filter((about.type == REFUND) & about.purchase_event_id.notnull()).select(
+        "id",
         "time_ms",
-        purchase=log.purchase_event_id,
-        purchase_ms=log.purchase_time_ms,
-        paid_minor=log.purchase_amount_minor,
-        back_minor=log.given_back_minor,
-    )
-    by_arrival = ibis.window(group_by=refunds.purchase, order_by=refunds.arrival, rows=(None, 0))
-    refunds = tables.stored(
-        refunds.mutate(
-            first_ms=refunds.purchase_ms.first().over(by_arrival),
-            cost_minor=refunds.paid_minor.first().over(by_arrival),
-        )
-    )
-    steps = joined(refunds, _completed(refunds), "arrival")
-    order = ibis.window(group_by=steps.purchase, order_by=steps.arrival)
-    steps = steps.mutate(before_ms=steps.complete_ms.lag().over(order))
-    changed = steps.filter(~steps.complete_ms.identical_to(steps.before_ms))
-
-    def count_change(complete_ms: ir.Value, delta: int) -> ir.Table:
-        return changed.filter(complete_ms.notnull()).select(
-            "arrival",
-            "purchase_ms",
-            visible_ms=ibis.greatest(complete_ms, changed.first_ms),
-            purchases=ibis.literal(delta, "int64"),
-            back_minor=ibis.literal(0, "int64"),
-        )
-
-    amounts = refunds.select(
         "arrival",
+        purchase=about.purchase_event_id,
+        purchase_ms=about.purchase_time_ms,
+        paid_minor=about.purchase_amount_minor,
+        back_minor=about.given_back_minor,
+    )
+    # Refunds of one purchase are kept or left together: the first known one speaks for all.
+    of_purchase = ibis.window(group_by=[refunds.id, refunds.purchase])
+    refunds = tables.stored(refunds.mutate(latest_ms=refunds.purchase_ms.max().over(of_purchase)))
+    if not tables.has_rows(refunds):
+        return None
+    longest = max(window.window_ms for window in windows.values())
+    places = renamed_points(points)
+    places = places.mutate(horizon_ms=window_start(places.point_time_ms, longest))
+    known = tables.stored(
+        places.join(refunds, [*knows(places, refunds), refunds.latest_ms >= places.horizon_ms])
+    )
+    amounts = {name: window for name, window in windows.items() if window.fold == "sum"}
+    numbers = {name: window for name, window in windows.items() if window.fold != "sum"}
+    table = known.select("point").distinct()
+    if amounts:
+        table = joined(table, _amounts_back(known, amounts))
+    if numbers:
+        table = joined(table, _purchases_back(known, numbers))
+    return tables.stored(table)
+
+
+def _amounts_back(known: ir.Table, windows: Mapping[str, WindowAggregate]) -> ir.Table:
+    """point, and less each known refund's amount where its purchase lies."""
+    past = known.filter(known.purchase_ms <= known.point_time_ms)
+    return past.group_by("point").aggregate(
+        **{
+            name: ibis.ifelse(_inside(past, window), -past.back_minor, 0).cast(EXACT).sum()
+            for name, window in windows.items()
+        }
+    )
+
+
+def _purchases_back(known: ir.Table, windows: Mapping[str, WindowAggregate]) -> ir.Table:
+    """point, and less one for each purchase that known refunds cover: they add up to what the first
+    of them by arrival says it cost, and lie where that says it was."""
+    by_purchase = known.group_by("point", "purchase").aggregate(
+        given_minor=known.back_minor.cast(EXACT).sum(), first_arrival=known.arrival.min()
+    )
+    first = known.select(
+        "point_time_ms",
         "purchase_ms",
-        visible_ms=ibis.greatest(refunds.time_ms, refunds.purchase_ms),
-        purchases=ibis.literal(0, "int64"),
-        back_minor=refunds.back_minor,
+        "paid_minor",
+        first_point=known.point,
+        first_of=known.purchase,
+        arrival=known.arrival,
     )
-    return ibis.union(
-        amounts, count_change(changed.before_ms, 1), count_change(changed.complete_ms, -1)
+    whole = by_purchase.join(
+        first,
+        [
+            by_purchase.point == first.first_point,
+            by_purchase.purchase == first.first_of,
+            by_purchase.first_arrival == first.arrival,
+        ],
+    )
+    covered = whole.given_minor >= whole.paid_minor
+    whole = whole.filter(covered & (whole.purchase_ms <= whole.point_time_ms))
+    return whole.group_by("point").aggregate(
+        **{
+            name: ibis.ifelse(_inside(whole, window), -1, 0).cast(EXACT).sum()
+            for name, window in windows.items()
+        }
     )
 
 
-def _completed(refunds: ir.Table) -> ir.Table:
-    """(arrival, complete_ms): from which event time on the refunds of a purchase that the log held
-    with this one cover what it cost; without a row where they do not."""
-    first = refunds.select("arrival", "purchase", "cost_minor")
-    other = refunds.select(
-        other_arrival=refunds.arrival,
-        other_purchase=refunds.purchase,
-        time_ms=refunds.time_ms,
-        back_minor=refunds.back_minor,
-    )
-    held = first.join(
-        other,
-        [first.purchase == other.other_purchase, other.other_arrival <= first.arrival],
-    )
-    by_time = ibis.window(
-        group_by=held.arrival,
-        order_by=[held.time_ms, held.back_minor, held.other_arrival],
-        rows=(None, 0),
-    )
-    given = held.back_minor.cast("decimal(38, 0)").sum().over(by_time)
-    held = held.mutate(given_minor=given)
-    covering = held.filter(held.given_minor >= held.cost_minor)
-    return covering.group_by("arrival").aggregate(complete_ms=covering.time_ms.min())
+def _inside(table: ir.Table, window: WindowAggregate) -> ir.BooleanValue:
+    return table.purchase_ms >= window_start(table.point_time_ms, window.window_ms)

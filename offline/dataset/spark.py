@@ -12,6 +12,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis.backends import BaseBackend
+from ibis.backends.pyspark.datatypes import PySparkSchema
 from pyspark.sql import DataFrame, SparkSession
 
 from offline.dataset.columns import Columns
@@ -40,7 +41,10 @@ class Spark:
     def stored(self, expression: ir.Table, name: str) -> ir.Table:
         """See ``Engine``. The plan is cut here, or plans would grow with each table."""
         frame = self._session.sql(self.connection.compile(expression))
-        return self._named(frame.localCheckpoint(), name)
+        # Spark numbers rows in 32 bits where the expression says 64.
+        declared = PySparkSchema.from_ibis(expression.schema())
+        columns = [frame[f"`{field.name}`"].cast(field.dataType) for field in declared]
+        return self._named(frame.select(columns).localCheckpoint(), name)
 
     def _named(self, frame: DataFrame, name: str) -> ir.Table:
         frame.createOrReplaceTempView(name)

@@ -7,13 +7,9 @@ from collections.abc import Mapping, Sequence
 import ibis
 import ibis.expr.types as ir
 
-from offline.dataset.log_tables import LogTables
-from offline.dataset.refunds import refund_changes
-from offline.dataset.timeline import Timeline, joined, renamed_points, upto, window_start
-from services.feature.definitions import REFUND, WindowAggregate
-
-EXACT = "decimal(38, 0)"
-"""Type of sums of amounts: they are capped only once they are whole, as those served online are."""
+from offline.dataset.refunds import EXACT
+from offline.dataset.timeline import Timeline, joined, upto, window_start
+from services.feature.definitions import WindowAggregate
 
 
 def window_totals(
@@ -53,43 +49,6 @@ def window_totals(
             total -= table[f"late_{name}"].fill_null(0)
         values[name] = total.cast(EXACT)
     return table.select("point", **values)
-
-
-def taken_back(
-    tables: LogTables,
-    about: ir.Table,
-    points: ir.Table,
-    windows: Mapping[str, WindowAggregate],
-) -> ir.Table | None:
-    """point, and what known refunds change of each of ``windows`` that they reverse, by name; None
-    when there is no refund. A refund is joined with each point of its ids that knows it."""
-    refunds = about.filter((about.type == REFUND) & about.purchase_event_id.notnull())
-    refunds = refunds.select("id", "arrival")
-    changes = refund_changes(tables)
-    changes = changes.rename({"refund_arrival": "arrival"})
-    named = tables.stored(
-        refunds.join(changes, refunds.arrival == changes.refund_arrival).drop("refund_arrival")
-    )
-    if not tables.has_rows(named):
-        return None
-    longest = max(window.window_ms for window in windows.values())
-    places = renamed_points(points)
-    places = places.mutate(horizon_ms=window_start(places.point_time_ms, longest))
-    known = places.join(
-        named,
-        [
-            places.point_id == named.id,
-            named.visible_ms <= places.point_time_ms,
-            named.arrival < places.point_arrival,
-            named.purchase_ms >= places.horizon_ms,
-        ],
-    )
-    sums: dict[str, ir.Value] = {}
-    for name, window in windows.items():
-        inside = known.purchase_ms >= window_start(known.point_time_ms, window.window_ms)
-        change = -known.back_minor if window.fold == "sum" else known.purchases
-        sums[name] = ibis.ifelse(inside, change, 0).cast(EXACT).sum().cast(EXACT)
-    return tables.stored(known.group_by("point").aggregate(**sums))
 
 
 def starts_of(points: ir.Table, windows: Sequence[WindowAggregate]) -> list[ir.Table]:

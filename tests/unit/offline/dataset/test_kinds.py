@@ -1,0 +1,58 @@
+"""Every kind of feature: offline tables, their recomputation and the service against the oracle, on
+random definitions and random streams."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from podium.event.v1.event_pb2 import LoggedEvent
+from services.common.domain import Domain
+from tests.support.every_kind import every_kind, told_stream
+from tests.support.feature_streams import START_MS
+from tests.support.feature_worlds import KEYS, world_streams, worlds
+from tests.support.known_features import assert_offline_agrees, assert_service_agrees
+
+LATER_MS = (0, 1, 999, 300_000, 3_600_000, 90_000_000, 3_000_000_000)
+EARLIER_MS = (0, 700, 61_000, 400_000_000)
+
+
+@st.composite
+def points(draw: st.DrawFn, log: list[LoggedEvent]) -> list[tuple[int, int]]:
+    """Up to four points before, within and after the log."""
+    found = []
+    for _ in range(draw(st.integers(1, 4))):
+        arrival = draw(st.integers(0, len(log)))
+        known = log[max(arrival - 1, 0)]
+        clock_ms = known.arrival_time.ToMilliseconds()
+        shift_ms = draw(st.sampled_from(LATER_MS)) - draw(st.sampled_from(EARLIER_MS))
+        found.append((clock_ms + shift_ms, arrival))
+    return list(dict.fromkeys(found))
+
+
+# Each example runs hundreds of queries: shrinking a failure would take long.
+@settings(
+    max_examples=2,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
+@given(domain=worlds(), log=world_streams(most=60), data=st.data())
+def test_offline_the_service_and_the_oracle_agree(
+    domain: Domain, log: list[LoggedEvent], data: st.DataObject
+) -> None:
+    at = data.draw(points(log))
+    now_ms = log[-1].arrival_time.ToMilliseconds() + data.draw(st.sampled_from(LATER_MS))
+    with TemporaryDirectory() as directory:
+        assert_service_agrees(domain, log, KEYS, now_ms, Path(directory) / "store")
+        assert_offline_agrees(domain, log, KEYS, [*at, (now_ms, len(log))], Path(directory))
+
+
+def test_every_kind_agrees_at_many_points(tmp_path: Path) -> None:
+    log = told_stream(copies=3)
+    seconds = (0, 9, 31, 44, 46, 71, 400, 1_000, 1_900, 100_000)
+    at = [(START_MS + s * 1_000, a) for s in seconds for a in (5, 12, 20, len(log))]
+    assert_offline_agrees(every_kind(), log, KEYS, at, tmp_path)
