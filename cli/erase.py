@@ -22,7 +22,13 @@ LEFT = 1
 def erase(
     log: Annotated[Path, typer.Argument(help="Folder of the event log.")],
     *,
-    store: Annotated[Path, typer.Option(help="Folder of the feature store made of the log.")],
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the embedded feature store made of the log. Without it the erasures"
+            " themselves stay in the log: another store may still have to read whom they name."
+        ),
+    ] = None,
     archive: Annotated[
         str | None, typer.Option(help="Archive of the log: a folder or s3://bucket/path.")
     ] = None,
@@ -57,12 +63,12 @@ def erase(
             return
         changed = job.erase_records() + sum(job.erase_spool(directory) for directory in spools)
         # Looked at now: a store that is begun from here on meets nobody in the log.
-        behind = job.behind(store)
-        compacted = compact_stores(log, store)
-        places = [store, *(search or [])]
+        behind = job.behind(store) if store is not None else []
+        compacted = store is None or compact_stores(log, store)
+        places = [*([store] if store is not None else []), *(search or [])]
         looked = job.look(places, spools)
         left = any(place.found for place in looked)
-        if not left and not behind:
+        if store is not None and not left and not behind:
             # Only now, since nobody knows any more afterwards whom to look for.
             job.erase_records(tombstones=True)
             looked = job.look(places, spools)

@@ -116,6 +116,11 @@ def test_a_history_that_began_anew_is_kept(tmp_path: Path) -> None:
         later = client.ingest(_click("a-2", "ann", "c2"))
         assert _clicks(client, "ann", later.log_position) == (1, "PRESENT")
 
+        # Without a store the erasures stay: one may still have to read them.
+        kept = _events("erase", log)
+        assert kept.returncode == 0, kept.stdout + kept.stderr
+        assert sum(b"erasure" in payload for _, payload in read_log(log)) == 2
+
         done = _events("erase", log, "--store", store)
 
         assert done.returncode == 0, done.stdout + done.stderr
