@@ -17,7 +17,13 @@ Refunds reverse purchases at the purchase's own time, as soon as the refund is k
   arrival;
 - both whether or not the purchase itself is known yet; a total below zero (the refund came first)
   reads as zero;
-- min, max, last, distinct, recency and last_n are not reversed.
+- each key goes by the refunds that name it, of those that are known;
+- min, max, last, distinct, recency, last_n and pairs are not reversed.
+
+A value's *event time* is that of the latest event counted in it: for a window the latest inside
+that the value is made from, refunded or not (refunds do not move it); for an attribute the event
+that set it, when it is STALE too; for a list its latest entry; for pairs when the first was named;
+for an expression the latest of its inputs'. It is 0 where nothing is counted, and for NULL.
 
 A key that is *derived* (see ``Entity.derived_from``) is what the attribute said at the event's own
 point: as known of the entity at the time the event arrived, from the log before it.

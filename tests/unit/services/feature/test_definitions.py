@@ -19,6 +19,7 @@ from services.feature.definitions import (
 )
 from tests.support.feature_oracle import window_start
 from tests.support.feature_streams import domain_with
+from tests.support.feature_worlds import world_with
 
 CONFIG = Path(__file__).parents[4] / "config"
 CLICKS = {"kind": "count", "entities": ["course"], "events": ["click"], "window": "1h"}
@@ -80,6 +81,53 @@ def test_a_view_hash_changes_with_its_features(changed: dict[str, object]) -> No
 )
 def test_a_view_hash_ignores_what_does_not_change_its_values(same: dict[str, object]) -> None:
     assert course_hash(domain_with(same)) == course_hash(domain_with({"clicks": CLICKS}))
+
+
+LISTED = {
+    "visits": {"kind": "count", "entities": ["user_course"], "events": ["click"], "window": "1h"},
+    "buys": {"kind": "count", "entities": ["user_course"], "events": ["purchase"], "window": "1h"},
+    "share": {"kind": "expression", "entities": ["user_course"], "formula": "buys / visits"},
+    "listed": {
+        "kind": "pairs",
+        "entities": ["user"],
+        "events": ["click"],
+        "of": "user_course",
+        "limit": 3,
+        "emit": "share",
+    },
+    "topics": {
+        "kind": "distinct",
+        "entities": ["user", "category"],
+        "events": ["click"],
+        "of": "category",
+        "window": "1h",
+    },
+}
+
+
+@pytest.mark.parametrize("name", ["visits", "buys"])
+def test_a_view_hash_changes_with_what_a_listed_expression_reads(name: str) -> None:
+    changed = {**LISTED, name: {**LISTED[name], "window": "2h"}}
+
+    before, after = compile_views(world_with(LISTED)), compile_views(world_with(changed))
+    assert before["user"].hash != after["user"].hash
+    assert before["category"].hash == after["category"].hash
+
+
+def test_a_view_hash_changes_with_what_its_keys_are_derived_from() -> None:
+    domain = world_with(LISTED)
+    category = domain.entities["category"]
+    turned = category.model_copy(
+        update={"derived_from": dict(reversed(category.derived_from.items()))}
+    )
+    changed = domain.model_copy(update={"entities": {**domain.entities, "category": turned}})
+
+    before, after = compile_views(domain), compile_views(changed)
+    # A category's own rows, and how many different ones a user saw.
+    assert {entity for entity in before if before[entity].hash != after[entity].hash} == {
+        "category",
+        "user",
+    }
 
 
 def test_defaults_and_dtypes_follow_the_kind() -> None:
