@@ -115,6 +115,7 @@ def demo_environment(directory: Path, ports: Mapping[str, int]) -> dict[str, str
         "PODIUM_SPOOL_DIR": str(directory / "spool"),
         "PODIUM_REPLICA_DIR": str(directory / "replica"),
         "PODIUM_BUNDLES_DIR": str(directory / "bundles"),
+        "PODIUM_LOGGED_FEATURE_SHARE": "1.0",
         "PODIUM_FEATURE_TARGET": f"localhost:{ports['feature']}",
     }
     for name, port in ports.items():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cli.features.client import Served
+    from offline.dataset.skew import FeatureSkew
     from services.feature.views import ViewDocument
 
 POLL_S = 0.1
@@ -30,12 +33,13 @@ DEFAULT_TARGET = "localhost:50051"
 def register(app: typer.Typer) -> None:
     """Adds ``podium features`` with its sub-commands."""
     features = typer.Typer(
-        no_args_is_help=True, help="Views of features: list, backfill, rebuild, retire."
+        no_args_is_help=True, help="Views of features: list, backfill, rebuild, retire, diff."
     )
     features.command()(views)
     features.command()(backfill)
     features.command()(rebuild)
     features.command()(retire)
+    features.command()(diff)
     app.add_typer(features, name="features")
 
 
@@ -165,6 +169,73 @@ def retire(
         typer.echo(f"retired {document.name} {document.hash}")
     if not chosen:
         typer.echo("every registered view is named")
+
+
+def diff(
+    *,
+    domain: DomainFile = DEFAULT_DOMAIN,
+    log: Log = DEFAULT_LOG,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many slates, the latest.")] = 10_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")] = False,
+) -> None:
+    """Compare users' features as they were served with the offline tables; exit code 1 if any
+    differs.
+
+    Rankers log them for a share of slates (PODIUM_LOGGED_FEATURE_SHARE).
+    """
+    from offline.dataset.served import served_rows
+    from offline.dataset.skew import skew_of_users
+    from services.common.domain import load_domain
+    from services.feature.definitions import USER_ENTITY, compile_views
+    from services.feature.view_registry import registry_of
+
+    declared = load_domain(domain)
+    domains = {d.hash: d.as_domain() for d in registry_of(log).documents()}
+    own = compile_views(declared).get(USER_ENTITY)
+    if own is not None:
+        domains[own.hash] = declared
+    rows = list(deque(served_rows(log), maxlen=limit))
+    unknown = sum(row.view_hash not in domains for row in rows)
+    skews = skew_of_users(log, domains, rows)
+    differing = sum(skew.differing for skew in skews)
+    compared = sum(skew.compared for skew in skews)
+    if as_json:
+        report = {
+            "slates": len(rows),
+            "slates_of_unknown_views": unknown,
+            "compared": compared,
+            "differing": differing,
+            "features": [skew.as_json() for skew in skews],
+        }
+        typer.echo(json.dumps(report, indent=1))
+    else:
+        _show_skews(skews)
+        typer.echo(
+            f"{len(rows):,} slates, {compared:,} values compared, {differing:,} differ"
+            + (f"; {unknown:,} slates of views that are not registered" if unknown else "")
+        )
+    if differing:
+        raise typer.Exit(1)
+
+
+def _show_skews(skews: Sequence[FeatureSkew]) -> None:
+    from rich.table import Column, Table
+
+    from cli.console import wide_console
+
+    right = [Column(name, justify="right") for name in ("compared", "differ", "largest")]
+    table = Table("feature", "view", *right, "first", "served", "offline")
+    for skew in skews:
+        found = [skew.first_rank_id, str(skew.served), str(skew.offline)] if skew.differing else []
+        table.add_row(
+            skew.feature,
+            skew.view_hash[:SHORT_HASH],
+            f"{skew.compared:,}",
+            f"{skew.differing:,}",
+            f"{skew.largest_difference:g}",
+            *found,
+        )
+    wide_console().print(table)
 
 
 def _await(target: str, done: Callable[[Served], bool]) -> tuple[float, Served]:

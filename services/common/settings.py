@@ -161,6 +161,13 @@ class RankerSettings(CommonSettings):
     catalogue_stale_seconds: float = Field(
         default=10.0, gt=0, le=3600, description="Age from which on the catalogue counts as stale."
     )
+    logged_feature_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of slates that are logged with the user's features as they were served; "
+        "podium features diff compares them with the offline tables.",
+    )
     catalogue_save_seconds: float = Field(
         default=30.0,
         gt=0,

@@ -50,9 +50,14 @@ class StateDefinitions(_Strict):
     features: dict[Name, Feature]
 
     def as_domain(self) -> Domain:
-        """The same for what takes a domain; objectives, surfaces and models are absent."""
+        """The same for what takes a domain; without objectives, surfaces and models."""
         return Domain.model_construct(
-            name=self.domain, entities=self.entities, events=self.events, features=self.features
+            name=self.domain,
+            entities=self.entities,
+            events=self.events,
+            features=self.features,
+            objectives={},
+            surfaces={},
         )
 
     @property

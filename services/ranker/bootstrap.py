@@ -96,7 +96,7 @@ def build(settings: RankerSettings) -> RankerApp:
         serving.current,
         client,
         definitions,
-        SpooledSlates(spool, new_event_id),
+        SpooledSlates(spool, new_event_id, feature_share=settings.logged_feature_share),
         metrics,
         feature_timeout_s=settings.feature_timeout_ms / 1000,
         new_rank_id=new_rank_id,

@@ -18,6 +18,7 @@ from services.common.convert_feature_block import block_columns
 from services.common.convert_limits import (
     MAX_K,
     MAX_NAME_BYTES,
+    MAX_SERVED_FEATURES_BYTES,
     forced_variants,
     require_actor,
     require_context,
@@ -125,11 +126,12 @@ def rank_response(result: RankResult) -> ranker_pb2.RankResponse:
 
 
 def slate_events(
-    result: RankResult, now_ns: int, new_event_id: Callable[[], str]
+    result: RankResult, now_ns: int, new_event_id: Callable[[], str], *, with_features: bool = False
 ) -> Iterator[event_pb2.Event]:
     """The slate as it was served, then one exposure an experiment; actors are raw.
 
-    ``now_ns`` is nanoseconds since the epoch.
+    ``now_ns`` is nanoseconds since the epoch. ``with_features``: with the user's, where they were
+    read and are not too large.
     """
     command, slate = result.command, result.slate
     event_time = Timestamp()
@@ -153,6 +155,7 @@ def slate_events(
         degraded=[f"{d.part.name}:{d.reason.name}" for d in result.degraded],
         feature_view_hash=result.view_hash,
         feature_log_position=result.log_position,
+        user_features=_served_features(result) if with_features else None,
     )
     yield event_pb2.Event(
         event_id=new_event_id(),
@@ -178,8 +181,33 @@ def slate_events(
             )
 
 
+def _served_features(result: RankResult) -> event_pb2.ServedFeatures | None:
+    """The user's row; None where it was not read, or is too large."""
+    rows, row = result.rows, result.row
+    if not rows.evaluated_ms:
+        return None
+    width = len(rows.string_names)
+    lists = [rows.strings_of(row, name) for name in rows.list_names]
+    served = event_pb2.ServedFeatures(
+        float_features=rows.float_names,
+        float_values=rows.floats[row].tolist(),
+        int_features=rows.int_names,
+        int_values=rows.ints[row].tolist(),
+        string_features=rows.string_names,
+        string_values=rows.strings[row * width : (row + 1) * width],
+        list_features=rows.list_names,
+        list_sizes=[len(values) for values in lists],
+        list_values=[value for values in lists for value in values],
+    )
+    served.evaluated_at.FromMilliseconds(rows.evaluated_ms)
+    return served if served.ByteSize() <= MAX_SERVED_FEATURES_BYTES else None
+
+
 def feature_rows(
-    ids: Sequence[str], block: feature_pb2.FeatureBlock, log_position: int = 0
+    ids: Sequence[str],
+    block: feature_pb2.FeatureBlock,
+    log_position: int = 0,
+    evaluated_ms: int = 0,
 ) -> FeatureRows:
     """A decoded block, vectors aside: no part of ranking reads one. Raises ``FailedPrecondition``
     when its parts do not fit together."""
@@ -204,6 +232,7 @@ def feature_rows(
         if columns.statuses.size
         else columns.statuses,
         log_position=log_position,
+        evaluated_ms=evaluated_ms,
     )
 
 

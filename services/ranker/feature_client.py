@@ -72,7 +72,12 @@ class _PendingRows:
             response = self._call.result()
         except (grpc.RpcError, grpc.FutureCancelledError) as error:
             raise error_from_rpc(error) from error
-        return feature_rows(self._ids, response.block, response.log_position)
+        return feature_rows(
+            self._ids,
+            response.block,
+            response.log_position,
+            response.evaluated_at.ToMilliseconds(),
+        )
 
 
 class _Watch:

@@ -326,6 +326,8 @@ class Pipeline:
             traffic=traffic,
             view_hash=state.spec.views["user"].hash,
             log_position=rows.log_position,
+            rows=rows,
+            row=work.row,
         )
 
     def _observe(self, results: Sequence[RankResult], clock: Stopwatch) -> None:

@@ -108,6 +108,7 @@ class FeatureRows:
     list_values: Sequence[str]
     statuses: ByteArray
     log_position: int = 0
+    evaluated_ms: int = 0
 
     def column(self, name: str) -> Float32Array | None:
         """A numeric column as float32 [rows]; None when the rows have no such column."""
@@ -173,7 +174,7 @@ class Slate:
 @dataclass(frozen=True, slots=True)
 class RankResult:
     """The answer to one command. ``timings`` are (stage, microseconds), in order; the last, "log",
-    is added once the answer was recorded."""
+    is added once the answer was recorded. ``row``: the user's among ``rows``."""
 
     rank_id: str
     command: RankCommand
@@ -186,6 +187,8 @@ class RankResult:
     traffic: Traffic
     view_hash: str
     log_position: int
+    rows: FeatureRows
+    row: int
 
 
 class PendingRows(Protocol):

@@ -163,7 +163,7 @@ class Profile(_message.Message):
     def __init__(self, version: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _common_pb2.AttributeValue]] = ...) -> None: ...
 
 class SlateServed(_message.Message):
-    __slots__ = ("surface", "entity_type", "item_ids", "selling_course_ids", "sources", "values", "objectives", "predictions", "bundle_version", "policy", "assignments", "context", "degraded", "feature_view_hash", "feature_log_position")
+    __slots__ = ("surface", "entity_type", "item_ids", "selling_course_ids", "sources", "values", "objectives", "predictions", "bundle_version", "policy", "assignments", "context", "degraded", "feature_view_hash", "feature_log_position", "user_features")
     SURFACE_FIELD_NUMBER: _ClassVar[int]
     ENTITY_TYPE_FIELD_NUMBER: _ClassVar[int]
     ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -179,6 +179,7 @@ class SlateServed(_message.Message):
     DEGRADED_FIELD_NUMBER: _ClassVar[int]
     FEATURE_VIEW_HASH_FIELD_NUMBER: _ClassVar[int]
     FEATURE_LOG_POSITION_FIELD_NUMBER: _ClassVar[int]
+    USER_FEATURES_FIELD_NUMBER: _ClassVar[int]
     surface: str
     entity_type: str
     item_ids: _containers.RepeatedScalarFieldContainer[str]
@@ -194,7 +195,32 @@ class SlateServed(_message.Message):
     degraded: _containers.RepeatedScalarFieldContainer[str]
     feature_view_hash: str
     feature_log_position: int
-    def __init__(self, surface: _Optional[str] = ..., entity_type: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., selling_course_ids: _Optional[_Iterable[str]] = ..., sources: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[float]] = ..., objectives: _Optional[_Iterable[str]] = ..., predictions: _Optional[_Iterable[float]] = ..., bundle_version: _Optional[str] = ..., policy: _Optional[str] = ..., assignments: _Optional[_Iterable[_Union[_common_pb2.Assignment, _Mapping]]] = ..., context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., degraded: _Optional[_Iterable[str]] = ..., feature_view_hash: _Optional[str] = ..., feature_log_position: _Optional[int] = ...) -> None: ...
+    user_features: ServedFeatures
+    def __init__(self, surface: _Optional[str] = ..., entity_type: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., selling_course_ids: _Optional[_Iterable[str]] = ..., sources: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[float]] = ..., objectives: _Optional[_Iterable[str]] = ..., predictions: _Optional[_Iterable[float]] = ..., bundle_version: _Optional[str] = ..., policy: _Optional[str] = ..., assignments: _Optional[_Iterable[_Union[_common_pb2.Assignment, _Mapping]]] = ..., context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., degraded: _Optional[_Iterable[str]] = ..., feature_view_hash: _Optional[str] = ..., feature_log_position: _Optional[int] = ..., user_features: _Optional[_Union[ServedFeatures, _Mapping]] = ...) -> None: ...
+
+class ServedFeatures(_message.Message):
+    __slots__ = ("evaluated_at", "float_features", "float_values", "int_features", "int_values", "string_features", "string_values", "list_features", "list_sizes", "list_values")
+    EVALUATED_AT_FIELD_NUMBER: _ClassVar[int]
+    FLOAT_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    FLOAT_VALUES_FIELD_NUMBER: _ClassVar[int]
+    INT_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    INT_VALUES_FIELD_NUMBER: _ClassVar[int]
+    STRING_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    STRING_VALUES_FIELD_NUMBER: _ClassVar[int]
+    LIST_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    LIST_SIZES_FIELD_NUMBER: _ClassVar[int]
+    LIST_VALUES_FIELD_NUMBER: _ClassVar[int]
+    evaluated_at: _timestamp_pb2.Timestamp
+    float_features: _containers.RepeatedScalarFieldContainer[str]
+    float_values: _containers.RepeatedScalarFieldContainer[float]
+    int_features: _containers.RepeatedScalarFieldContainer[str]
+    int_values: _containers.RepeatedScalarFieldContainer[int]
+    string_features: _containers.RepeatedScalarFieldContainer[str]
+    string_values: _containers.RepeatedScalarFieldContainer[str]
+    list_features: _containers.RepeatedScalarFieldContainer[str]
+    list_sizes: _containers.RepeatedScalarFieldContainer[int]
+    list_values: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, evaluated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., float_features: _Optional[_Iterable[str]] = ..., float_values: _Optional[_Iterable[float]] = ..., int_features: _Optional[_Iterable[str]] = ..., int_values: _Optional[_Iterable[int]] = ..., string_features: _Optional[_Iterable[str]] = ..., string_values: _Optional[_Iterable[str]] = ..., list_features: _Optional[_Iterable[str]] = ..., list_sizes: _Optional[_Iterable[int]] = ..., list_values: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Exposure(_message.Message):
     __slots__ = ("assignment",)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from podium.event.v1.event_pb2 import (
+    ServedFeatures,
     SlateServed,
 )
 from services.common.convert_limits import (
@@ -16,6 +17,8 @@ from services.common.convert_limits import (
     MAX_K,
     MAX_NAME_BYTES,
     MAX_OBJECTIVES,
+    MAX_SERVED_FEATURES,
+    MAX_SERVED_FEATURES_BYTES,
     MAX_VIEW_HASH_BYTES,
     optional_id,
     optional_text,
@@ -36,6 +39,7 @@ def check_slate(place: str, slate: SlateServed) -> None:
     optional_id(f"{place}.policy", slate.policy)
     optional_text(f"{place}.feature_view_hash", slate.feature_view_hash, MAX_VIEW_HASH_BYTES)
     _check_columns(place, slate)
+    _check_features(f"{place}.user_features", slate.user_features)
     require_count(f"{place}.assignments", len(slate.assignments), 0, MAX_ASSIGNMENTS)
     for index, assignment in enumerate(slate.assignments):
         require_assignment(f"{place}.assignments[{index}]", assignment)
@@ -59,6 +63,23 @@ def _check_columns(place: str, slate: SlateServed) -> None:
     for name in ("values", "predictions"):
         if not np.isfinite(np.fromiter(getattr(slate, name), "f4")).all():
             raise InvalidArgument.field(f"{place}.{name}", "must be finite")
+
+
+def _check_features(place: str, served: ServedFeatures) -> None:
+    if served.ByteSize() > MAX_SERVED_FEATURES_BYTES:
+        raise InvalidArgument.field(place, f"is larger than {MAX_SERVED_FEATURES_BYTES} bytes")
+    for kind, values in (
+        ("float", len(served.float_values)),
+        ("int", len(served.int_values)),
+        ("string", len(served.string_values)),
+        ("list", len(served.list_sizes)),
+    ):
+        names = getattr(served, f"{kind}_features")
+        _check_texts(f"{place}.{kind}_features", names, MAX_SERVED_FEATURES, MAX_NAME_BYTES)
+        if len(names) != values:
+            raise InvalidArgument.field(f"{place}.{kind}_features", f"must have {values} elements")
+    if min(served.list_sizes, default=0) < 0 or sum(served.list_sizes) != len(served.list_values):
+        raise InvalidArgument.field(f"{place}.list_sizes", "must add up to the list_values")
 
 
 def _check_texts(field: str, texts: Sequence[str], max_count: int, max_bytes: int) -> None:
