@@ -117,7 +117,6 @@ def run(directory: Path, kills: int, seed: int, domain_file: Path) -> int:
                 # The service goes on: a new process applies what the killed one had not.
                 _send_again(client, ledger)
                 ledger.check_counts(client)
-            process.wait(30)
     with service_process(domain_file, directory) as (_, client):
         ledger.check_log()
         _send_again(client, ledger)
