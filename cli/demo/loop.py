@@ -103,6 +103,13 @@ class Loop:
         ]
         run(["evaluate", *arguments], self._environment)
 
+    def compare_served(self) -> None:
+        """Prints how features as they were served differ from the offline tables.
+
+        Raises ``Unavailable`` when any does.
+        """
+        run(["features", "diff", "--log", str(self.directory / "log")], self._environment)
+
     def serve(self) -> None:
         """Starts the services that are not running yet and waits until all are SERVING."""
         with self.part("start the services"):

@@ -40,6 +40,8 @@ def show(loop: Loop) -> None:
             print_timings(loop.console, responses)
     with loop.part("offline metrics"):
         loop.evaluate()
+    with loop.part("served against offline"):
+        loop.compare_served()
 
 
 def _actor(user: str) -> common_pb2.Actor:

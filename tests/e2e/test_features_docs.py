@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,7 +18,9 @@ from podium.feature.v1 import feature_pb2
 from services.common.domain import load_domain
 from services.common.domain_features import Feature
 from services.feature.definitions import compile_views
+from tests.support.eventually import eventually
 from tests.support.feature_server import FeatureClient, running_service
+from tests.support.feature_streams import interaction, room_event, upsert_event
 from tests.support.more_features import LIVE_COURSES
 from tests.support.readme import blocks, commands
 
@@ -88,8 +91,19 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         names = load_dataset(tmp_path / "dataset").examples.column_names
         assert any("comments_30d" in name for name in names), names
 
+        now_ms = time.time_ns() // 1_000_000
+        position = running.client.ingest(
+            room_event("u1", "room_started", now_ms, "r", course="c"),
+            upsert_event("u2", now_ms, "course:c", title="Hot"),
+            *(interaction(f"k{n}", "click", now_ms, "ann", "course:c", "room:r") for n in range(3)),
+        ).log_position
+        running.client.get("room", "r", position=position)
         for text in blocks(DOCS, "json"):
             request = json_format.Parse(text, feature_pb2.TopEntitiesRequest())
-            found = running.client.stub.TopEntities(request, timeout=10)
-            assert found.ids
+            found = eventually(
+                lambda asked=request: (
+                    len((top := running.client.stub.TopEntities(asked, timeout=10)).ids) and top
+                ),
+                "leaders",
+            )
             assert list(found.scores) == sorted(found.scores, reverse=True)
