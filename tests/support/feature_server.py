@@ -35,7 +35,7 @@ from tests.support.eventually import eventually
 ROOT = Path(__file__).parents[2]
 STATUSES = {1: "PRESENT", 2: "NULL", 3: "NOT_FOUND", 4: "STALE"}
 
-Value = int | float | str | list[str]
+Value = int | float | str | list[str] | list[float]
 
 
 def columns(block: feature_pb2.FeatureBlock) -> list[dict[str, tuple[Value, str]]]:
@@ -48,7 +48,9 @@ def columns(block: feature_pb2.FeatureBlock) -> list[dict[str, tuple[Value, str]
         *block.int_features,
         *block.string_features,
         *block.list_features,
+        *block.vector_features,
     ]
+    elements = np.frombuffer(block.vector_values, "<f4").reshape(block.rows, -1)
     statuses = np.frombuffer(block.statuses, "u1")
     if not len(statuses):
         statuses = np.ones(block.rows * len(names), "u1")
@@ -62,6 +64,10 @@ def columns(block: feature_pb2.FeatureBlock) -> list[dict[str, tuple[Value, str]
         for column in range(len(block.list_features)):
             cell = index * len(block.list_features) + column
             values.append(list(block.list_values[offsets[cell] : offsets[cell + 1]]))
+        start = 0
+        for dim in block.vector_dims:
+            values.append(elements[index, start : start + dim].tolist())
+            start += dim
         found = [STATUSES[int(status)] for status in statuses[index]]
         rows.append({n: (v, s) for n, v, s in zip(names, values, found, strict=True)})
     return rows

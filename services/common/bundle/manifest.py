@@ -52,7 +52,7 @@ class ManifestFeature(_Strict):
 
     name: str
     dtype: str
-    default: str | int | float | list[str]
+    default: str | int | float | list[str] | list[float]
 
 
 class ManifestView(_Strict):

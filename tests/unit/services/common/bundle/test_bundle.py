@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from services.common.bundle.index import ItemIndex, recall_at_k
 from services.common.bundle.loaded import LoadedBundle
+from services.common.bundle.manifest import ManifestFeature
 from services.common.bundle.store import BundleStore
 from services.common.domain import Domain, load_domain
 from services.common.errors import BundleError, NotFound
@@ -279,3 +280,8 @@ def test_index_finds_what_an_exact_scan_finds(kind: str) -> None:
     assert recall == 1.0 if kind == "flat" else recall > 0.9
     shuffled = ItemIndex.build(vectors[::-1], kind="flat")
     assert recall_at_k(shuffled, vectors, queries, 20) < 0.2
+
+
+def test_a_view_may_have_vectors() -> None:
+    feature = ManifestFeature(name="taste", dtype="vector", default=[0.0, 0.5])
+    assert ManifestFeature.model_validate_json(feature.model_dump_json()) == feature
