@@ -12,7 +12,9 @@ user, counts
 It is another key that events count for, not other events: they keep their times and arrivals, so
 the user's state is what it would be had they been the user's own. It stays in what they were to
 others: a course's distinct users are counted under the names that the events carry. A refund
-changes the history of whom it names, when it arrives, wherever the purchase has gone.
+changes the history of whom it names, when it arrives, wherever the purchase has gone; refunds that
+named the device and refunds that name the user are not added up to find whether all of a purchase
+was given back, which the number of purchases waits for.
 """
 
 from __future__ import annotations

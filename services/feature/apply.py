@@ -82,7 +82,7 @@ class Applier:
         self._plans = compile_plans(domain)
         self._decoder = RecordDecoder(domain)
         self._keys = KeyRules(domain)
-        self._histories = Histories(self._plans, self._keys)
+        self._histories = Histories(self._plans, self._keys, store.log_id)
         self._catalogue = catalogue_entities(domain)
         self._cache: dict[Key, KeyState] = {}
         # Of the states of this batch: where they hold some of its records already.

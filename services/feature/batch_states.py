@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
-from services.feature.definitions import pair_id
+from services.feature.definitions import USER_ENTITY, pair_id
 from services.feature.keys import Key
+from services.feature.refunds import RefundLedger
 from services.feature.store.protocol import StoreTransaction
 from services.feature.windows import KeyState
 
@@ -56,3 +57,18 @@ class BatchStates:
         ids = {i for i, data in self._transaction.states(entity) if wanted in data}
         ids |= {i for e, i in self._touched if e == entity}
         return sorted(ids)
+
+    def forget_refunds(self, actor: str, pairs: Collection[str], log_id: str, arrival: int) -> None:
+        """Takes an actor out of the ledgers of refunds that came before ``arrival`` in this log."""
+        beginning = pair_id(actor, "")
+
+        def names(key: Key) -> bool:
+            entity, identity = key
+            if entity == USER_ENTITY:
+                return identity == actor
+            return entity in pairs and identity.startswith(beginning)
+
+        for purchase, stored in self._transaction.ledgers_with(actor.encode()):
+            ledger = RefundLedger.decode(stored)
+            if ledger.forget(names, log_id, arrival):
+                self._transaction.put_refunds(purchase, ledger.encode())

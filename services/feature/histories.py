@@ -29,7 +29,9 @@ _BYTES_AS_TEXT = "latin-1"
 class Histories:
     """Applies events that say whose history something is."""
 
-    def __init__(self, plans: Mapping[str, EntityPlan], keys: KeyRules) -> None:
+    def __init__(self, plans: Mapping[str, EntityPlan], keys: KeyRules, log_id: str = "") -> None:
+        """``log_id`` tells the log that is applied from others in the same store."""
+        self._log_id = log_id
         self._plans = plans
         self._pairs = keys.pairs
         self._naming_actors = [
@@ -46,6 +48,7 @@ class Histories:
             self._erase(actor, f"nobody:{event.arrival}:{number}", states, event.arrival)
 
     def _erase(self, actor: str, nobody: str, states: BatchStates, arrival: int) -> None:
+        states.forget_refunds(actor, self._pairs, self._log_id, arrival)
         own = [(USER_ENTITY, actor)]
         own += [(pair, found) for pair in self._pairs for found in states.pairs_of(pair, actor)]
         for key in own:

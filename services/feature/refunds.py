@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -64,6 +64,19 @@ class RefundLedger:
             change.subtract(_counted(self.refunds[:place], key))
             found[key] = [CountChange(*at, delta) for at, delta in change.items() if delta]
         return found
+
+    def forget(self, names: Callable[[Key], bool], log_id: str, arrival: int) -> bool:
+        """Takes keys out of what came before ``arrival`` in this log; whether there were any."""
+        kept = []
+        for known in self.refunds:
+            log, _, place = known.source.rpartition(":")
+            keys = known.keys
+            if log != log_id or int(place) < arrival:
+                keys = tuple(key for key in keys if not names(key))
+            kept.append(known._replace(keys=keys))
+        changed = kept != self.refunds
+        self.refunds = kept
+        return changed
 
     def encode(self) -> bytes:
         """Stored form."""

@@ -153,7 +153,7 @@ def pairs_domain() -> Domain:
 @st.composite
 def aliased_streams(draw: st.DrawFn, *, erased: bool = False) -> list[LoggedEvent]:
     """5 to 40 records of users, devices and both at once, out of order, ahead of the clock,
-    refunded by whoever; every sixth or so says that a device is a user's, and if ``erased`` that
+    refunded by whoever (more than once if ``erased``); every sixth or so says that a device is a user's, and if ``erased`` that
     somebody is to be forgotten."""
     kinds = ("click", "watch", "watch", "purchase", "refund", "alias")
     clock_ms = START_MS
@@ -177,7 +177,11 @@ def aliased_streams(draw: st.DrawFn, *, erased: bool = False) -> list[LoggedEven
             purchases.append(event)
         elif kind == "refund":
             amount = draw(st.sampled_from((100, 250)))
-            event = refund_event(name, time_ms, amount, draw(st.sampled_from(purchases)))
+            bought = draw(st.sampled_from(purchases))
+            if not erased:
+                # Refunds of one purchase add up to all of it under one name only.
+                purchases.remove(bought)
+            event = refund_event(name, time_ms, amount, bought)
         else:
             event = interaction(name, kind, time_ms, "x", ref)
             if kind == "watch":

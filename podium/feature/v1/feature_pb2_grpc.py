@@ -117,7 +117,8 @@ class FeatureServiceServicer:
         device which several people share counts for each of them what was done before their sign-in
         and nothing twice. What the device meant to others stays: a course that device and user clicked
         had two distinct visitors. A refund counts for whom it names: one that names the user, or both,
-        finds a purchase that was merged.
+        finds a purchase that was merged. Refunds in part are added up, for the number of purchases, under
+        one name only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,7 +56,8 @@ class FeatureServiceStub:
     device which several people share counts for each of them what was done before their sign-in
     and nothing twice. What the device meant to others stays: a course that device and user clicked
     had two distinct visitors. A refund counts for whom it names: one that names the user, or both,
-    finds a purchase that was merged.
+    finds a purchase that was merged. Refunds in part are added up, for the number of purchases, under
+    one name only.
     """
     EraseUser: _grpc.UnaryUnaryMultiCallable[_feature_pb2.EraseUserRequest, _feature_pb2.EraseUserResponse]
     """Forgets a user, a device's anonymous history, or both. When the call returns it is on disk;
@@ -112,7 +113,8 @@ class FeatureServiceAsyncStub(FeatureServiceStub):
     device which several people share counts for each of them what was done before their sign-in
     and nothing twice. What the device meant to others stays: a course that device and user clicked
     had two distinct visitors. A refund counts for whom it names: one that names the user, or both,
-    finds a purchase that was merged.
+    finds a purchase that was merged. Refunds in part are added up, for the number of purchases, under
+    one name only.
     """
     EraseUser: _aio.UnaryUnaryMultiCallable[_feature_pb2.EraseUserRequest, _feature_pb2.EraseUserResponse]  # type: ignore[assignment]
     """Forgets a user, a device's anonymous history, or both. When the call returns it is on disk;
@@ -189,7 +191,8 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
         device which several people share counts for each of them what was done before their sign-in
         and nothing twice. What the device meant to others stays: a course that device and user clicked
         had two distinct visitors. A refund counts for whom it names: one that names the user, or both,
-        finds a purchase that was merged.
+        finds a purchase that was merged. Refunds in part are added up, for the number of purchases, under
+        one name only.
         """
 
     @_abc_1.abstractmethod

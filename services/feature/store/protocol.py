@@ -124,6 +124,11 @@ class StoreTransaction(StoreView, Protocol):
         """Removes a state; one that is not there is no error."""
         ...
 
+    def ledgers_with(self, text: bytes) -> list[tuple[str, bytes]]:
+        """(purchase event id, ledger) of all ledgers with these bytes in them. It goes through all
+        there are."""
+        ...
+
     def put_refunds(self, purchase_event_id: str, data: bytes) -> None:
         """Sets a ledger. It may stay where the states of the transaction do not."""
         ...

@@ -50,6 +50,16 @@ class Names:
         partition = zlib.crc32(name) % PARTITIONS
         return partition, self._name(partition, b"r:" + name)
 
+    @property
+    def ledgers(self) -> bytes:
+        """Glob pattern of all ledgers; what it matches beside them ``purchase_of`` tells."""
+        return self.base + b"{??}:r:*"
+
+    def purchase_of(self, key: bytes) -> str | None:
+        """The purchase event id in the name of a ledger; None for another key."""
+        identity = key[len(self.base) + len(TAGS[0]) + len(b":r:") :].decode(errors="replace")
+        return identity if self.ledger(identity)[1] == key else None
+
     def claim(self, event_id: str) -> tuple[int, bytes]:
         """Partition and name of an event id's claim."""
         digest = hashlib.blake2b(event_id.encode(), digest_size=16).digest()

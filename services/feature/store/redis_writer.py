@@ -216,6 +216,15 @@ class RedisTransaction(RedisView):
     def delete_state(self, entity: str, identity: str) -> None:
         self._states[entity, identity] = None
 
+    def ledgers_with(self, text: bytes) -> list[tuple[str, bytes]]:
+        purchases = set(self._ledgers)
+        for keys in self._servers.keys(self._names.ledgers):
+            purchases.update(p for p in map(self._names.purchase_of, keys) if p is not None)
+        every = sorted(purchases)
+        self._read.update(self._unread([self._names.ledger(purchase) for purchase in every]))
+        found = ((purchase, self.refunds(purchase)) for purchase in every)
+        return [(p, data) for p, data in found if data is not None and text in data]
+
     def put_refunds(self, purchase_event_id: str, data: bytes) -> None:
         self._ledgers[purchase_event_id] = data
 
@@ -308,6 +317,11 @@ class RedisTransaction(RedisView):
             mark = b"\1" if described else b"\0"
             arguments.append(mark + f"{entity}\0{identity}".encode())
         return call(0, ADD_CHANGES, [self._names.next_change, self._names.changes], arguments)
+
+    def _unread(self, names: Sequence[Name]) -> dict[Name, bytes | None]:
+        """Values of keys that were not read yet."""
+        wanted = [name for name in names if name not in self._read]
+        return dict(zip(wanted, values(self._servers, wanted), strict=True))
 
     def _value(self, name: Name) -> bytes | None:
         if name not in self._read:

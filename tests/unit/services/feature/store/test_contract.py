@@ -163,6 +163,22 @@ def test_pairs_are_found_by_their_first_member(store: FeatureStore) -> None:
         assert transaction.pairs_of("likes", "nobody") == []
 
 
+def test_ledgers_are_found_by_what_is_in_them(store: FeatureStore) -> None:
+    with store.write() as transaction:
+        transaction.put_refunds("p1", b"of ann")
+        transaction.put_refunds("p2", b"of bob")
+        transaction.put_refunds("p:r:3", b"of ann, too")
+        assert sorted(transaction.ledgers_with(b"ann")) == [
+            ("p1", b"of ann"),
+            ("p:r:3", b"of ann, too"),
+        ]
+        transaction.put_position(1, b"")
+    with store.write() as transaction:
+        transaction.put_refunds("p1", b"of nobody")
+        assert transaction.ledgers_with(b"ann") == [("p:r:3", b"of ann, too")]
+        assert transaction.ledgers_with(b"carol") == []
+
+
 def test_a_removed_state_is_gone(store: FeatureStore) -> None:
     keys = [("likes", pair_id("ann", "h1")), ("course", "c1"), ("user", "ann")]
     with store.write() as transaction:
