@@ -153,8 +153,8 @@ def pairs_domain() -> Domain:
 @st.composite
 def aliased_streams(draw: st.DrawFn, *, erased: bool = False) -> list[LoggedEvent]:
     """5 to 40 records of users, devices and both at once, out of order, ahead of the clock,
-    refunded by whoever (more than once if ``erased``); every sixth or so says that a device is a user's, and if ``erased`` that
-    somebody is to be forgotten."""
+    refunded by whoever (more than once if ``erased``). Every sixth or so says that a device is a
+    user's, and if ``erased`` that somebody is to be forgotten."""
     kinds = ("click", "watch", "watch", "purchase", "refund", "alias")
     clock_ms = START_MS
     records: list[LoggedEvent] = []
