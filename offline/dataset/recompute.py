@@ -77,7 +77,8 @@ class Recomputed:
             return {}
         columns = [c for c in view.features if names is None or c.name in names]
         known = _cut(self._about.get((entity, identity), ()), point)
-        return {c.name: self._value(view, identity, known, c, point) for c in columns}
+        values = {c.name: self._value(view, identity, known, c, point) for c in columns}
+        return {name: int(v) if isinstance(v, bool) else v for name, v in values.items()}
 
     def attributes(self, entity: str, identity: str, point: Point) -> dict[str, tuple[int, Any]]:
         """(when it was said, value) of every attribute that was ever set."""

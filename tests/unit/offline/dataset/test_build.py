@@ -17,11 +17,12 @@ from offline.dataset import event_features
 from offline.dataset.build import build_dataset
 from offline.dataset.tables import load_dataset, numeric_names, vocabulary_names
 from podium.event.v1.event_pb2 import LoggedEvent
-from services.common.domain import Domain, load_domain
+from services.common.domain import Domain, LogProperties, load_domain
 from services.common.errors import FailedPrecondition, NotFound
 from services.feature.definitions import MAX_TOTAL
 from tests.support.dataset_oracle import MAX_ARRIVAL, ExampleOracle
 from tests.support.event_streams import SPAN_MS, START_MS, random_log, small_domain, write_log
+from tests.support.every_kind import every_kind, told_stream
 from tests.support.feature_oracle import Oracle
 from tests.support.feature_streams import interaction, purchase_event
 
@@ -188,3 +189,24 @@ def test_a_log_of_events_that_do_not_count_gives_empty_tables(
     dataset = load_dataset(tmp_path / "out")
     assert dataset.examples.num_rows == 0
     assert dataset.examples.column_names == documented_columns(domain)
+
+
+def test_every_kind_is_recomputed_for_the_leak_check(tmp_path: Path) -> None:
+    features = ["acts", "spent", "worth", "visitors", "score", "open"]
+    by_user = ["acts", "bought", "spent", "paid", "pace", "slowest", "longest", "topics"]
+    by_user += ["pace_a_minute", "clicks_of_acts", "since", "worth"]
+    domain = every_kind()
+    inputs = {"user_features": by_user, "item_features": features}
+    domain = domain.model_copy(
+        update={
+            "log": LogProperties(impressions=False),
+            "model": domain.model.model_copy(update=inputs),
+        }
+    )
+    log_dir = write_log(tmp_path / "log", told_stream(copies=2))
+    meta = build_dataset(domain, log_dir, tmp_path / "out")
+    assert meta.leak_check.sampled == meta.rows["examples"] == 8
+    assert meta.leak_check.differing_values == 0
+    examples = load_dataset(tmp_path / "out").examples
+    moving = [examples[f"u.{name}"] for name in by_user]
+    assert all(len(set(column.to_pylist())) > 1 for column in moving)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,9 @@ from tests.support.every_kind import every_kind, told_stream
 from tests.support.feature_streams import START_MS
 from tests.support.feature_worlds import KEYS, world_streams, worlds
 from tests.support.known_features import assert_offline_agrees, assert_service_agrees
+
+# Hundreds of queries, each compiled anew.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 LATER_MS = (0, 1, 999, 300_000, 3_600_000, 90_000_000, 3_000_000_000)
 EARLIER_MS = (0, 700, 61_000, 400_000_000)
