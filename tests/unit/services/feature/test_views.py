@@ -11,7 +11,6 @@ import pytest
 from offline.dataset.columns import ColumnSchema, compact
 from offline.dataset.log_tables import open_tables
 from offline.dataset.point_in_time import point_in_time
-from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.domain import Domain, load_domain
 from services.common.errors import FailedPrecondition, NotFound
 from services.common.event_log import read_log
@@ -49,14 +48,14 @@ def applied(
     directory: Path, domain: Domain, log_dir: Path, random: Random, *, stops: bool
 ) -> EmbeddedStore:
     """A store that holds the log; with ``stops`` it was filled by one applier after the other."""
-    log = [LoggedEvent.FromString(payload) for _, payload in read_log(log_dir)]
+    log = list(read_log(log_dir))
     store = EmbeddedStore(directory)
     applier = Applier(domain, store, lambda: START_MS)
     at = applier.prepare(log_dir)
     while at < len(log):
         size = random.randint(1, 40) if stops else len(log)
         part = log[at : at + size]
-        applier.apply([(r.arrival, r.SerializeToString()) for r in part])
+        applier.apply(part)
         at += len(part)
         if stops and random.random() < 0.3:
             applier = Applier(domain, store, lambda: START_MS)
