@@ -51,6 +51,14 @@ class UpsertData:
 
 
 @dataclass(slots=True, frozen=True)
+class ProfileData:
+    """What a job found out about its subject."""
+
+    version: str
+    attributes: dict[str, str | tuple[str, ...]]
+
+
+@dataclass(slots=True, frozen=True)
 class WithdrawalData:
     """A catalogue entity leaves."""
 
@@ -93,6 +101,7 @@ Payload = (
     | RefundData
     | RoomData
     | UpsertData
+    | ProfileData
     | WithdrawalData
     | SlateData
     | ExposureData

@@ -15,6 +15,7 @@ from offline.simulator import naming, policy, steps
 from offline.simulator.agenda import Agenda
 from offline.simulator.behaviour import Behaviour
 from offline.simulator.catalogue import UNLIMITED, Catalogue
+from offline.simulator.jobs import weekly_profiles
 from offline.simulator.parameters import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS, WorldParameters
 from offline.simulator.people import People
 from offline.simulator.records import (
@@ -70,6 +71,7 @@ class World:
         # Background visits; the live world switches them off.
         self.visits = True
         self._records: list[Record] = []
+        self._known_courses = 0
         self._ticks = 0
         self._open(parameters.start_ms)
 
@@ -235,6 +237,9 @@ class World:
     def _day(self, now_ms: int, number: int) -> None:
         parameters, rng, people = self.parameters, self.rng, self.people
         if number % 7 == 0:
+            if number:
+                self._write_profiles(now_ms, number // 7)
+            self._known_courses = self.catalogue.courses
             people.new_week()
             if self.observer is not None:
                 self.observer(self, number // 7, now_ms)
@@ -256,6 +261,11 @@ class World:
             visitors.tolist(), offset.tolist(), known.tolist(), strict=True
         ):
             self.agenda.put(now_ms + later, steps.Visit(person, signed_in))
+
+    def _write_profiles(self, now_ms: int, week: int) -> None:
+        known = self._known_courses
+        for record in weekly_profiles(self.people, self.catalogue, known, week, now_ms):
+            self.emit(now_ms, record)
 
     def _plan_catalogue(self, now_ms: int) -> None:
         """New, dearer, cheaper and leaving entities of one day."""

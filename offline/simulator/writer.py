@@ -10,6 +10,7 @@ from offline.simulator.records import (
     AttributeScalar,
     DecisionData,
     ExposureData,
+    ProfileData,
     PurchaseData,
     Record,
     RefundData,
@@ -110,6 +111,10 @@ class EventFiller:
                     event.room_state.viewers = data.viewers
             case UpsertData() as data:
                 self._fill_upsert(event.entity_upsert, data)
+            case ProfileData(version, attributes):
+                event.profile.version = version
+                for name, value in attributes.items():
+                    _set_value(event.profile.attributes[name], value)
             case WithdrawalData(reason):
                 event.entity_withdrawal.reason = reason
             case SlateData() as data:
@@ -193,8 +198,12 @@ class LogSink:
             self._pending = []
 
 
-def _set_value(target: common_pb2.AttributeValue, value: AttributeScalar) -> None:
-    if isinstance(value, bool):
+def _set_value(target: common_pb2.AttributeValue, value: AttributeScalar | tuple[str, ...]) -> None:
+    if isinstance(value, tuple):
+        # Also when there is none: a list of nothing is said.
+        target.string_list_value.SetInParent()
+        target.string_list_value.values.extend(value)
+    elif isinstance(value, bool):
         target.bool_value = value
     elif isinstance(value, int):
         target.int_value = value

@@ -175,7 +175,7 @@ def test_a_log_without_events_is_named(
         write_log(log_dir, [])
     else:
         log_dir.mkdir()
-    with pytest.raises(NotFound, match="log holds no events"):
+    with pytest.raises(NotFound, match="no event"):
         build_dataset(small[0], log_dir, tmp_path / "out")
 
 

@@ -80,6 +80,7 @@ def test_payloads_and_attributes_fit_the_domain(logged: list[event_pb2.LoggedEve
         "slate_served": "slate_served",
         "exposure": "exposure",
         "decision": "decision",
+        "profile": "profile",
     }
     for record in logged:
         event = record.event
@@ -89,6 +90,10 @@ def test_payloads_and_attributes_fit_the_domain(logged: list[event_pb2.LoggedEve
             declared = domain.entities[event.entities[0].type].attributes
             for name, value in event.entity_upsert.attributes.items():
                 assert value.WhichOneof("kind") == kinds[declared[name]], name
+        if event.type == "profile":
+            (name,) = event.profile.attributes
+            assert name == ("tags" if event.entities else "segment")
+            assert event.profile.version
         if event.type in ("watch", "room_leave"):
             assert event.attributes["duration_ms"].int_value > 0
         if event.type in ("gift", "coupon_issued", "coupon_redeemed"):
@@ -126,6 +131,7 @@ def test_actors_are_pseudonyms_and_system_events_have_none(
     for record in logged:
         event = record.event
         system = event.type in ROOM_TYPES | {"entity_upsert", "entity_withdrawal"}
+        system |= event.type == "profile" and len(event.entities) > 0
         assert event.HasField("actor") != system
         if not system:
             assert NAMES.decrypt(event.actor.device_id).startswith("device_")

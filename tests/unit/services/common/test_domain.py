@@ -34,7 +34,12 @@ def test_the_four_surfaces_ship() -> None:
         ("windw: 1h}", "window: 1h}", "features.clicks_1h.windw", "Extra inputs"),
         ("window: 1w}", "window: 1h}", "features.clicks_1h.window", "'1w' is not a duration"),
         ("{kind: requir,", "{kind: require,", "surfaces.rooms.filters.0", "'requir'"),
-        ("[coment, gift", "[comment, gift", "objectives.interact.events.0", "'coment' is not"),
+        (
+            "[coment, gift, like, share, f",
+            "[comment, gift, like, share, f",
+            "objectives.interact",
+            "coment",
+        ),
         ("feature: clicks_9h,", "feature: clicks_1h,", "surfaces.rooms.sources.1.feature", "9h"),
         ("surfacess:\n", "surfaces:\n", "surfacess", "Extra inputs"),
         ("dim: many", "dim: 32", "model.retrieval.dim", "valid integer"),
