@@ -26,7 +26,7 @@ _Messages = queue.Queue[feature_pb2.WatchEntitiesResponse | None]
 
 def feature_block(view: FeatureView, rows: Sequence[Row]) -> feature_pb2.FeatureBlock:
     """Rows as the wire carries them; a feature that a row lacks is NULL with its default."""
-    kinds = ("float32", "int64", "string", "list")
+    kinds = ("float32", "int64", "string", "list", "vector")
     columns = {
         kind: [feature for feature in view.features if feature.dtype == kind] for kind in kinds
     }
@@ -45,7 +45,7 @@ def feature_block(view: FeatureView, rows: Sequence[Row]) -> feature_pb2.Feature
         string_features=[f.name for f in columns["string"]],
         string_values=values("string"),
         list_features=[f.name for f in columns["list"]],
-        list_offsets=ends.astype("<i4").tobytes(),
+        list_offsets=ends.astype("<i4").tobytes() if columns["list"] else b"",
         list_values=[value for found in lists for value in found],
         statuses=bytes(
             feature_pb2.VALUE_STATUS_PRESENT if f.name in row else feature_pb2.VALUE_STATUS_NULL
@@ -53,6 +53,9 @@ def feature_block(view: FeatureView, rows: Sequence[Row]) -> feature_pb2.Feature
             for kind in kinds
             for f in columns[kind]
         ),
+        vector_features=[f.name for f in columns["vector"]],
+        vector_dims=[f.dim for f in columns["vector"]],
+        vector_values=np.array([x for v in values("vector") for x in v], "<f4").tobytes(),
     )
 
 

@@ -24,7 +24,13 @@ from services.feature.definitions import compile_views
 CATEGORIES = 4
 DAY_MS = 86_400_000
 START_MS = 1_700_000_000_000
-_TYPES = {"string": pa.string(), "int": pa.int64(), "float": pa.float32(), "bool": pa.bool_()}
+_TYPES = {
+    "string": pa.string(),
+    "int": pa.int64(),
+    "float": pa.float32(),
+    "bool": pa.bool_(),
+    "strings": pa.list_(pa.string()),
+}
 
 
 def make_tiny_dataset(
@@ -78,7 +84,9 @@ def _id(entity: str, row: int) -> str:
     return f"{entity}-{row:03d}"
 
 
-def _attribute(name: str, dtype: str, row: int) -> str | int | float | bool:
+def _attribute(name: str, dtype: str, row: int) -> str | int | float | bool | list[str]:
+    if dtype == "strings":
+        return [f"{name}-{row % CATEGORIES}"]
     if dtype != "string":
         return {"int": row, "float": float(row), "bool": row % 2 == 0}[dtype]
     if name.endswith("_id"):
