@@ -37,7 +37,7 @@ def test_the_four_surfaces_ship() -> None:
         (
             "[coment, gift, like, share, f",
             "[comment, gift, like, share, f",
-            "objectives.interact",
+            "objectives.interact.events.0",
             "coment",
         ),
         ("feature: clicks_9h,", "feature: clicks_1h,", "surfaces.rooms.sources.1.feature", "9h"),
