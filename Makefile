@@ -20,7 +20,7 @@ demo: $(READY) ## the whole loop in one run: simulate, train, serve, rank, feed 
 	@echo 0 > $(VENV)/.setup_seconds
 
 test: $(READY) ## the test suite, a process a core
-	@$(BIN)/python -m pytest -n auto --dist loadfile
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(READY) ## ruff: lint and format
 	$(BIN)/ruff check .
