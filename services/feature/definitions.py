@@ -88,8 +88,11 @@ LATENESS_MS: Final = 86_400_000
 """Events that happened longer ago when they arrive come too late; those about the catalogue never
 do."""
 
-REFUND_LATENESS_MS: Final = 60 * 86_400_000
-"""The same for refunds."""
+LONG_LATENESS_MS: Final = 60 * 86_400_000
+"""The same for ``LONG_LATE``: refunds, and what services write and ship from a spool, which may
+have waited out a long outage."""
+
+LONG_LATE: Final = frozenset((REFUND, "slate_served", "exposure", "decision"))
 
 MAX_KEY_BYTES: Final = 128
 """Longest id, in UTF-8, that an attribute may derive; longer ones derive nothing."""
@@ -116,6 +119,11 @@ def window_start_ms(t_ms: int, window_ms: int) -> int:
     """First epoch millisecond counted at ``t_ms``: the start of the hop that holds t - W."""
     hop = hop_ms(window_ms)
     return (t_ms - window_ms) // hop * hop
+
+
+def window_hops_ms(t_ms: int, window_ms: int) -> int:
+    """First time after ``t_ms`` at which the window starts elsewhere."""
+    return window_start_ms(t_ms, window_ms) + hop_ms(window_ms) + window_ms
 
 
 def pair_id(first: str, second: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from services.common.durations import duration_ms
-from services.feature.definitions import FeatureView, hop_ms, window_start_ms
+from services.feature.definitions import FeatureView, window_hops_ms
 from services.feature.windows import KeyState
 
 ALWAYS_MS: Final = 2_000
@@ -23,8 +23,7 @@ def next_hop_ms(view: FeatureView, t_ms: int) -> int | None:
         if definition.kind == "recency" or lists_until:
             times.append(t_ms + ALWAYS_MS)
         elif window is not None:
-            window_ms = duration_ms(window)
-            times.append(window_start_ms(t_ms, window_ms) + hop_ms(window_ms) + window_ms)
+            times.append(window_hops_ms(t_ms, duration_ms(window)))
     return min(times, default=None)
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from services.common.domain_features import Feature
 from services.common.durations import duration_ms
-from services.feature.definitions import hop_ms, inputs_of, window_start_ms
+from services.feature.definitions import inputs_of, window_hops_ms
+from services.feature.moving import expiry_ms
 from services.feature.rows import PRESENT, Row, RowReader
 from services.feature.windows import KeyState
 
@@ -40,11 +41,7 @@ class RowCache:
         windows = [getattr(definition, "window", None) for definition in definitions.values()]
         self._windows = sorted({duration_ms(window) for window in windows if window is not None})
         self._usable = not any(_never_still(d, definitions) for d in definitions.values())
-        self._lives = [
-            (column.attribute or column.name, duration_ms(column.definition.ttl))
-            for column in reader.columns
-            if column.definition.kind == "attribute" and column.definition.ttl is not None
-        ]
+        self._view = reader.view
 
     def row(
         self,
@@ -71,13 +68,12 @@ class RowCache:
 
     def _until_ms(self, state: KeyState, t_ms: int) -> int:
         """The first time at which something else may be read of the state."""
-        ends = [window_start_ms(t_ms, w) + hop_ms(w) + w for w in self._windows]
+        ends = [window_hops_ms(t_ms, window_ms) for window_ms in self._windows]
         if state.pending:
             ends.append(state.pending[0][0])
-        for attribute, ttl_ms in self._lives:
-            held = state.attributes.get(attribute)
-            if held is not None and held[0] + ttl_ms >= t_ms:
-                ends.append(held[0] + ttl_ms + 1)
+        expiry = expiry_ms(self._view, state, t_ms)
+        if expiry is not None:
+            ends.append(expiry)
         return min(ends, default=_FOREVER_MS)
 
     def _aged(self, row: Row, t_ms: int) -> Row:

@@ -47,10 +47,10 @@ from services.feature.convert.slates import check_slate
 from services.feature.definitions import (
     CATALOGUE_EVENTS,
     LATENESS_MS,
+    LONG_LATE,
+    LONG_LATENESS_MS,
     PROFILE,
     PURCHASE,
-    REFUND,
-    REFUND_LATENESS_MS,
     USER_ENTITY,
     declared_value,
 )
@@ -136,7 +136,7 @@ class EventChecker:
         self._check_payload(at, event, now_ms)
         if catalogue:
             return False
-        return now_ms - time_ms > (REFUND_LATENESS_MS if kind == REFUND else LATENESS_MS)
+        return now_ms - time_ms > (LONG_LATENESS_MS if kind in LONG_LATE else LATENESS_MS)
 
     def _check_entities(self, at: str, event: Event, *, known_type: bool) -> None:
         require_count(f"{at}.entities", len(event.entities), 0, MAX_EVENT_ENTITIES)

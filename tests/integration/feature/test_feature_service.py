@@ -534,6 +534,12 @@ def test_unknown_types_and_other_traffic_are_kept_and_change_nothing(
     assert {"u-unknown", "u-load"} <= {record.event.event_id for record in stored}
 
 
+def slate_event(event_id: str, time_ms: int) -> Event:
+    event = interaction(event_id, "slate_served", time_ms, "late-ann")
+    event.slate_served.surface = "courses"
+    return event
+
+
 def test_events_that_come_too_late_are_kept_marked_and_not_applied(
     running: RunningService,
 ) -> None:
@@ -546,8 +552,11 @@ def test_events_that_come_too_late_are_kept_marked_and_not_applied(
         bought,
         refund_event("refund-in-time", now_ms() - 59 * day_ms, 4, bought),
         refund_event("late-refund", now_ms() - 61 * day_ms, 5, bought),
+        # A spool may have waited out a long outage.
+        slate_event("slate-in-time", now_ms() - 59 * day_ms),
+        slate_event("late-slate", now_ms() - 61 * day_ms),
     )
-    assert (response.accepted, response.too_late) == (6, 2)
+    assert (response.accepted, response.too_late) == (8, 3)
 
     late, old, known = client.get(
         "course", "late-c", "late-d", "late-e", position=response.log_position
@@ -562,8 +571,9 @@ def test_events_that_come_too_late_are_kept_marked_and_not_applied(
     assert {record.event.event_id for record in stored if record.too_late} == {
         "late",
         "late-refund",
+        "late-slate",
     }
-    assert running.metric("podium_feature_events_total", outcome="too_late") == 2
+    assert running.metric("podium_feature_events_total", outcome="too_late") == 3
 
 
 def test_duplicates_are_kept_marked_and_not_applied(running: RunningService) -> None:
