@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from services.feature.erasing import Looked
+    from services.feature.identity.erasing import Looked
 
 LEFT = 1
 

@@ -22,7 +22,7 @@ from services.feature.convert.erasure import (
     find_aliases,
     find_erased,
 )
-from services.feature.erasing import Looked, erase_in_log, look, records_of
+from services.feature.identity.erasing import Looked, erase_in_log, look, records_of
 from services.feature.store.embedded import EmbeddedStore, compact_store
 
 _ERASE_LOCK = "erase.lock"

@@ -213,8 +213,8 @@ def _applied_position(directory: Path, log_dir: Path) -> int:
     """Arrival up to which every store in the directory has applied the log, of which each must be
     made: the one in force, and one that is being filled beside it."""
     from services.common.errors import FailedPrecondition, NotFound
-    from services.feature.apply import digest_before
-    from services.feature.process import log_salvage
+    from services.feature.applying.apply import digest_before
+    from services.feature.applying.process import log_salvage
     from services.feature.store.embedded import EmbeddedStore
 
     stores = [path.parent for path in sorted(directory.glob("**/data.mdb"))]

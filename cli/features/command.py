@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cli.features.client import Served
     from offline.dataset.skew import FeatureSkew
-    from services.feature.views import ViewDocument
+    from services.feature.views.views import ViewDocument
 
 POLL_S = 0.1
 SHORT_HASH = 16
@@ -57,7 +57,7 @@ def views(
     from cli.console import wide_console
     from cli.features.client import feature_views
     from cli.features.named import named_by_bundles
-    from services.feature.view_registry import registry_of
+    from services.feature.views.registry import registry_of
 
     named = named_by_bundles(bundles)
     served: Served | None = None
@@ -94,8 +94,8 @@ def backfill(
     """
     from services.common.domain import load_domain
     from services.common.errors import NotFound
-    from services.feature.view_registry import registry_of
-    from services.feature.views import documents_of, merged
+    from services.feature.views.registry import registry_of
+    from services.feature.views.views import documents_of, merged
 
     declared = load_domain(domain)
     if name not in declared.features:
@@ -117,7 +117,7 @@ def rebuild(*, log: Log = DEFAULT_LOG, target: Target = DEFAULT_TARGET) -> None:
 
     A running service serves from the old store meanwhile, as long as that can be read.
     """
-    from services.feature.view_registry import registry_of
+    from services.feature.views.registry import registry_of
 
     build = registry_of(log).ask_for_new_store()
     took_s, served = _await(target, lambda found: found.build >= build)
@@ -144,7 +144,7 @@ def retire(
     from services.common.domain import load_domain
     from services.common.errors import FailedPrecondition, InvalidArgument
     from services.feature.definitions import compile_views
-    from services.feature.view_registry import registry_of
+    from services.feature.views.registry import registry_of
 
     if bool(hash_prefix) == unused:
         raise InvalidArgument.field("hash", "name a view's hash, or give --unused")
@@ -187,7 +187,7 @@ def diff(
     from offline.dataset.skew import skew_of_users
     from services.common.domain import load_domain
     from services.feature.definitions import USER_ENTITY, compile_views
-    from services.feature.view_registry import registry_of
+    from services.feature.views.registry import registry_of
 
     declared = load_domain(domain)
     domains = {d.hash: d.as_domain() for d in registry_of(log).documents()}

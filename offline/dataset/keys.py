@@ -1,5 +1,5 @@
-"""Events by the entities, users and pairs whose features they change: ``services.feature.keys`` as
-expressions."""
+"""Events by the entities, users and pairs whose features they change:
+``services.feature.states.keys`` as expressions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What known refunds take back from windows: ``services.feature.refunds`` as expressions."""
+"""What known refunds take back from windows: ``services.feature.states.refunds`` as expressions."""
 
 from __future__ import annotations
 

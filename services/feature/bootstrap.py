@@ -21,17 +21,17 @@ from services.common.server import AioServer, ServerOptions, build_aio_server, s
 from services.common.settings import FeatureSettings
 from services.common.start import make_pseudonymiser, server_options
 from services.common.telemetry import MetricsEndpoint, configure_logging, new_registry
+from services.feature.applying.process import ApplyFiles, ApplyProcess, log_salvage
 from services.feature.convert.ingest import EventConverter
 from services.feature.convert.watch import WatchEncoder
-from services.feature.generation import Surroundings
-from services.feature.generations import Generations
-from services.feature.ingest_types import DEFAULT_LIMITS, IngestLimits
-from services.feature.log import Ingestor, system_clock_ms
+from services.feature.ingest.log import Ingestor, system_clock_ms
+from services.feature.ingest.types import DEFAULT_LIMITS, IngestLimits
 from services.feature.metrics import FeatureMetrics
-from services.feature.process import ApplyFiles, ApplyProcess, log_salvage
 from services.feature.servicer import POLICIES, SERVICE_NAME, FeatureServicer
 from services.feature.store.opening import StoreOptions
-from services.feature.view_registry import registry_of
+from services.feature.views.generation import Surroundings
+from services.feature.views.generations import Generations
+from services.feature.views.registry import registry_of
 
 
 class FeatureService:

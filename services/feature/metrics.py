@@ -8,7 +8,7 @@ from functools import partial
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.common.event_log import Damage
-from services.feature.feed import Waited
+from services.feature.watch.feed import Waited
 
 _LAG_BUCKETS_S = (
     *(0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75),

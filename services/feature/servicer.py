@@ -42,12 +42,12 @@ from services.feature.convert.views import (
     required_feature,
     top_entities_response,
 )
-from services.feature.generations import Generations
-from services.feature.ingest_types import Receipt
-from services.feature.leaders import leaders
-from services.feature.log import OVERLOAD_RETRY_MS, Ingestor
+from services.feature.ingest.log import OVERLOAD_RETRY_MS, Ingestor
+from services.feature.ingest.pipeline import pipelined
+from services.feature.ingest.types import Receipt
 from services.feature.metrics import FeatureMetrics
-from services.feature.pipeline import pipelined
+from services.feature.rows.leaders import leaders
+from services.feature.views.generations import Generations
 
 SERVICE_NAME = "podium.feature.v1.FeatureService"
 POLICIES = {

@@ -14,7 +14,7 @@ from cli.main import build
 from offline.archive.columns import SCHEMA
 from services.common.domain import load_domain
 from services.common.event_log import list_segments, read_log
-from services.feature.apply import Applier
+from services.feature.applying.apply import Applier
 from services.feature.store.embedded import EmbeddedStore
 from tests.support.readme import blocks, commands
 from tests.support.s3_server import s3_environment, s3_server

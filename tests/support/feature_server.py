@@ -24,10 +24,10 @@ from services.common.domain import Domain, load_domain
 from services.common.files import LOCAL_FILES, Files
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
 from services.common.server import ServerOptions
+from services.feature.applying.process import ApplyFiles
 from services.feature.bootstrap import FeatureService
 from services.feature.definitions import FeatureView, compile_views
-from services.feature.ingest_types import IngestLimits
-from services.feature.process import ApplyFiles
+from services.feature.ingest.types import IngestLimits
 from services.feature.servicer import POLICIES
 from services.feature.store.opening import StoreOptions
 from tests.support.eventually import eventually

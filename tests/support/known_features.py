@@ -17,9 +17,9 @@ from offline.dataset.recompute import Recomputed
 from offline.dataset.schema import ColumnSchema
 from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.domain import Domain
-from services.feature.apply import Applier
+from services.feature.applying.apply import Applier
 from services.feature.definitions import FeatureDType, compile_views
-from services.feature.rows import decoded, row_readers
+from services.feature.rows.rows import decoded, row_readers
 from services.feature.store.embedded import EmbeddedStore
 from tests.support.event_streams import write_log
 from tests.support.feature_oracle import Oracle

@@ -25,7 +25,7 @@ from services.common.convert_limits import (
 )
 from services.common.errors import InvalidArgument
 from services.feature.definitions import USER_ENTITY, FeatureValue, FeatureView, pair_id
-from services.feature.rows import DTYPE_ORDER, PRESENT, Row
+from services.feature.rows.rows import DTYPE_ORDER, PRESENT, Row
 
 _LARGEST: Final = float(np.finfo(np.float32).max)
 

@@ -8,7 +8,7 @@ from services.common.convert_limits import require_actor, require_id
 from services.common.errors import InvalidArgument
 from services.feature.convert.ingest import EventConverter, StoredEvent
 from services.feature.definitions import ALIAS, ERASURE
-from services.feature.ingest_types import Receipt
+from services.feature.ingest.types import Receipt
 
 
 def alias_event(request: feature_pb2.AliasRequest, converter: EventConverter) -> StoredEvent:

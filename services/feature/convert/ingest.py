@@ -20,9 +20,9 @@ from services.common.convert_limits import (
 from services.common.domain import Domain
 from services.common.errors import InvalidArgument
 from services.common.status import code_number
-from services.feature.codec import fingerprint_of
 from services.feature.convert.events import EventChecker
-from services.feature.ingest_types import Receipt, RefusedEvent
+from services.feature.convert.records import fingerprint_of
+from services.feature.ingest.types import Receipt, RefusedEvent
 
 EVENTS_A_TURN: Final = 32
 """Events that are checked in one go: some 2 ms, during which nothing else is answered."""

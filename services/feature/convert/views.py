@@ -14,9 +14,9 @@ from services.common.convert_limits import (
     require_text,
 )
 from services.common.errors import InvalidArgument
-from services.feature.generations import Building
-from services.feature.leaders import DecayedScore, FeatureScore, Leader, RisingScore, Score
-from services.feature.views import ViewDocument
+from services.feature.rows.leaders import DecayedScore, FeatureScore, Leader, RisingScore, Score
+from services.feature.views.generations import Building
+from services.feature.views.views import ViewDocument
 
 MAX_LEADERS = 100
 DEFAULT_LEADERS = 20

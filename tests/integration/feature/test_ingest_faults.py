@@ -19,8 +19,8 @@ from services.common.event_log import LogWriter, list_segments, read_log
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
 from services.common.server import ServerOptions
 from services.common.status import error_from_rpc
+from services.feature.applying.process import ApplyFiles, log_salvage
 from services.feature.bootstrap import FeatureService, serve
-from services.feature.process import ApplyFiles, log_salvage
 from services.feature.servicer import POLICIES
 from tests.support.eventually import eventually
 from tests.support.faulty_files import FailingFiles

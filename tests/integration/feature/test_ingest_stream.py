@@ -19,7 +19,7 @@ from podium.feature.v1 import feature_pb2
 from services.common.errors import Overloaded
 from services.common.event_log import read_log
 from services.common.status import error_from_rpc
-from services.feature.ingest_types import IngestLimits
+from services.feature.ingest.types import IngestLimits
 from services.feature.servicer import INGEST_STREAMS
 from tests.support.eventually import eventually
 from tests.support.faulty_files import FailingFiles

@@ -14,7 +14,7 @@ from podium.feature.v1 import feature_pb2
 from services.common.event_log import read_log
 from services.common.log_marks import read_duplicate_marks
 from services.common.status import error_from_rpc
-from services.feature.log import IngestLimits
+from services.feature.ingest.log import IngestLimits
 from services.feature.store.opening import StoreOptions
 from tests.support.eventually import eventually
 from tests.support.feature_server import RunningService, running_service

@@ -20,7 +20,7 @@ from services.common.bundle.store import BundleStore
 from services.common.domain import Domain, load_domain
 from services.common.errors import FailedPrecondition
 from services.feature.definitions import FeatureView, compile_views
-from services.feature.view_registry import registry_of
+from services.feature.views.registry import registry_of
 from tests.integration.ranker.conftest import Ranker, make_settings, running_ranker
 from tests.support.eventually import eventually
 from tests.support.fake_features import FakeFeatureService

@@ -16,7 +16,7 @@ from offline.dataset.skew import skew_of_users
 from podium.common.v1 import common_pb2
 from services.common.domain import load_domain
 from services.feature.definitions import compile_views
-from services.feature.view_registry import registry_of
+from services.feature.views.registry import registry_of
 from tests.integration.ranker.conftest import make_settings, running_ranker
 from tests.support.eventually import eventually
 from tests.support.fake_features import FakeFeatureService

@@ -19,7 +19,7 @@ from offline.archive.target import LocalTarget
 from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.errors import FailedPrecondition, InvalidArgument, NotFound
 from services.common.event_log import list_segments, read_log
-from services.feature.apply import digest_before
+from services.feature.applying.apply import digest_before
 from services.feature.store.embedded import EmbeddedStore
 from tests.support.archives import SMALL, append, payloads, spoil
 

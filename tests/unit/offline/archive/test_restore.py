@@ -17,7 +17,7 @@ from services.common import files as files_module
 from services.common.errors import FailedPrecondition
 from services.common.event_log import LogWriter, list_segments, read_log
 from services.common.log_removed import note_removed
-from services.feature.apply import Applier
+from services.feature.applying.apply import Applier
 from services.feature.store.embedded import EmbeddedStore
 from tests.support.archives import SMALL, Crash, append, payloads
 from tests.support.event_streams import START_MS, small_domain

@@ -18,8 +18,8 @@ from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.domain import Domain
 from services.common.errors import FailedPrecondition
 from services.common.event_log import LogWriter, read_log
-from services.feature.codec import RecordDecoder
-from services.feature.windows import compile_plans
+from services.feature.convert.records import RecordDecoder
+from services.feature.states.entity_plan import compile_plans
 from tests.support.event_streams import random_log, small_domain, write_log
 from tests.support.feature_oracle import known_events
 

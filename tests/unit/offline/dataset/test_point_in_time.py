@@ -16,9 +16,9 @@ from offline.dataset.log_tables import open_tables
 from offline.dataset.point_in_time import point_in_time
 from offline.dataset.schema import ColumnSchema
 from podium.event.v1.event_pb2 import LoggedEvent
-from services.feature.apply import Applier
+from services.feature.applying.apply import Applier
 from services.feature.definitions import MAX_TOTAL
-from services.feature.rows import decoded, row_readers
+from services.feature.rows.rows import decoded, row_readers
 from services.feature.store.embedded import EmbeddedStore
 from tests.support.event_streams import SPAN_MS, START_MS, random_log, small_domain, write_log
 from tests.support.feature_oracle import Oracle

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.domain import Domain
-from services.feature.apply import Applier
-from services.feature.lookup import FeatureLookup
-from services.feature.rows import NOT_FOUND, NULL, PRESENT, STALE, row_readers
+from services.feature.applying.apply import Applier
+from services.feature.rows.lookup import FeatureLookup
+from services.feature.rows.rows import NOT_FOUND, NULL, PRESENT, STALE, row_readers
 from services.feature.store.embedded import EmbeddedStore
 from tests.support.feature_oracle import Oracle, OracleValue
 from tests.support.feature_streams import START_MS

@@ -13,10 +13,10 @@ from podium.feature.v1.feature_pb2 import IngestRequest
 from services.common.convert_event import logged_arrival
 from services.common.domain import load_domain
 from services.common.errors import InvalidArgument
-from services.feature.codec import fingerprint
 from services.feature.convert.events import EventChecker
 from services.feature.convert.ingest import EventConverter, StoredEvent
 from services.feature.convert.plain import PlainEvents
+from services.feature.convert.records import fingerprint
 
 DOMAIN = load_domain(Path(__file__).parents[5] / "config" / "live_courses.yaml")
 NOW_MS = 1_700_000_000_000

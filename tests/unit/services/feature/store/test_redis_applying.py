@@ -22,9 +22,9 @@ from services.common.domain import Domain
 from services.common.errors import FailedPrecondition, Unavailable
 from services.common.event_log import LogWriter
 from services.common.log_marks import read_duplicate_marks
-from services.feature.apply import Applier
+from services.feature.applying.apply import Applier
 from services.feature.definitions import catalogue_entities
-from services.feature.rows import Row, decoded, row_readers
+from services.feature.rows.rows import Row, decoded, row_readers
 from services.feature.store.embedded import EmbeddedStore
 from services.feature.store.protocol import FeatureStore
 from services.feature.store.redis import RedisStore, connect

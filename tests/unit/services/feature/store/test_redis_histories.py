@@ -12,13 +12,13 @@ from hypothesis import given
 from redis import Redis
 
 from podium.event.v1.event_pb2 import LoggedEvent
-from services.feature.apply import Applier
+from services.feature.applying.apply import Applier
 from services.feature.definitions import pair_id
-from services.feature.rows import Row, decoded, row_readers
+from services.feature.rows.rows import Row, decoded, row_readers
+from services.feature.states.key_state import KeyState
 from services.feature.store.embedded import EmbeddedStore
 from services.feature.store.protocol import FeatureStore
 from services.feature.store.redis import connect
-from services.feature.windows import KeyState
 from tests.support.alias_streams import USER_KEYS, aliased_streams, erasure_event, pairs_domain
 from tests.support.feature_streams import START_MS, interaction, logged
 from tests.support.redis_servers import RedisServer

@@ -1,0 +1,1 @@
+"""Applies the log to a store, in a process of its own."""

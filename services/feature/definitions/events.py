@@ -1,0 +1,61 @@
+"""Names that mean something to features, and how late events may come. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+USER_ENTITY: Final = "user"
+
+
+PURCHASE: Final = "purchase"
+
+
+REFUND: Final = "refund"
+
+
+AMOUNT: Final = "amount_minor"
+
+
+ENTITY_UPSERT: Final = "entity_upsert"
+
+
+ENTITY_WITHDRAWAL: Final = "entity_withdrawal"
+
+
+ROOM_HEARTBEAT: Final = "room_heartbeat"
+"""Comes all the time and says nothing urgent: its changes are told with what moves."""
+
+
+ROOM_EVENTS: Final = ("room_started", ROOM_HEARTBEAT, "room_now_selling", "room_ended")
+
+
+PROFILE: Final = "profile"
+
+
+ALIAS: Final = "alias"
+
+
+ERASURE: Final = "erasure"
+
+
+PROFILE_VERSION: Final = "profile_version"
+
+
+CATALOGUE_EVENTS: Final = (ENTITY_UPSERT, ENTITY_WITHDRAWAL, *ROOM_EVENTS, PROFILE)
+
+
+DEDUPLICATION_MS: Final = 7 * 86_400_000
+"""How long event ids are remembered."""
+
+
+LATENESS_MS: Final = 86_400_000
+"""Events that happened longer ago when they arrive come too late; those about the catalogue never
+do."""
+
+
+LONG_LATENESS_MS: Final = 60 * 86_400_000
+"""The same for ``LONG_LATE``: refunds, and what services write and ship from a spool, which may
+have waited out a long outage."""
+
+
+LONG_LATE: Final = frozenset((REFUND, "slate_served", "exposure", "decision"))

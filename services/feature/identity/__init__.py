@@ -1,0 +1,1 @@
+"""Whose a history is: devices that become users, and actors that are forgotten."""

@@ -1,0 +1,1 @@
+"""Rows of features, computed from states at the time of a request."""

@@ -1,0 +1,94 @@
+"""Answers lookups: which view a request names, and its rows from one moment of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from services.common.errors import NotFound, UnknownFeatureView
+from services.feature.rows.row_cache import RowCache
+from services.feature.rows.rows import Row, RowReader, decoded
+from services.feature.states.codec import decode_state
+from services.feature.states.key_state import KeyState
+from services.feature.store.protocol import FeatureStore
+
+_TOLD_VIEWS: Final = 8
+
+
+class Lookup(NamedTuple):
+    """Rows in the order asked for, as of ``t_ms``, from the log up to ``position``."""
+
+    rows: list[Row]
+    t_ms: int
+    position: int
+
+
+class ServedView(NamedTuple):
+    """A view that is served, with the rows it served lately."""
+
+    reader: RowReader
+    cache: RowCache
+
+
+class FeatureLookup:
+    """Reads rows of the views served here, side by side. Thread-safe."""
+
+    def __init__(self, store: FeatureStore, clock_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._clock_ms = clock_ms
+        self._served: Mapping[str, Mapping[str, ServedView]] = {}
+
+    def serve(self, readers: Sequence[RowReader]) -> None:
+        """Serves these views, in place of those before; what is cached of both stays."""
+        served: dict[str, dict[str, ServedView]] = {}
+        for reader in readers:
+            view = reader.view
+            before = self._served.get(view.entity, {}).get(view.hash)
+            served.setdefault(view.entity, {})[view.hash] = (
+                ServedView(reader, RowCache(reader)) if before is None else before
+            )
+        self._served = served
+
+    def readers(self) -> list[RowReader]:
+        """Readers of all views that are served."""
+        return [one.reader for served in self._served.values() for one in served.values()]
+
+    def view(self, entity: str, name: str, view_hash: str) -> ServedView:
+        """The view a request names. Raises ``NotFound`` for the entity type,
+        ``UnknownFeatureView`` for a name or hash that is not served here."""
+        served = self._served.get(entity)
+        if not served:
+            raise NotFound(f"entity type {entity!r} has no features", reason="UNKNOWN_ENTITY_TYPE")
+        found = served.get(view_hash)
+        if found is None or found.reader.view.name != name:
+            views = [one.reader.view for one in served.values()][-_TOLD_VIEWS:]
+            known = ", ".join(f"{view.name!r} with hash {view.hash!r}" for view in views)
+            raise UnknownFeatureView(
+                f"view {name!r} with hash {view_hash!r} is not served here; {entity} has {known}"
+            )
+        return found
+
+    def read(self, served: ServedView, keys: Sequence[str]) -> Lookup:
+        """Rows of entities of the view's type, all from one moment of the store, with their
+        times."""
+        reader, cache = served
+        entity = reader.view.entity
+        with self._store.read() as view:
+            t_ms = self._clock_ms()
+
+            def read_state(other: str, identity: str) -> KeyState | None:
+                return decoded(view.state(other, identity))
+
+            def row(key: str, data: bytes | None) -> Row:
+                if data is None:
+                    return reader.row(None, t_ms)
+
+                def compute() -> tuple[KeyState, Row]:
+                    state = reader.visible(decode_state(data), t_ms)
+                    found = reader.row(state, t_ms, identity=key, read=read_state, times=True)
+                    return state, found
+
+                return cache.row(key, data, t_ms, compute)
+
+            states = view.states_at([(entity, key) for key in keys])
+            return Lookup(list(map(row, keys, states)), t_ms, view.position())

@@ -1,0 +1,1 @@
+"""Views, the stores that serve them, and how the next store takes over."""

@@ -1,0 +1,171 @@
+"""A kept row is the row that would be computed."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from podium.event.v1.event_pb2 import LoggedEvent
+from services.common.domain import Domain
+from services.feature.applying.apply import Applier
+from services.feature.definitions import compile_views
+from services.feature.rows.lookup import FeatureLookup
+from services.feature.rows.row_cache import RowCache
+from services.feature.rows.rows import Row, RowReader, row_readers
+from services.feature.states.codec import decode_state
+from services.feature.states.key_state import KeyState
+from services.feature.store.embedded import EmbeddedStore
+from tests.support.feature_streams import (
+    START_MS,
+    domain_with,
+    domains,
+    interaction,
+    logged,
+    streams,
+    upsert_event,
+)
+
+KEYS = [("user", "ann"), ("user", "bob"), ("course", "c1"), ("course", "c2"), ("room", "r1")]
+STEPS_MS = (0, 1, 999, 4_000, 5_000, 60_000, 299_999, 3_600_000, 86_400_000, -1, -70_000)
+EXTRA = {
+    "fresh_title": {
+        "kind": "attribute",
+        "entities": ["course"],
+        "attribute": "title",
+        "ttl": "5m",
+    },
+    "fresh_clicks": {
+        "kind": "last_n",
+        "entities": ["user"],
+        "events": ["click"],
+        "of": "course",
+        "limit": 3,
+        "ttl": "1m",
+    },
+    "clicked": {"kind": "recency", "entities": ["user", "course"], "events": ["click"]},
+    "clicks": {"kind": "count", "entities": ["course"], "events": ["click"], "window": "1m"},
+    "cooling": {
+        "kind": "expression",
+        "entities": ["course"],
+        "formula": "clicks / (1 + clicked)",
+    },
+}
+
+
+def fresh(domain: Domain, store: EmbeddedStore, entity: str, key: str, t_ms: int) -> Row:
+    with store.read() as view:
+        data = view.state(entity, key)
+    state = decode_state(data) if data is not None else None
+    return row_readers(domain)[entity].row(state, t_ms, identity=key, times=True)
+
+
+def check(domain: Domain, store: EmbeddedStore, lookup: FeatureLookup, t_ms: int) -> None:
+    for entity, key in KEYS:
+        view = compile_views(domain)[entity]
+        served = lookup.view(entity, view.name, view.hash)
+        (found,) = lookup.read(served, [key]).rows
+        assert found == fresh(domain, store, entity, key, t_ms), (entity, key, t_ms)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
+@given(domain=domains(), log=streams(), data=st.data())
+def test_a_kept_row_is_what_a_fresh_read_gives(
+    domain: Domain, log: list[LoggedEvent], data: st.DataObject
+) -> None:
+    now_ms = START_MS
+    with tempfile.TemporaryDirectory() as directory:
+        store = EmbeddedStore(Path(directory))
+        try:
+            lookup = FeatureLookup(store, lambda: now_ms)
+            lookup.serve(list(row_readers(domain).values()))
+            applier = Applier(domain, store, lambda: START_MS)
+            applier.prepare(Path(directory))
+            half = len(log) // 2
+            for batch in (log[:half], log[half:]):
+                applier.apply([(r.arrival, r.SerializeToString()) for r in batch])
+                now_ms = max(r.arrival_time.ToMilliseconds() for r in batch)
+                for step_ms in data.draw(st.lists(st.sampled_from(STEPS_MS), max_size=6)):
+                    now_ms += step_ms
+                    check(domain, store, lookup, now_ms)
+        finally:
+            store.close()
+
+
+# One at a time: what is never still keeps a whole row from being kept.
+@pytest.mark.parametrize(
+    "names",
+    [["fresh_title"], ["fresh_clicks"], ["clicked"], ["clicks"], ["clicked", "clicks", "cooling"]],
+    ids=" ".join,
+)
+def test_what_moves_by_itself_is_not_kept_too_long(tmp_path: Path, names: list[str]) -> None:
+    domain = domain_with({name: EXTRA[name] for name in names})
+    events = [
+        upsert_event("u", START_MS, "course:c1", title="One"),
+        interaction("e1", "click", START_MS + 1_000, "ann", "course:c1"),
+        interaction("e2", "click", START_MS + 30_000, "ann", "course:c1"),
+    ]
+    log = [logged(n, event, START_MS + 30_000) for n, event in enumerate(events)]
+    now_ms = START_MS
+    store = EmbeddedStore(tmp_path)
+    applier = Applier(domain, store, lambda: START_MS)
+    applier.prepare(tmp_path)
+    applier.apply([(r.arrival, r.SerializeToString()) for r in log])
+    lookup = FeatureLookup(store, lambda: now_ms)
+    lookup.serve(list(row_readers(domain).values()))
+    for now_ms in range(START_MS + 30_000, START_MS + 400_000, 1_000):
+        check(domain, store, lookup, now_ms)
+    store.close()
+
+
+class CountingReader:
+    """Computes rows, counting how often."""
+
+    def __init__(self, reader: RowReader, data: bytes) -> None:
+        self.computed = 0
+        self._reader = reader
+        self._state = decode_state(data)
+
+    def __call__(self, t_ms: int) -> tuple[KeyState, Row]:
+        self.computed += 1
+        return self._state, self._reader.row(self._state, t_ms, times=True)
+
+
+def test_a_row_is_computed_once_a_hop_and_state_and_few_are_kept(tmp_path: Path) -> None:
+    clicks = {"kind": "count", "entities": ["course"], "events": ["click"], "window": "1h"}
+    domain = domain_with({"clicks": clicks})
+    reader = row_readers(domain)["course"]
+    store = EmbeddedStore(tmp_path)
+    applier = Applier(domain, store, lambda: START_MS)
+    applier.prepare(tmp_path)
+    hop_ms = 300_000
+    start_ms = START_MS // hop_ms * hop_ms
+    event = interaction("e", "click", start_ms, "ann", "course:c1")
+    applier.apply([(0, logged(0, event, start_ms).SerializeToString())])
+    with store.read() as view:
+        data = view.state("course", "c1")
+    store.close()
+    assert data is not None
+    compute = CountingReader(reader, data)
+    cache = RowCache(reader, kept_rows=2)
+
+    def read(key: str, t_ms: int) -> None:
+        cache.row(key, data, t_ms, lambda: compute(t_ms))
+
+    for t_ms in (start_ms, start_ms + 1, start_ms + hop_ms - 1):
+        read("c1", t_ms)
+    assert compute.computed == 1
+    read("c1", start_ms + hop_ms)
+    assert compute.computed == 2
+    # Beyond what is kept, the oldest are forgotten.
+    for key in ("c2", "c3", "c4", "c5", "c1"):
+        read(key, start_ms + hop_ms)
+    assert compute.computed == 7
