@@ -9,7 +9,6 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from tests.unit.services.feature.applying.test_apply import named
 
 from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.domain import Domain
@@ -38,6 +37,7 @@ from tests.support.feature_streams import (
     purchase_event,
     refund_event,
 )
+from tests.unit.services.feature.applying.test_apply import named
 
 DOMAIN = pairs_domain()
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]

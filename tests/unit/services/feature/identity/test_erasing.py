@@ -7,8 +7,6 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from tests.unit.services.feature.identity.test_alias import _rows
-from tests.unit.services.feature.applying.test_apply import named
 
 from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.convert_event import logged_arrival, record_digest
@@ -26,6 +24,8 @@ from tests.support.alias_streams import (
     pairs_domain,
 )
 from tests.support.feature_streams import START_MS, interaction, logged, purchase_event
+from tests.unit.services.feature.applying.test_apply import named
+from tests.unit.services.feature.identity.test_alias import _rows
 
 DOMAIN = pairs_domain()
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
