@@ -24,6 +24,7 @@ from services.common.telemetry import MetricsEndpoint, configure_logging, new_re
 from services.feature.applying.process import ApplyFiles, ApplyProcess, log_salvage
 from services.feature.convert.ingest import EventConverter
 from services.feature.convert.watch import WatchEncoder
+from services.feature.ingest.courtesy import Courtesy
 from services.feature.ingest.log import Ingestor, system_clock_ms
 from services.feature.ingest.types import DEFAULT_LIMITS, IngestLimits
 from services.feature.metrics import FeatureMetrics
@@ -76,12 +77,14 @@ class FeatureService:
             self._log.close()
             raise
         self._generations.synced_through(self._log.next_arrival)
+        courtesy = Courtesy()
         self._ingestor = Ingestor(
             self._log,
             self._generations,
             system_clock_ms,
             gaps=metrics.gap,
             on_synced=self._generations.synced_through,
+            courtesy=courtesy,
             limits=limits,
         )
         metrics.watch(
@@ -96,6 +99,7 @@ class FeatureService:
             encrypt=pseudonymiser.encrypt,
             clock_ms=system_clock_ms,
             metrics=metrics,
+            courtesy=courtesy,
         )
         self.server: AioServer = build_aio_server(
             options,

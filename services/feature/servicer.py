@@ -42,6 +42,7 @@ from services.feature.convert.views import (
     required_feature,
     top_entities_response,
 )
+from services.feature.ingest.courtesy import Courtesy
 from services.feature.ingest.log import OVERLOAD_RETRY_MS, Ingestor
 from services.feature.ingest.pipeline import pipelined
 from services.feature.ingest.types import Receipt
@@ -86,6 +87,7 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
         encrypt: Callable[[str], str],
         clock_ms: Callable[[], int],
         metrics: FeatureMetrics,
+        courtesy: Courtesy,
     ) -> None:
         self._converter = converter
         self._ingestor = ingestor
@@ -93,6 +95,7 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
         self._encrypt = encrypt
         self._clock_ms = clock_ms
         self._metrics = metrics
+        self._courtesy = courtesy
         self._ingest_streams = 0
 
     async def Ingest(
@@ -147,8 +150,8 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
     ) -> tuple[IngestCall, asyncio.Future[Receipt]]:
         """The request's events on their way into the log, and what will become of them."""
         call = self._converter.open_call(request)
-        for _ in self._converter.in_turns(call, request, self._clock_ms()):
-            await asyncio.sleep(0)
+        for _ in self._converter.in_slices(call, request, self._clock_ms()):
+            await self._courtesy.let_pass()
         return call, self._ingestor.submit(call.events, call.producer, call.first_sequence)
 
     def _count(self, call: IngestCall, receipt: Receipt) -> None:
@@ -164,7 +167,7 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
         """Reads rows as of now."""
         wanted = requested_view(request)
         generation = self._generations.current
-        with generation.reading() as lookup:
+        with self._courtesy.short_call(), generation.reading() as lookup:
             served = lookup.view(wanted.entity, wanted.name, wanted.hash)
             pairs = wanted.entity in generation.pairs
             keys = feature_keys(request, self._encrypt, pairs=pairs)

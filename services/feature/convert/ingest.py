@@ -24,8 +24,8 @@ from services.feature.convert.events import EventChecker
 from services.feature.convert.records import fingerprint_of
 from services.feature.ingest.types import Receipt, RefusedEvent
 
-EVENTS_A_TURN: Final = 32
-"""Events that are checked in one go: some 2 ms, during which nothing else is answered."""
+EVENTS_A_SLICE: Final = 16
+"""Events that are checked in one go: half a millisecond, during which nothing else is answered."""
 
 CACHED_PSEUDONYMS: Final = 50_000
 # A record is the concatenation of its fields, as protobuf has it.
@@ -95,9 +95,9 @@ class EventConverter:
         self._encrypt = lru_cache(CACHED_PSEUDONYMS)(encrypt)
 
     def ingest_call(self, request: IngestRequest, now_ms: int) -> IngestCall:
-        """The whole request at once; see ``in_turns``."""
+        """The whole request at once; see ``in_slices``."""
         call = self.open_call(request)
-        for _ in self.in_turns(call, request, now_ms):
+        for _ in self.in_slices(call, request, now_ms):
             pass
         return call
 
@@ -113,13 +113,13 @@ class EventConverter:
                 raise InvalidArgument.field("first_sequence", "must come with a producer")
         return IngestCall(producer, first_sequence)
 
-    def in_turns(self, call: IngestCall, request: IngestRequest, now_ms: int) -> Iterator[None]:
+    def in_slices(self, call: IngestCall, request: IngestRequest, now_ms: int) -> Iterator[None]:
         """Judges each event alone and adds it to the call; yields after every few.
 
         The request's events are changed: they hold pseudonyms afterwards.
         """
         for index, event in enumerate(request.events):
-            if index and index % EVENTS_A_TURN == 0:
+            if index and index % EVENTS_A_SLICE == 0:
                 yield
             try:
                 too_late = self._checker.check(f"events[{index}]", event, now_ms)

@@ -33,6 +33,7 @@ from services.common.errors import (
 )
 from services.common.event_log import SyncFailed
 from services.feature.applying.apply import remembered_days
+from services.feature.ingest.courtesy import Courtesy
 from services.feature.ingest.types import (
     DEFAULT_LIMITS,
     IngestLimits,
@@ -51,7 +52,7 @@ FULL_DISK_RETRY_MS = 1_000
 LOST_STORE_S = 1.0
 """How long a shared store that did not answer is not asked again."""
 
-_EVENTS_A_TURN = 128
+_EVENTS_A_SLICE = 64
 
 _logger = logging.getLogger(__name__)
 
@@ -68,7 +69,8 @@ class Ingestor:
     """Owner of the log. ``start`` before the first ``ingest``, ``close`` after the last.
 
     ``gaps`` is called with (producer, number of missing events) when a producer's numbers jump;
-    ``on_synced`` with the log position whenever more is on disk.
+    ``on_synced`` with the log position whenever more is on disk. ``courtesy`` knows the calls that
+    must not wait for long work.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Ingestor:
         *,
         gaps: Callable[[str, int], None],
         on_synced: Callable[[int], None] = lambda _: None,
+        courtesy: Courtesy | None = None,
         limits: IngestLimits = DEFAULT_LIMITS,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -87,6 +90,7 @@ class Ingestor:
         self._clock_ms = clock_ms
         self._gaps = gaps
         self._on_synced = on_synced
+        self._courtesy = courtesy or Courtesy()
         self._limits = limits
         self._monotonic_s = monotonic_s
         self._store_lost_until_s = 0.0
@@ -269,15 +273,15 @@ class Ingestor:
             receipt = Receipt()
             receipts.append(receipt)
             self._count_gap(request)
-            for start in range(0, len(request.events), _EVENTS_A_TURN):
-                events = request.events[start : start + _EVENTS_A_TURN]
+            for start in range(0, len(request.events), _EVENTS_A_SLICE):
+                events = request.events[start : start + _EVENTS_A_SLICE]
                 if not self._store.shared:
                     in_store = self._look_up([event.event_id for event in events], days)
                 for event in events:
                     recent = self._recent.get(event.event_id)
                     known = recent[0] if recent is not None else in_store.get(event.event_id)
                     self._store_event(request, receipt, event, known, payloads)
-                await asyncio.sleep(0)
+                await self._courtesy.let_pass()
         return receipts, payloads
 
     def _look_up(self, event_ids: Sequence[str], days: Sequence[int]) -> Mapping[str, bytes]:

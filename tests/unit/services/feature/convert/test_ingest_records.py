@@ -14,7 +14,7 @@ from services.common.convert_event import logged_arrival
 from services.common.domain import load_domain
 from services.common.errors import InvalidArgument
 from services.feature.convert.events import EventChecker
-from services.feature.convert.ingest import EventConverter, StoredEvent
+from services.feature.convert.ingest import EVENTS_A_SLICE, EventConverter, StoredEvent
 from services.feature.convert.plain import PlainEvents
 from services.feature.convert.records import fingerprint
 
@@ -125,7 +125,7 @@ def test_a_record_is_what_protobuf_makes_of_it(
     assert logged_arrival(payload) == arrival
 
 
-def test_a_request_is_judged_in_turns_with_one_outcome() -> None:
+def test_a_request_is_judged_in_slices_with_one_outcome() -> None:
     request = IngestRequest()
     for number in range(100):
         event = request.events.add(event_id=f"e{number}", type="click")
@@ -134,8 +134,8 @@ def test_a_request_is_judged_in_turns_with_one_outcome() -> None:
         event.entities.add(type="course", id="c")
     converter = EventConverter(DOMAIN, lambda raw: raw and f"p.{raw}")
     call = converter.open_call(request)
-    turns = sum(1 for _ in converter.in_turns(call, request, NOW_MS))
-    assert turns == 3
+    slices = sum(1 for _ in converter.in_slices(call, request, NOW_MS))
+    assert slices == 100 // EVENTS_A_SLICE
     assert len(call.events) == 90
     assert [refused.index for refused in call.refused] == list(range(0, 100, 10))
     assert {event.actor.user_id for event in request.events} == {"p.ann", ""}
