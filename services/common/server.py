@@ -26,6 +26,7 @@ from services.common.call import CallPolicy
 from services.common.errors import Unavailable
 from services.common.health import SERVICE_NAME, AioHealth, SyncHealth
 from services.common.interceptors import AioInterceptor, Gate, State, SyncInterceptor
+from services.common.memory import keep_for_good
 from services.common.telemetry import RpcMetrics
 
 # Threads beyond the permits, so that a refusal needs not wait for a permit to come back.
@@ -250,6 +251,7 @@ def serve_sync(server: SyncServer, warm: Callable[[threading.Event], None]) -> N
         try:
             warm(stop)
             if not stop.is_set():
+                keep_for_good()
                 server.set_ready()
             stop.wait()
         finally:
@@ -282,6 +284,7 @@ async def serve_aio(
                 await asyncio.wait({warming})
             else:
                 await warming
+                keep_for_good()
                 await server.set_ready()
                 failing = asyncio.create_task((failed or _never)())
                 await asyncio.wait({failing, stopping}, return_when=asyncio.FIRST_COMPLETED)

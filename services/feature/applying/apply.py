@@ -264,14 +264,15 @@ class Applier:
             look = partial(self._attribute, state, key, attribute, event)
             return notes.read(*key, attribute, event.arrival, look)
 
-        derived = self._keys.derived(event, read_attribute)
+        derived = self._keys.derived(event, read_attribute) if self._keys.derives else []
         keys = self._keys.touched(event, derived)
-        count_changes = self._take_refund(transaction, event, keys) if event.refund else {}
+        count_changes = self._take_refund(transaction, event, keys) if event.refund else None
         for key in keys:
             state = state_of(key)
-            if self._held.get(key, 0) <= event.arrival:
-                changes = count_changes.get(key, ())
-                self._plans[key[0]].fold(state, event, changes, derived)
+            if self._held and self._held.get(key, 0) > event.arrival:
+                continue
+            changes = count_changes.get(key, ()) if count_changes else ()
+            self._plans[key[0]].fold(state, event, changes, derived)
         subject = event.subject
         tells = event.upserted is not None or event.withdrawn is not None
         if tells and subject is not None and subject[0] in self._plans:

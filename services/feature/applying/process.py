@@ -18,6 +18,7 @@ from typing import NamedTuple
 from services.common.convert_event import logged_arrival
 from services.common.domain import Domain
 from services.common.event_log import DamageReport, Salvage
+from services.common.memory import collect_for_batches
 from services.common.telemetry import configure_logging
 from services.feature.applying.apply import Applier, follow
 from services.feature.definitions import catalogue_entities
@@ -204,6 +205,7 @@ def apply_main(
     # Ctrl-C reaches the whole group; the parent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(task.niceness)
+    collect_for_batches()
     domain = read_definitions(task.store_dir).as_domain()
     store = task.open_store(domain, writes=True)
     try:

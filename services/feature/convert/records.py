@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -11,7 +13,6 @@ from google.protobuf.message import DecodeError
 from podium.event.v1.event_pb2 import Event, LoggedEvent
 from services.common.actor import actor_key
 from services.common.convert_event import (
-    Said,
     attribute_value,
     is_live,
     milliseconds,
@@ -39,6 +40,7 @@ from services.feature.definitions import (
 from services.feature.states.applied_event import AppliedEvent, RefundFacts
 
 FINGERPRINT_BYTES: Final = 16
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def fingerprint(event: Event) -> bytes:
@@ -70,7 +72,9 @@ class RecordDecoder:
 
     def __init__(self, domain: Domain) -> None:
         self._types = frozenset(domain.events)
-        self._values = values_read(domain)
+        self._values: dict[str, dict[str, str]] = {}
+        for (kind, name), dtype in values_read(domain).items():
+            self._values.setdefault(kind, {})[name] = dtype
 
     def decode(self, arrival: int, payload: bytes) -> DecodedRecord | None:
         """The record at ``arrival``; None when its bytes are no logged event."""
@@ -97,51 +101,27 @@ class RecordDecoder:
             record.skipped = "too_late"
         elif not is_live(event):
             record.skipped = "not_live"
-        elif event.HasField("alias"):
+        elif (payload_kind := event.WhichOneof("payload")) == "alias":
             record.applied = _alias(event, arrival, clock_ms)
-        elif event.HasField("erasure"):
+        elif payload_kind == "erasure":
             record.applied = _erasure(event, arrival, clock_ms)
         elif event.type not in self._types:
             record.skipped = "unknown_type"
         else:
-            record.applied = self._applied(event, arrival, clock_ms, time_ms)
+            record.applied = applied = self._interaction(event, arrival, clock_ms, time_ms)
+            if payload_kind is not None or applied.type == ENTITY_WITHDRAWAL:
+                _add_payload(applied, event)
         return record
 
-    def _applied(self, event: Event, arrival: int, clock_ms: int, time_ms: int) -> AppliedEvent:
+    def _interaction(self, event: Event, arrival: int, clock_ms: int, time_ms: int) -> AppliedEvent:
+        """What every event says, whatever its payload."""
         kind = event.type
         attributes: dict[str, Scalar] = {}
-        for name, value in event.attributes.items():
-            dtype = self._values.get((kind, name))
-            said = None if dtype is None else attribute_value(value)
-            if dtype is None or said is None:
-                continue
-            kept = declared_value(said, dtype)
+        for name, dtype in self._values.get(kind, _NOTHING).items():
+            said = attribute_value(event.attributes[name]) if name in event.attributes else None
+            kept = None if said is None else declared_value(said, dtype)
             if kept is not None and not isinstance(kept, tuple):
                 attributes[name] = kept
-        refund: RefundFacts | None = None
-        if kind == PURCHASE and event.HasField("purchase"):
-            attributes[AMOUNT] = event.purchase.amount.amount_minor
-        elif kind == REFUND and _is_id(event.refund.purchase_event_id):
-            back = event.refund
-            attributes[AMOUNT] = back.amount.amount_minor
-            refund = RefundFacts(
-                back.purchase_event_id,
-                milliseconds(back.purchase_time),
-                back.purchase_amount.amount_minor,
-                back.amount.amount_minor,
-            )
-        upserted: dict[str, Said] | None = None
-        withdrawn: bool | None = None
-        if kind == ENTITY_UPSERT and event.HasField("entity_upsert"):
-            upserted, withdrawn = dict(upsert_values(event.entity_upsert)), False
-        elif kind == ENTITY_WITHDRAWAL:
-            withdrawn = True
-        elif kind == PROFILE and event.HasField("profile"):
-            upserted = dict(said_attributes(event.profile.attributes))
-            if event.profile.version:
-                upserted[PROFILE_VERSION] = event.profile.version
-        elif kind in ROOM_EVENTS and event.HasField("room_state"):
-            upserted = dict(room_values(event.room_state))
         actor = event.actor
         return AppliedEvent(
             arrival,
@@ -151,10 +131,33 @@ class RecordDecoder:
             actor_key(actor.user_id, actor.device_id),
             [(ref.type, ref.id) for ref in event.entities if _is_id(ref.id)],
             attributes,
-            refund,
-            upserted,
-            withdrawn,
         )
+
+
+def _add_payload(applied: AppliedEvent, event: Event) -> None:
+    kind = applied.type
+    if kind == PURCHASE and event.HasField("purchase"):
+        applied.attributes[AMOUNT] = event.purchase.amount.amount_minor
+    elif kind == REFUND and _is_id(event.refund.purchase_event_id):
+        back = event.refund
+        applied.attributes[AMOUNT] = back.amount.amount_minor
+        applied.refund = RefundFacts(
+            back.purchase_event_id,
+            milliseconds(back.purchase_time),
+            back.purchase_amount.amount_minor,
+            back.amount.amount_minor,
+        )
+    elif kind == ENTITY_UPSERT and event.HasField("entity_upsert"):
+        applied.upserted, applied.withdrawn = dict(upsert_values(event.entity_upsert)), False
+    elif kind == ENTITY_WITHDRAWAL:
+        applied.withdrawn = True
+    elif kind == PROFILE and event.HasField("profile"):
+        said = dict(said_attributes(event.profile.attributes))
+        if event.profile.version:
+            said[PROFILE_VERSION] = event.profile.version
+        applied.upserted = said
+    elif kind in ROOM_EVENTS and event.HasField("room_state"):
+        applied.upserted = dict(room_values(event.room_state))
 
 
 def _alias(event: Event, arrival: int, clock_ms: int) -> AppliedEvent:

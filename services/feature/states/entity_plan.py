@@ -149,7 +149,7 @@ class EntityPlan:
             state.known_ms = time_ms
         plan = self._by_type[event.type]
         for index, (hop_ms, longest_ms), fold, value in plan.tiles:
-            number = _number(event, fold, value)
+            number = 1 if fold == "count" else _number(event, fold, value)
             if number is None:
                 continue
             tiles = state.tiles[index]

@@ -47,8 +47,11 @@ class KeyRules:
 
     def touched(self, event: AppliedEvent, derived: Sequence[Key]) -> list[Key]:
         """Every key whose state the event changes, each once."""
-        named = [key for key in (*event.entities, *derived) if key[0] in self._declared]
-        keys = list(dict.fromkeys(named))
+        declared = self._declared
+        keys = {key: None for key in event.entities if key[0] in declared}
+        for key in derived:
+            if key[0] in declared:
+                keys[key] = None
         if event.actor:
             pairs = [
                 (pair, pair_id(event.actor, identity))
@@ -56,9 +59,15 @@ class KeyRules:
                 for kind, identity in keys
                 if kind == other
             ]
-            keys.append((USER_ENTITY, event.actor))
-            keys += pairs
-        return list(dict.fromkeys(keys))
+            keys[USER_ENTITY, event.actor] = None
+            for key in pairs:
+                keys[key] = None
+        return list(keys)
+
+    @property
+    def derives(self) -> bool:
+        """Whether there are derived keys at all."""
+        return bool(self._derived)
 
     @property
     def pairs(self) -> Sequence[str]:
