@@ -217,16 +217,26 @@ def _free_port() -> int:
         return port
 
 
-def _is_serving(port: int) -> bool:
+def _listens(port: int) -> bool:
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _wait_serving(port: int) -> None:
+    """Waits for a listener first: a channel to none is dear, and tried again late."""
+    eventually(lambda: _listens(port), "a listening feature service", 60)
+    asked = health_pb2.HealthCheckRequest(service="podium.feature.v1.FeatureService")
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(service="podium.feature.v1.FeatureService"),
-                timeout=1,
-            )
-        except grpc.RpcError:
-            return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        health = health_pb2_grpc.HealthStub(channel)
+
+        def is_serving() -> bool:
+            try:
+                answer = health.Check(asked, timeout=1)
+            except grpc.RpcError:
+                return False
+            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+        eventually(is_serving, "a serving feature service", 60)
 
 
 @contextmanager
@@ -247,7 +257,7 @@ def service_process(
         [sys.executable, "-m", "services.feature"], cwd=ROOT, env=environment
     )
     try:
-        eventually(lambda: _is_serving(port), "a serving feature service", 60)
+        _wait_serving(port)
         with client_of(port, load_domain(domain_file)) as client:
             yield process, client
     finally:
