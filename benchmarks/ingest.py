@@ -10,12 +10,15 @@ whose log is on the workspace's disk.
   a core that the serving process, which also answers reads, takes for one. ``bare_per_s`` is a bare
   loop in this process, before: parse the requests, serialise each event. ``fsync_per_s``: the same
   batches appended to a log and synced, one after another, and nothing else.
-- ``applied_per_s``: how fast the rest of the burst is applied once nothing more comes.
+- ``applied_per_s``: how fast one process applies while the other takes the burst;
+  ``applied_alone_per_s``: how fast it applies the rest of the burst, once nothing more comes.
 - ``lag_ms``: from the acknowledgement until GetFeatures answers from a position that includes the
-  event, at 80 % of ``applied_per_s``; with the latencies of those GetFeatures (1 user), and of the
-  same calls while idle.
+  event, at 80 % of ``applied_per_s``, 99th percentile; with the latencies of those GetFeatures (1
+  user), and of the same calls while idle. ``replica_lag_ms``: meanwhile, from the acknowledgement
+  of a withdrawal until a watching replica has it.
 - ``bytes_per_user``: state of a user with 8 base aggregates x 6 windows after 50 events in 30 days;
   ``file_bytes_per_user`` is the store's file over all users.
+- ``read_us``: processor time of a row by the number of users (``benchmarks.ingest_reads``).
 
 The last line is JSON.
 """
@@ -40,6 +43,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.ingest_freshness import Replica
+from benchmarks.ingest_reads import USERS, measure_reads
 from benchmarks.ingest_workload import (
     REQUEST_EVENTS,
     requests,
@@ -69,10 +74,11 @@ class Size:
     burst_requests: int
     lag_s: float
     users: int
+    read_users: tuple[int, ...]
 
 
-FULL = Size(10.0, 800, 60.0, 2_000)
-QUICK = Size(1.0, 40, 3.0, 100)
+FULL = Size(10.0, 800, 60.0, 2_000, USERS)
+QUICK = Size(1.0, 40, 3.0, 100, (1_000, 2_000))
 
 
 @dataclass
@@ -129,16 +135,21 @@ def measure(workspace: Path, size: Size, lag_s: float, console: Console) -> dict
             reader = Reader(channel, domain)
             with console.status("reads while idle"):
                 idle = reader.poll_for(min(lag_s, 5.0))
+            replica = Replica(channel, compile_views(domain)["course"], int(lag_s * 10))
             with console.status("burst"):
-                before_s = cpu_seconds(service)
+                before_s, before = cpu_seconds(service), reader.position()
                 sent = send(channel, iter(burst), size.burst_s)
+                applied_per_s = (reader.position() - before) / sent.seconds
                 serving_s = cpu_seconds(service) - before_s
             with console.status("applying what is left"):
-                applied_per_s = measure_applying(reader, sent.acks[-1][0])
+                applied_alone_per_s = measure_applying(reader, sent.acks[-1][0])
             rate = 0.8 * applied_per_s
             with console.status(f"{rate:,.0f} events a second for {lag_s:.0f} s"):
                 steady = list(requests(int(rate * lag_s / REQUEST_EVENTS), _now_ms(), "steady"))
+                reader.take_latencies()
+                replica.start()
                 lags_ms, busy = measure_lag(channel, reader, steady, rate)
+                replica_lags_ms = replica.lags_ms()
     acked_per_s = sent.events / sent.seconds
     return {
         "benchmark": "ingest",
@@ -150,11 +161,16 @@ def measure(workspace: Path, size: Size, lag_s: float, console: Console) -> dict
         "fsync_per_s": round(fsync_per_s),
         "serving_cpu_us": round(1e6 * serving_s / sent.events, 1),
         "applied_per_s": round(applied_per_s),
+        "applied_alone_per_s": round(applied_alone_per_s),
         "lag_ms": round(_percentile(lags_ms, 99), 1),
         "lag_p50_ms": round(_percentile(lags_ms, 50), 1),
         "read_p99_ms": round(_percentile(busy, 99), 2),
+        "read_p50_ms": round(_percentile(busy, 50), 2),
         "idle_read_p99_ms": round(_percentile(idle, 99), 2),
-        **measure_users(workspace, size.users),
+        "idle_read_p50_ms": round(_percentile(idle, 50), 2),
+        "replica_lag_ms": round(_percentile(replica_lags_ms, 99), 1),
+        "replica_lag_p50_ms": round(_percentile(replica_lags_ms, 50), 1),
+        **measure_users(workspace, size, console),
     }
 
 
@@ -291,8 +307,9 @@ class Reader:
         return taken
 
 
-def measure_users(workspace: Path, users: int) -> dict[str, int]:
-    """Bytes of a user's state, and of the store's file."""
+def measure_users(workspace: Path, size: Size, console: Console) -> dict[str, Any]:
+    """Bytes of a user's state and of the store's file; what reading a row costs."""
+    users = size.users
     domain = write_wide_domain(workspace / "wide.yaml")
     store = EmbeddedStore(workspace / "wide")
     applier = Applier(domain, store, system_clock_ms)
@@ -307,12 +324,16 @@ def measure_users(workspace: Path, users: int) -> dict[str, int]:
             applier.apply(batch)
             batch = []
     with store.read() as view:
-        sizes = [len(identity) + len(state) for identity, state in view.states("user")]
+        states = list(view.states("user"))
+    sizes = [len(identity) + len(state) for identity, state in states]
     store.close()
     file_bytes = (workspace / "wide" / "data.mdb").stat().st_blocks * 512
+    with console.status("reading from stores of more and more users"):
+        read_us = measure_reads(workspace, domain, [s for _, s in states[:500]], size.read_users)
     return {
         "bytes_per_user": round(sum(sizes) / len(sizes)),
         "file_bytes_per_user": round(file_bytes / len(sizes)),
+        "read_us": read_us,
     }
 
 
