@@ -2,8 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
 
 # Machines are shared: how long an example takes says nothing.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+MEMORY_FILES = Path("/dev/shm")
+ROOM_BYTES = 4 << 30
+
+
+def pytest_configure() -> None:
+    """Temporary files lie in memory where there is room, unless TMPDIR says otherwise."""
+    if "TMPDIR" in os.environ or not os.access(MEMORY_FILES, os.W_OK):
+        return
+    if shutil.disk_usage(MEMORY_FILES).free >= ROOM_BYTES:
+        os.environ["TMPDIR"] = str(MEMORY_FILES)
+        tempfile.tempdir = None
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: tests wait for processes that they start."""
+    return (os.cpu_count() or 1) + 1

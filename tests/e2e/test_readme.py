@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +14,8 @@ from cli.demo.processes import Services, demo_environment, free_port
 from podium.common.v1 import common_pb2
 from podium.ranker.v1 import ranker_pb2, ranker_pb2_grpc
 from services.common.channels import open_channel
-from tests.e2e.conftest import READY_SECONDS, ROOT, Running
-from tests.support.readme import blocks, commands
+from tests.e2e.conftest import READY_SECONDS, ROOT
+from tests.support.readme import commands
 
 README = ROOT / "README.md"
 BIN = Path(sys.executable).parent
@@ -74,12 +72,20 @@ def _write_enrolments(folder: Path) -> None:
     (folder / "sequences.txt").write_text("\n".join(lines) + "\n")
 
 
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the README's commands for real logs have run."""
+    data = tmp_path_factory.mktemp("imported")
+    _write_enrolments(data / "mooccubex")
+    (run,) = [lines for lines in _pipelines() if " import " in lines[0]]
+    assert all(_run(line, data) for line in run)
+    return data
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("run", _pipelines(), ids=lambda run: run[0].split()[1])
-def test_the_commands_one_by_one(run: list[str], tmp_path: Path) -> None:
-    _write_enrolments(tmp_path / "mooccubex")
-    output = [_run(line, tmp_path) for line in run]
-    assert all(output)
+def test_a_world_is_simulated_trained_on_and_evaluated(tmp_path: Path) -> None:
+    (run,) = [lines for lines in _pipelines() if " simulate " in lines[0]]
+    assert all(_run(line, tmp_path) for line in run)
 
 
 def _serve(environment: dict[str, str], ports: dict[str, int], output: Path) -> Services:
@@ -96,20 +102,11 @@ def _serve(environment: dict[str, str], ports: dict[str, int], output: Path) -> 
 
 
 @pytest.mark.slow
-def test_another_domain_is_imported_trained_and_served(tmp_path: Path) -> None:
-    _write_enrolments(tmp_path / "mooccubex")
+def test_another_domain_is_imported_trained_and_served(imported: Path, tmp_path: Path) -> None:
     named = dict(re.findall(r"(PODIUM_\w+_FILE)=([^\s`]+)", README.read_text()))
-    shipped = named["PODIUM_DOMAIN_FILE"]
-    tiny = tmp_path / "tiny.yaml"
-    tiny.write_text(_small((ROOT / shipped).read_text()))
-    (run,) = [lines for lines in _pipelines() if " import " in lines[0]]
-    for line in run:
-        if " evaluate " not in line:
-            _run(line.replace(shipped, str(tiny)), tmp_path)
-
+    assert named.keys() == {"PODIUM_DOMAIN_FILE", "PODIUM_EXPERIMENTS_FILE"}
     ports = {name: free_port() for name in ("feature", "experiment", "ranker")}
-    environment = demo_environment(tmp_path / "mooc", ports) | named
-    environment["PODIUM_DOMAIN_FILE"] = str(tiny)
+    environment = demo_environment(imported / "mooc", ports) | named
     services = _serve(environment, ports, tmp_path / "output")
     try:
         with open_channel(f"localhost:{ports['ranker']}") as channel:
@@ -126,14 +123,6 @@ def test_another_domain_is_imported_trained_and_served(tmp_path: Path) -> None:
     assert not answer.degraded
 
 
-def _small(domain: str) -> str:
-    """The text of a domain with a model that trains in seconds."""
-    model = "retrieval: {dim: 8, layers: 1, heads: 2, epochs: 1}\n  ranker: {epochs: 1}"
-    changed, times = re.subn(r"retrieval: {.*}", model, domain)
-    assert times == 1
-    return changed
-
-
 def test_the_files_of_an_import_are_named(tmp_path: Path) -> None:
     _write_enrolments(tmp_path / "mooccubex")
     text = README.read_text()
@@ -145,29 +134,3 @@ def test_no_command_is_left_out() -> None:
     rest = [line for line in commands(README) if line not in checked]
     assert [line.split()[0] for line in rest] == [".venv/bin/podium", "grpcurl"]
     assert rest[0] == ".venv/bin/podium up"
-
-
-def test_rank_from_python(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
-    (snippet,) = blocks(README, "python")
-    exec(snippet.replace("50052", str(running.ranker_port)), {})  # noqa: S102 - the README's own
-    rank_id, rest = capsys.readouterr().out.split(" ", 1)
-    assert len(rank_id) == 26
-    assert rest.count("room_") == 5
-
-
-@pytest.fixture(scope="session")
-def grpcurl() -> str:
-    """Where grpcurl lies. It comes in no wheel: without it the test is skipped, in CI too."""
-    found = shutil.which("grpcurl")
-    if found is None:
-        pytest.skip("grpcurl is not on PATH")
-    return found
-
-
-def test_rank_from_grpcurl(grpcurl: str, running: Running) -> None:
-    (line,) = [line for line in commands(README) if line.startswith("grpcurl ")]
-    arguments = shlex.split(line.replace("50052", str(running.ranker_port)))[1:]
-    answer = subprocess.run([grpcurl, *arguments], capture_output=True, text=True, check=True)
-    ids = json.loads(answer.stdout)["slate"]["ids"]
-    assert len(ids) == 5
-    assert all(id_.startswith("course_") for id_ in ids)

@@ -22,3 +22,14 @@ def domain_file_with(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(domain, sort_keys=False))
     return path
+
+
+def quick_domain_file(path: Path) -> Path:
+    """Writes the live-courses domain with courses alone to rank, and one epoch of training."""
+    domain = yaml.safe_load(LIVE_COURSES.read_text())
+    domain["surfaces"] = {"courses": domain["surfaces"]["courses"]}
+    for part in ("retrieval", "ranker"):
+        domain["model"][part]["epochs"] = 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(domain, sort_keys=False))
+    return path

@@ -16,7 +16,7 @@ from tests.support.feature_server import FeatureClient, service_process
 from tests.support.feature_streams import interaction, logged
 from tests.support.more_features import LIVE_COURSES, domain_file_with
 
-EVENTS = 60_000
+EVENTS = 20_000
 ADDED = {
     "comments_30d": {
         "kind": "count",
