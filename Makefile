@@ -22,7 +22,7 @@ demo: $(READY) ## the whole loop in one run: simulate, train, serve, rank, feed 
 	@$(BIN)/podium demo --setup-seconds "$$(cat $(VENV)/.setup_seconds)"
 	@echo 0 > $(VENV)/.setup_seconds
 
-test: $(READY) ## the test suite, a process a core
+test: $(READY) ## the test suite, a process a core and one more
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(READY) ## ruff: lint and format

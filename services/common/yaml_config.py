@@ -86,8 +86,9 @@ def _parse(path: Path, text: str) -> tuple[yaml.Node | None, Any]:
     """The nodes of ``text`` and what they say. Raises ``ConfigError`` where it is not YAML."""
     root: yaml.Node | None = None
     try:
-        root = yaml.compose(text, Loader=_StrictLoader)
-        return root, yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader subclass
+        loader = _StrictLoader(text)
+        root = loader.get_single_node()
+        return root, loader.construct_document(root) if root is not None else None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         problem = f"character U+{int(error.character):04X} is not allowed"

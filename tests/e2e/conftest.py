@@ -15,7 +15,7 @@ import pytest
 from cli.demo.processes import free_port
 
 ROOT = Path(__file__).parents[2]
-READY_SECONDS = 170
+READY_SECONDS = 400
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_world_is_simulated_trained_on_and_evaluated(tmp_path: Path) -> None:
     (run,) = [lines for lines in _pipelines() if " simulate " in lines[0]]
     assert all(_run(line, tmp_path) for line in run)
@@ -102,6 +103,7 @@ def _serve(environment: dict[str, str], ports: dict[str, int], output: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_another_domain_is_imported_trained_and_served(imported: Path, tmp_path: Path) -> None:
     named = dict(re.findall(r"(PODIUM_\w+_FILE)=([^\s`]+)", README.read_text()))
     assert named.keys() == {"PODIUM_DOMAIN_FILE", "PODIUM_EXPERIMENTS_FILE"}

@@ -16,6 +16,8 @@ from tests.e2e.conftest import ROOT, Running
 from tests.support.readme import blocks, commands
 
 README = ROOT / "README.md"
+# ``podium up`` simulates and trains first.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def test_rank_from_python(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
