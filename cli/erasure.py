@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,22 +26,22 @@ from services.feature.identity.erasing import Looked, erase_in_log, look, record
 from services.feature.store.embedded import EmbeddedStore, compact_store
 
 _ERASE_LOCK = "erase.lock"
-_WRITER_LOCK = "writer.lock"
+WRITER_LOCK = "writer.lock"
 _STORE_FILE = "data.mdb"
 _ALWAYS = 1 << 62
 
 
 @contextmanager
 def alone(log: Path) -> Iterator[None]:
-    """Keeps other erasing runs out. Raises ``NotFound`` without a log, ``FailedPrecondition``
-    (ERASING) while there is another one."""
+    """Keeps others out that erase or rotate keys. Raises ``NotFound`` without a log,
+    ``FailedPrecondition`` (ERASING) while there is another one."""
     if not log.is_dir():
         raise NotFound(f"there is no event log at {log}", reason="LOG_NOT_FOUND")
     try:
         handle = LOCAL_FILES.lock(log / _ERASE_LOCK)
     except BlockingIOError as error:
         raise FailedPrecondition(
-            f"{log} is being erased from by another process", reason="ERASING"
+            f"{log} is being erased from or its keys rotated by another process", reason="ERASING"
         ) from error
     try:
         yield
@@ -61,7 +61,8 @@ class ErasureJob:
         found = find_erased(read_history(log, target))
         self.count = len(found)
         erased = [variant for who in found for variant in _under_every_key(who, names)]
-        self._erasures = Erasures(erased, find_aliases(read_history(log, target), erased))
+        aliases = find_aliases(read_history(log, target), erased)
+        self._erasures = Erasures(erased, _by_every_name(aliases, names))
         self._events = RecordEraser(domain, self._erasures, tombstones=False)
         self._everything = RecordEraser(domain, self._erasures, tombstones=True)
         self._ids = [_raw(name, names) for name in self._erasures.pseudonyms]
@@ -97,7 +98,7 @@ class ErasureJob:
             eraser.erase,
             logged_arrival,
             self._erasures.pseudonyms,
-            before=_shipped(directory),
+            before=shipped(directory),
             in_place=True,
         )
 
@@ -123,8 +124,8 @@ class ErasureJob:
             looked.append(replace(found, found=tuple(kept)))
         for place in spools:
             found = look(place, needles)
-            shipped = _shipped(place)
-            kept = (p for p in found.found if self._is_in_shipped(p, needles, shipped))
+            before = shipped(place)
+            kept = (p for p in found.found if self._is_in_shipped(p, needles, before))
             looked.append(replace(found, found=tuple(kept)))
         if is_back:
             looked[1:] = [replace(place, found=()) for place in looked[1:]]
@@ -177,7 +178,7 @@ def stores_in(store_dir: Path) -> list[Path]:
 def compact_stores(log: Path, store_dir: Path) -> bool:
     """Writes stores anew without freed pages; False while the service runs, which has them open."""
     try:
-        handle = LOCAL_FILES.lock(log / _WRITER_LOCK)
+        handle = LOCAL_FILES.lock(log / WRITER_LOCK)
     except BlockingIOError:
         return False
     try:
@@ -197,7 +198,7 @@ def _position(directory: Path) -> int:
         store.close()
 
 
-def _shipped(directory: Path) -> int:
+def shipped(directory: Path) -> int:
     """Number of the first event of a spool that is not acknowledged."""
     try:
         return int((directory / "acknowledged").read_bytes())
@@ -213,6 +214,18 @@ def _under_every_key(who: Erased, names: Pseudonymiser) -> list[Erased]:
     found = [who._replace(user_id=name, device_id="") for name in users]
     found += [who._replace(user_id="", device_id=name) for name in devices]
     return list(dict.fromkeys([who, *found]))
+
+
+def _by_every_name(
+    aliases: Mapping[str, list[tuple[int, str]]], names: Pseudonymiser
+) -> dict[str, list[tuple[int, str]]]:
+    """The aliases by device under every key: while keys rotate an event and the alias after it may
+    name the device differently."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for device, said in aliases.items():
+        for name in {device, *names.under_every_key(_raw(device, names))}:
+            found[name] = sorted([*found.get(name, []), *said])
+    return found
 
 
 def _raw(name: str, names: Pseudonymiser) -> str:

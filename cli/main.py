@@ -8,7 +8,19 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from cli import bundle, dataset, demo, evaluate, events, features, import_, serve, simulate, train
+from cli import (
+    bundle,
+    dataset,
+    demo,
+    evaluate,
+    events,
+    features,
+    import_,
+    keys,
+    serve,
+    simulate,
+    train,
+)
 from services.common.errors import PodiumError
 
 USAGE_ERROR = 2
@@ -28,6 +40,7 @@ def build() -> typer.Typer:
         import_,
         events,
         features,
+        keys,
         dataset,
         train,
         bundle,

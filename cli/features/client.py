@@ -18,7 +18,8 @@ TIMEOUT_S = 5.0
 @dataclass(frozen=True)
 class Served:
     """Hashes of the views that are served and of those to come; log position of the store in force
-    and of the one being filled (None when there is none), and the log's end."""
+    and of the one being filled (None when there is none), and the log's end. Versions of the keys
+    that the store in force and new events have their pseudonyms under."""
 
     hashes: frozenset[str]
     coming: frozenset[str]
@@ -26,6 +27,8 @@ class Served:
     building_position: int | None
     log_end: int
     build: int
+    store_key_version: int
+    key_version: int
 
 
 class FeatureViews:
@@ -48,6 +51,8 @@ class FeatureViews:
             building.log_position if building else None,
             building.log_end if building else found.log_position,
             found.build,
+            found.store_key_version,
+            found.key_version,
         )
 
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.features.waiting import wait_for
 from cli.options import DEFAULT_DOMAIN, DomainFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from cli.features.client import Served
     from offline.dataset.skew import FeatureSkew
     from services.feature.views.views import ViewDocument
 
-POLL_S = 0.1
 SHORT_HASH = 16
 
 Log = Annotated[Path, typer.Option(help="Folder of the event log; views are kept in it.")]
@@ -106,7 +105,7 @@ def backfill(
     added = registry.register(wanted)
     typer.echo(f"{len(added)} of {len(wanted)} views are new to the registry")
     hashes = {document.hash for document in wanted}
-    took_s, served = _await(target, lambda found: hashes <= found.hashes)
+    took_s, served = wait_for(target, lambda found: hashes <= found.hashes)
     for document in wanted:
         typer.echo(f"{document.name} is served with {name}, hash {document.hash}")
     typer.echo(f"backfilled in {took_s:.1f} s, {served.position:,} logged events")
@@ -120,7 +119,7 @@ def rebuild(*, log: Log = DEFAULT_LOG, target: Target = DEFAULT_TARGET) -> None:
     from services.feature.views.registry import registry_of
 
     build = registry_of(log).ask_for_new_store()
-    took_s, served = _await(target, lambda found: found.build >= build)
+    took_s, served = wait_for(target, lambda found: found.build >= build)
     typer.echo(f"rebuilt in {took_s:.1f} s, {served.position:,} logged events")
 
 
@@ -236,36 +235,6 @@ def _show_skews(skews: Sequence[FeatureSkew]) -> None:
             *found,
         )
     wide_console().print(table)
-
-
-def _await(target: str, done: Callable[[Served], bool]) -> tuple[float, Served]:
-    """Waits for a service, showing how far it is; seconds it took, and what is served then.
-
-    Raises ``Unavailable`` when the service does not answer: it does what is registered when it
-    starts.
-    """
-    from rich.console import Console
-
-    from cli.features.client import feature_views
-    from cli.progress import stage_progress
-    from services.common.errors import Unavailable
-
-    started_s = time.monotonic()
-    with feature_views(target) as client, stage_progress(Console(stderr=True)) as progress:
-        while True:
-            try:
-                served = client.served()
-            except Unavailable as error:
-                raise Unavailable(
-                    f"no feature service answers at {target} ({error.message}); one that starts "
-                    "on this log goes on with it"
-                ) from error
-            if served.building_position is not None:
-                progress("events", served.building_position, served.log_end)
-            if done(served):
-                progress("events", served.position, served.position)
-                return time.monotonic() - started_s, served
-            time.sleep(POLL_S)
 
 
 def _state(view_hash: str, served: Served) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from offline.archive.batch import BatchLimits, BatchWriter
 from offline.archive.log import check_reaches, read_sound
-from offline.archive.manifest import Batch, Gap, Manifest, digest
+from offline.archive.manifest import Batch, Gap, Manifest, digest, digests
 from offline.archive.read import batch_records
 from offline.archive.target import Target
 from offline.archive.writer import ArchiveWriter, epoch_ms, write_archive
@@ -104,7 +104,7 @@ def _check_same_log(log_dir: Path, manifest: Manifest, url: str, end: int) -> No
     if same and position and list_segments(log_dir)[0].first_arrival < position:
         # Where the last record is gone for damage there is nothing to compare.
         found = next(read_sound(log_dir, position - 1, position, lambda _: None), None)
-        same = found is None or manifest.last_digest in ("", digest(found[1]))
+        same = found is None or manifest.last_digest in ("", *digests(found[1]))
     if not same:
         raise FailedPrecondition(
             f"{log_dir} does not hold what {url} was made of up to arrival {position}: it is"

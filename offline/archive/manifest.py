@@ -7,6 +7,7 @@ that the manifest does not list are left over from an interrupted run.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from datetime import date
 from typing import Literal
@@ -119,6 +120,11 @@ def parse_manifest(data: bytes, url: str) -> Manifest:
 def digest(record: bytes) -> str:
     """What a record is known by."""
     return record_digest(record).hex()
+
+
+def digests(record: bytes) -> tuple[str, str]:
+    """The same, and what archives knew it by before keys were rotated."""
+    return digest(record), hashlib.blake2b(record, digest_size=16).hexdigest()
 
 
 def file_name(day: date, first_arrival: int, last_arrival: int, rewrites: int = 0) -> str:

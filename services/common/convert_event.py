@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from podium.common.v1.common_pb2 import AttributeValue, TrafficClass
 from podium.event.v1.event_pb2 import EntityUpsert, Event, LoggedEvent, RoomState
 from services.common.domain_features import HEARD
+from services.common.pseudonym_scan import without_pseudonyms
 
 Scalar = str | int | float | bool
 Said = Scalar | tuple[str, ...] | tuple[float, ...]
@@ -104,12 +105,13 @@ def room_values(room: RoomState) -> Iterator[tuple[str, Scalar]]:
 
 
 def record_digest(payload: bytes) -> bytes:
-    """16 bytes that a logged record is known by; erasing its actor leaves them as they were."""
+    """16 bytes that a logged record is known by; erasing its actor, or another key for its
+    pseudonyms, leaves them as they were."""
     try:
         erased = LoggedEvent.FromString(payload).erased
     except (DecodeError, UnicodeDecodeError):
         erased = b""
-    return erased or hashlib.blake2b(payload, digest_size=16).digest()
+    return erased or hashlib.blake2b(without_pseudonyms(payload), digest_size=16).digest()
 
 
 def logged_arrival(payload: bytes) -> int | None:

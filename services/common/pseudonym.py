@@ -11,6 +11,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
@@ -27,6 +28,7 @@ DEVELOPMENT_KEYS = (
 )
 
 _PSEUDONYM = re.compile(r"^p(\d+)\.([A-Za-z0-9_-]+)$")
+_CACHED_TRANSLATIONS = 50_000
 
 
 class Pseudonymiser:
@@ -36,9 +38,17 @@ class Pseudonymiser:
         """``keys``: 64-byte key by version, from 1; ``current`` is the version that encrypts."""
         if current not in keys:
             raise ConfigError(SETTING, 0, "", f"has no key of version {current}")
+        self.version = current
+        """Version of the key that encrypts."""
+        self._keys = dict(keys)
         self._ciphers = {version: AESSIV(key) for version, key in keys.items()}
         self._current = self._ciphers[current]
         self._prefix = f"p{current}."
+        self._translated = lru_cache(_CACHED_TRANSLATIONS)(self._translate)
+
+    def __reduce__(self) -> tuple[type[Pseudonymiser], tuple[dict[int, bytes], int]]:
+        """What another process of the same service needs to make one of its own."""
+        return Pseudonymiser, (self._keys, self.version)
 
     @classmethod
     def from_text(cls, text: str) -> Pseudonymiser:
@@ -64,6 +74,20 @@ class Pseudonymiser:
             keys[int(version)] = key
         return cls(keys, max(keys))
 
+    @property
+    def versions(self) -> list[int]:
+        """Versions of all keys there are, the oldest first."""
+        return sorted(self._keys)
+
+    def under(self, version: int) -> Pseudonymiser:
+        """The same keys, of which that of ``version`` encrypts.
+
+        Raises ``FailedPrecondition`` (PSEUDONYM_KEY_MISSING) where there is none.
+        """
+        if version not in self._keys:
+            raise _missing(version)
+        return Pseudonymiser(self._keys, version)
+
     def encrypt(self, raw: str) -> str:
         """Pseudonym of a raw id: ``p<version>.<base64url>``; of an empty id, an empty string.
 
@@ -74,6 +98,22 @@ class Pseudonymiser:
     def under_every_key(self, raw: str) -> list[str]:
         """Pseudonyms of a raw id under each key there is, by version."""
         return [_sealed(cipher, f"p{v}.", raw) for v, cipher in sorted(self._ciphers.items())]
+
+    def translate(self, name: str) -> str:
+        """A pseudonym of any key as it is under the one that encrypts.
+
+        What is no pseudonym of a key with its version stays as it is: a log of another origin may
+        hold anything. Raises ``FailedPrecondition`` (PSEUDONYM_KEY_MISSING).
+        """
+        if not name or name.startswith(self._prefix):
+            return name
+        return self._translated(name)
+
+    def _translate(self, name: str) -> str:
+        try:
+            return self.encrypt(self.decrypt(name))
+        except InvalidArgument:
+            return name
 
     def decrypt(self, pseudonym: str) -> str:
         """Raw id of a pseudonym.
@@ -89,9 +129,7 @@ class Pseudonymiser:
         version, text = match.groups()
         cipher = self._ciphers.get(int(version))
         if cipher is None:
-            raise FailedPrecondition(
-                f"{SETTING} has no key of version {version}", reason="PSEUDONYM_KEY_MISSING"
-            )
+            raise _missing(int(version))
         try:
             sealed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
             return cipher.decrypt(sealed, None).decode()
@@ -99,6 +137,12 @@ class Pseudonymiser:
             raise InvalidArgument(
                 "not a pseudonym under its key", reason="BAD_PSEUDONYM"
             ) from error
+
+
+def _missing(version: int) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"{SETTING} has no key of version {version}", reason="PSEUDONYM_KEY_MISSING"
+    )
 
 
 def _sealed(cipher: AESSIV, prefix: str, raw: str) -> str:

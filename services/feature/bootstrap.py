@@ -55,7 +55,9 @@ class FeatureService:
         log_files: Files = LOCAL_FILES,
     ) -> None:
         salvage = log_salvage(files.log_dir)
-        self._log = LogWriter(files.log_dir, salvage=salvage, files=log_files)
+        # While keys rotate, what came before this start is in segments that nobody writes to.
+        rotating = len(pseudonymiser.versions) > 1
+        self._log = LogWriter(files.log_dir, salvage=salvage, files=log_files, new_segment=rotating)
         metrics = FeatureMetrics(registry)
         around = Surroundings(
             log_dir=files.log_dir,
@@ -66,6 +68,7 @@ class FeatureService:
             encoder=WatchEncoder(),
             observer=metrics,
             log_level=log_level,
+            names=pseudonymiser,
             store=files.store,
             log_id=log_identity(files.log_dir) if files.store.shared else "",
         )
@@ -93,10 +96,18 @@ class FeatureService:
             lambda: self.apply.pause_reason,
         )
         servicer = FeatureServicer(
-            converter=EventConverter(domain, pseudonymiser.encrypt),
+            converter=EventConverter(
+                domain,
+                pseudonymiser.encrypt,
+                [
+                    pseudonymiser.under(version).translate
+                    for version in pseudonymiser.versions
+                    if version != pseudonymiser.version
+                ],
+            ),
             ingestor=self._ingestor,
             generations=self._generations,
-            encrypt=pseudonymiser.encrypt,
+            key_version=pseudonymiser.version,
             clock_ms=system_clock_ms,
             metrics=metrics,
             courtesy=courtesy,

@@ -84,7 +84,7 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
         converter: EventConverter,
         ingestor: Ingestor,
         generations: Generations,
-        encrypt: Callable[[str], str],
+        key_version: int,
         clock_ms: Callable[[], int],
         metrics: FeatureMetrics,
         courtesy: Courtesy,
@@ -92,7 +92,7 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
         self._converter = converter
         self._ingestor = ingestor
         self._generations = generations
-        self._encrypt = encrypt
+        self._key_version = key_version
         self._clock_ms = clock_ms
         self._metrics = metrics
         self._courtesy = courtesy
@@ -170,7 +170,7 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
         with self._courtesy.short_call(), generation.reading() as lookup:
             served = lookup.view(wanted.entity, wanted.name, wanted.hash)
             pairs = wanted.entity in generation.pairs
-            keys = feature_keys(request, self._encrypt, pairs=pairs)
+            keys = feature_keys(request, generation.names.encrypt, pairs=pairs)
             if len(keys) <= ROWS_ON_THE_LOOP and not generation.store.shared:
                 found = lookup.read(served, keys)
             else:
@@ -243,6 +243,8 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
             self._generations.building,
             generation.stored_position,
             generation.build,
+            generation.names.version,
+            self._key_version,
         )
 
     async def TopEntities(

@@ -149,6 +149,7 @@ def running_service(
     limits: IngestLimits | None = None,
     log_files: Files = LOCAL_FILES,
     store: StoreOptions = StoreOptions(),  # noqa: B008 - it is frozen
+    keys: str = DEVELOPMENT_KEYS,
 ) -> Iterator[RunningService]:
     """Serves from ``directory`` until the block ends; ready on entry."""
     registry = CollectorRegistry()
@@ -164,7 +165,7 @@ def running_service(
         service = FeatureService(
             domain,
             files,
-            Pseudonymiser.from_text(DEVELOPMENT_KEYS),
+            Pseudonymiser.from_text(keys),
             options=ServerOptions(policies=POLICIES, drain_seconds=5),
             registry=registry,
             log_level="ERROR",

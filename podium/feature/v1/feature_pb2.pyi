@@ -260,16 +260,20 @@ class ListViewsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListViewsResponse(_message.Message):
-    __slots__ = ("views", "building", "log_position", "build")
+    __slots__ = ("views", "building", "log_position", "build", "store_key_version", "key_version")
     VIEWS_FIELD_NUMBER: _ClassVar[int]
     BUILDING_FIELD_NUMBER: _ClassVar[int]
     LOG_POSITION_FIELD_NUMBER: _ClassVar[int]
     BUILD_FIELD_NUMBER: _ClassVar[int]
+    STORE_KEY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    KEY_VERSION_FIELD_NUMBER: _ClassVar[int]
     views: _containers.RepeatedCompositeFieldContainer[ServedView]
     building: StoreBuild
     log_position: int
     build: int
-    def __init__(self, views: _Optional[_Iterable[_Union[ServedView, _Mapping]]] = ..., building: _Optional[_Union[StoreBuild, _Mapping]] = ..., log_position: _Optional[int] = ..., build: _Optional[int] = ...) -> None: ...
+    store_key_version: int
+    key_version: int
+    def __init__(self, views: _Optional[_Iterable[_Union[ServedView, _Mapping]]] = ..., building: _Optional[_Union[StoreBuild, _Mapping]] = ..., log_position: _Optional[int] = ..., build: _Optional[int] = ..., store_key_version: _Optional[int] = ..., key_version: _Optional[int] = ...) -> None: ...
 
 class ServedView(_message.Message):
     __slots__ = ("entity_type", "view_name", "view_hash", "features")

@@ -47,7 +47,8 @@ class LogWriter:
 
     Without ``durable`` nothing waits for the disk: what was flushed survives the process, not the
     machine, and records behind a bad one are cut off with it. ``at_least``: the next arrival is not
-    below it, even where records were lost.
+    below it, even where records were lost. ``new_segment``: nothing is added to a segment that is
+    there already.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class LogWriter:
         durable: bool = True,
         at_least: int = 0,
         salvage: Salvage | None = None,
+        new_segment: bool = False,
         files: Files = LOCAL_FILES,
     ) -> None:
         files.make_directory(directory)
@@ -75,11 +77,12 @@ class LogWriter:
             segments = list_segments(directory, files)
             last = segments[-1] if segments else Segment(0, segment_path(directory, 0))
             self.next_arrival, self._size, damaged = self._examine(last)
-            if self.next_arrival < at_least or damaged:
+            closes_last = damaged or (new_segment and self._size > 0)
+            if self.next_arrival < at_least or closes_last:
                 # What follows damage goes into a segment of its own, named by its arrival.
                 self.next_arrival, self._size = max(self.next_arrival, at_least), 0
                 last = Segment(self.next_arrival, segment_path(directory, self.next_arrival))
-            if damaged:
+            if closes_last:
                 self._sync_closed(segments[-1].path)
             self._path = last.path
             self._synced_size = self._size

@@ -77,12 +77,19 @@ class Applier:
     another one's commit is noticed and refused.
     """
 
-    def __init__(self, domain: Domain, store: FeatureStore, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        domain: Domain,
+        store: FeatureStore,
+        clock_ms: Callable[[], int],
+        translate: Callable[[str], str] | None = None,
+    ) -> None:
+        """``translate``: a pseudonym of the log as the store has it."""
         self._store = store
         self._clock_ms = clock_ms
         self._schema = schema_of(domain)
         self._plans = compile_plans(domain)
-        self._decoder = RecordDecoder(domain)
+        self._decoder = RecordDecoder(domain, translate)
         self._keys = KeyRules(domain)
         self._histories = Histories(self._plans, self._keys, store.log_id)
         self._catalogue = catalogue_entities(domain)
@@ -152,7 +159,8 @@ class Applier:
 
         Where they are left out the records say it; they lack what the log lost. Raises
         ``FailedPrecondition`` (STORE_MOVED) when the store is not at ``start``, ``Unavailable``
-        when it can't be written: ``prepare`` then says where to go on.
+        when it can't be written or the key of a pseudonym is missing: ``prepare`` then says where
+        to go on.
         """
         start = records[0][0] if start is None else start
         end = records[-1][0] + 1 if end is None else end

@@ -19,6 +19,7 @@ from services.common.convert_event import logged_arrival
 from services.common.domain import Domain
 from services.common.event_log import DamageReport, Salvage
 from services.common.memory import collect_for_batches
+from services.common.pseudonym import Pseudonymiser
 from services.common.telemetry import configure_logging
 from services.feature.applying.apply import Applier, follow
 from services.feature.definitions import catalogue_entities
@@ -47,7 +48,8 @@ class ApplyFiles(NamedTuple):
 class ApplyTask(NamedTuple):
     """What the child works with: a store, which says what it is filled for, and its log.
 
-    ``niceness`` is added to the child's: what is built beside serving gives way.
+    ``niceness`` is added to the child's: what is built beside serving gives way. ``names``: what
+    the store knows users and devices by.
     """
 
     log_dir: Path
@@ -55,6 +57,7 @@ class ApplyTask(NamedTuple):
     niceness: int = 0
     store: StoreOptions = StoreOptions()
     log_id: str = ""
+    names: Pseudonymiser | None = None
 
     def open_store(self, domain: Domain, *, writes: bool) -> FeatureStore:
         """The store, for the states of ``domain``."""
@@ -209,7 +212,8 @@ def apply_main(
     domain = read_definitions(task.store_dir).as_domain()
     store = task.open_store(domain, writes=True)
     try:
-        applier = Applier(domain, store, system_clock_ms)
+        translate = task.names.translate if task.names is not None else None
+        applier = Applier(domain, store, system_clock_ms, translate)
         follow(
             applier,
             task.log_dir,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -32,15 +32,38 @@ CACHED_PSEUDONYMS: Final = 50_000
 _EVENT_TAG: Final = bytes([LoggedEvent.EVENT_FIELD_NUMBER << 3 | 2])
 _ARRIVAL_TAG: Final = bytes([LoggedEvent.ARRIVAL_FIELD_NUMBER << 3])
 
+Translation = Callable[[str], str]
+"""A pseudonym as it is under another key."""
+
 IngestRequest = feature_pb2.IngestRequest | feature_pb2.IngestStreamRequest
 
 
 class StoredEvent:
-    """A checked, pseudonymised event. Implements ``NewEvent``."""
+    """A checked, pseudonymised event. Implements ``NewEvent``.
 
-    __slots__ = ("_config_hash", "_event", "event_id", "fingerprint", "index", "too_late", "type")
+    ``translations``: its pseudonyms as they are under other keys."""
 
-    def __init__(self, index: int, event: Event, config_hash: str, *, too_late: bool) -> None:
+    __slots__ = (
+        "_config_hash",
+        "_event",
+        "_translations",
+        "event_id",
+        "fingerprint",
+        "index",
+        "too_late",
+        "type",
+    )
+
+    def __init__(
+        self,
+        index: int,
+        event: Event,
+        config_hash: str,
+        *,
+        too_late: bool,
+        translations: Sequence[Translation] = (),
+    ) -> None:
+        self._translations = translations
         self.index = index
         self.event_id = event.event_id
         self.type = event.type
@@ -49,6 +72,20 @@ class StoredEvent:
         # Written as it is here, once: the record takes these very bytes.
         self._event = event.SerializeToString(deterministic=True)
         self.fingerprint = fingerprint_of(self._event)
+
+    def is_known_by(self, fingerprint: bytes) -> bool:
+        """Whether an event with this fingerprint says the same, maybe under another key."""
+        if fingerprint == self.fingerprint:
+            return True
+        event = Event.FromString(self._event)
+        if not event.HasField("actor"):
+            return False
+        for translate in self._translations:
+            event.actor.user_id = translate(event.actor.user_id)
+            event.actor.device_id = translate(event.actor.device_id)
+            if fingerprint == fingerprint_of(event.SerializeToString(deterministic=True)):
+                return True
+        return False
 
     def payload(
         self,
@@ -88,7 +125,15 @@ class IngestCall:
 class EventConverter:
     """Checks events and replaces raw ids by pseudonyms."""
 
-    def __init__(self, domain: Domain, encrypt: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        domain: Domain,
+        encrypt: Callable[[str], str],
+        translations: Sequence[Translation] = (),
+    ) -> None:
+        """``translations`` into what other keys than that of ``encrypt`` give: stores may know
+        events by those."""
+        self._translations = translations
         self._checker = EventChecker(domain)
         self._types = frozenset(domain.events)
         self._config_hash = domain.config_hash
@@ -139,7 +184,13 @@ class EventConverter:
             actor = event.actor
             actor.user_id = self._encrypt(actor.user_id)
             actor.device_id = self._encrypt(actor.device_id)
-        return StoredEvent(index, event, self._config_hash, too_late=too_late)
+        return StoredEvent(
+            index,
+            event,
+            self._config_hash,
+            too_late=too_late,
+            translations=self._translations,
+        )
 
 
 def request_number(request: feature_pb2.IngestStreamRequest, after: int) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from podium.common.v1.common_pb2 import Actor
 from podium.event.v1.event_pb2 import Event, LoggedEvent
 from services.common.actor import actor_key
 from services.common.convert_event import (
@@ -22,6 +23,7 @@ from services.common.convert_event import (
 )
 from services.common.convert_limits import MAX_ID_BYTES
 from services.common.domain import Domain
+from services.common.errors import FailedPrecondition, Unavailable
 from services.feature.definitions import (
     ALIAS,
     AMOUNT,
@@ -70,19 +72,24 @@ class DecodedRecord:
 class RecordDecoder:
     """Decodes records, keeping the event attributes that features read."""
 
-    def __init__(self, domain: Domain) -> None:
+    def __init__(self, domain: Domain, translate: Callable[[str], str] | None = None) -> None:
+        """``translate``: a pseudonym as it is wanted, whatever key the log has it under."""
+        self._translate = translate
         self._types = frozenset(domain.events)
         self._values: dict[str, dict[str, str]] = {}
         for (kind, name), dtype in values_read(domain).items():
             self._values.setdefault(kind, {})[name] = dtype
 
     def decode(self, arrival: int, payload: bytes) -> DecodedRecord | None:
-        """The record at ``arrival``; None when its bytes are no logged event."""
+        """The record at ``arrival``; None when its bytes are no logged event. Raises
+        ``Unavailable`` (PSEUDONYM_KEY_MISSING) without the key that its actor is under."""
         try:
             logged = LoggedEvent.FromString(payload)
         except (DecodeError, UnicodeDecodeError):
             return None
         event = logged.event
+        if self._translate is not None and event.HasField("actor"):
+            self._rename(event.actor, arrival, self._translate)
         time_ms = milliseconds(event.event_time)
         # An importer without arrival times leaves them out: events then arrive when they happen.
         clock_ms = milliseconds(logged.arrival_time) if logged.HasField("arrival_time") else time_ms
@@ -112,6 +119,16 @@ class RecordDecoder:
             if payload_kind is not None or applied.type == ENTITY_WITHDRAWAL:
                 _add_payload(applied, event)
         return record
+
+    def _rename(self, actor: Actor, arrival: int, translate: Callable[[str], str]) -> None:
+        try:
+            user_id, device_id = translate(actor.user_id), translate(actor.device_id)
+        except FailedPrecondition as error:
+            raise Unavailable(f"record {arrival}: {error.message}", reason=error.reason) from error
+        if user_id != actor.user_id:
+            actor.user_id = user_id
+        if device_id != actor.device_id:
+            actor.device_id = device_id
 
     def _interaction(self, event: Event, arrival: int, clock_ms: int, time_ms: int) -> AppliedEvent:
         """What every event says, whatever its payload."""

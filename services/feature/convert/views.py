@@ -26,11 +26,20 @@ _GREATEST = 1e15
 
 
 def list_views_response(
-    documents: Iterable[ViewDocument], building: Building | None, log_position: int, build: int
+    documents: Iterable[ViewDocument],
+    building: Building | None,
+    log_position: int,
+    build: int,
+    store_key_version: int,
+    key_version: int,
 ) -> feature_pb2.ListViewsResponse:
     """What is served and built."""
     response = feature_pb2.ListViewsResponse(
-        views=_served(documents), log_position=log_position, build=build
+        views=_served(documents),
+        log_position=log_position,
+        build=build,
+        store_key_version=store_key_version,
+        key_version=key_version,
     )
     if building is not None:
         response.building.CopyFrom(

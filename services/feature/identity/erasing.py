@@ -19,6 +19,9 @@ from services.common.files import LOCAL_FILES, write_whole
 Erase = Callable[[int, bytes], bytes]
 """A record by (arrival, bytes) as it is to be, of the same length."""
 
+Blot = Callable[[bytes], bytes]
+"""What is no sound record as it is to be, of the same length."""
+
 ArrivalOf = Callable[[bytes], int | None]
 
 _CHUNK_BYTES = 8 << 20
@@ -51,27 +54,41 @@ def erase_in_log(
     """
     changed = 0
     segments = list_segments(directory)
+
+    def blot(data: bytes) -> bytes:
+        return _blotted(data, pseudonyms)
+
     for segment in segments:
         writable = segment == segments[-1] or in_place
-        changed += _erase_in_segment(
-            segment, erase, arrival_of, pseudonyms, before, in_place=writable
+        changed += rewrite_segment(
+            segment, erase, blot, arrival_of, before=before, in_place=writable
         )
-    for path in directory.glob(f"*{_TORN}"):
-        data = path.read_bytes()
-        if (clean := _blotted(data, pseudonyms)) != data:
-            write_whole(LOCAL_FILES, path, clean)
+    rewrite_torn(directory, blot)
     return changed
 
 
-def _erase_in_segment(
+def rewrite_torn(directory: Path, blot: Blot) -> None:
+    """Changes what was cut off a log."""
+    for path in directory.glob(f"*{_TORN}"):
+        data = path.read_bytes()
+        if (clean := blot(data)) != data:
+            write_whole(LOCAL_FILES, path, clean)
+
+
+def rewrite_segment(
     segment: Segment,
     erase: Erase,
+    blot: Blot,
     arrival_of: ArrivalOf,
-    pseudonyms: Collection[str],
-    before: int | None,
     *,
-    in_place: bool,
+    before: int | None = None,
+    in_place: bool = False,
 ) -> int:
+    """Changes the records of a segment, and what lies between them; returns how many records
+    changed.
+
+    The file is there whole, as it was or as it is to be, unless it is changed ``in_place``.
+    """
     try:
         data = segment.path.read_bytes()
     except FileNotFoundError:
@@ -80,7 +97,7 @@ def _erase_in_segment(
     changed = 0
     for offset, arrival, part in _parts(data, segment.first_arrival, arrival_of):
         if arrival is None:
-            after = _blotted(part, pseudonyms)
+            after = blot(part)
             # The tail of the segment that is written to may be on its way.
             if after != part and not (in_place and offset + len(part) == len(data)):
                 patches.append((offset, after))

@@ -307,7 +307,7 @@ class Ingestor:
         known: bytes | None,
         payloads: list[bytes],
     ) -> None:
-        if known is not None and known != event.fingerprint:
+        if known is not None and not event.is_known_by(known):
             receipt.refused.append(_conflict(event))
             return
         arrival = self._log.next_arrival + len(payloads)

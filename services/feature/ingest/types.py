@@ -36,6 +36,10 @@ class NewEvent(Protocol):
     fingerprint: bytes
     too_late: bool
 
+    def is_known_by(self, fingerprint: bytes) -> bool:
+        """Whether an event with this fingerprint says the same."""
+        ...
+
     def payload(
         self,
         arrival: int,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.common.errors import FailedPrecondition, Unavailable
+from services.common.pseudonym import Pseudonymiser
 from services.feature.applying.process import ApplyProcess, ApplyTask
 from services.feature.definitions import catalogue_entities
 from services.feature.ingest.acknowledged import Acknowledgements
@@ -36,7 +38,7 @@ _logger = logging.getLogger(__name__)
 class Surroundings:
     """What generations share. ``synced_position``: the log's end on disk; ``applied`` is told how
     far the store in force has come; ``restarted``: an applying process had to be started again.
-    ``log_id``: the log's, where the store is shared."""
+    ``log_id``: the log's, where the store is shared. ``names``: all keys of pseudonyms."""
 
     log_dir: Path
     clock_ms: Callable[[], int]
@@ -47,18 +49,35 @@ class Surroundings:
     observer: WatchObserver
     store: StoreOptions
     log_id: str
+    names: Pseudonymiser
     log_level: str = "INFO"
 
 
-class Generation:
-    """Made from a directory that may be new. On a running event loop: ``start``, then ``caught_up``
-    and ``warm`` before it is read, ``close`` at the end.
+def directory_name(state: StateDefinitions, key_version: int, build: int) -> str:
+    """Name of the store for ``state`` that has its pseudonyms under a key."""
+    return f"{state.schema_hash[:16]}-k{key_version}-{build}"
 
-    Raises ``Unavailable`` for a damaged store.
+
+def key_version_of(directory: Path) -> int | None:
+    """Version of the key that the pseudonyms in a store are under; None of one that was made
+    before stores kept to one key."""
+    found = re.search(r"-k(\d+)-\d+$", directory.name)
+    return int(found.group(1)) if found else None
+
+
+class Generation:
+    """Made from a directory that may be new, whose name says which key the store has its pseudonyms
+    under (``directory_name``), whatever the log has them under. On a running event loop: ``start``,
+    then ``caught_up`` and ``warm`` before it is read, ``close`` at the end.
+
+    Raises ``Unavailable`` for a damaged store, ``FailedPrecondition`` (PSEUDONYM_KEY_MISSING)
+    without its key.
     """
 
     def __init__(self, directory: Path, state: StateDefinitions, around: Surroundings) -> None:
         self.directory = directory
+        self.names = around.names.under(key_version_of(directory) or around.names.version)
+        """What the store knows users and devices by."""
         self.state = state
         self.documents: tuple[ViewDocument, ...] = ()
         write_definitions(directory, state)
@@ -194,7 +213,9 @@ class Generation:
 
     def _task(self, niceness: int) -> ApplyTask:
         around = self._around
-        return ApplyTask(around.log_dir, self.directory, niceness, around.store, around.log_id)
+        return ApplyTask(
+            around.log_dir, self.directory, niceness, around.store, around.log_id, self.names
+        )
 
     def _make_feed(self, readers: Mapping[str, RowReader], main: bool) -> CatalogueFeed:
         def told(position: int) -> None:

@@ -1,10 +1,10 @@
 """Which store is in force, and how the next one takes its place while calls go on.
 
-A store holds the states of all views that are served. When the domain file or the registry asks
-for what it does not hold (a new feature), or for a new store (a rebuild), the next generation is
-filled from the log beside it at low priority. Once it has caught up with the log and its catalogue
-is read, it takes over between two calls; then the old one is closed and removed. A process that is
-killed meanwhile goes on where the next store was.
+A store holds the states of all views that are served, its pseudonyms under one key. When the domain
+file or the registry asks for what it does not hold (a new feature), for a new store (a rebuild) or
+for another key, the next generation is filled from the log beside it at low priority. Once it has
+caught up with the log and its catalogue is read, it takes over between two calls; then the old one
+is closed and removed. A process that is killed meanwhile goes on where the next store was.
 """
 
 from __future__ import annotations
@@ -20,10 +20,16 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from services.common.domain import Domain
-from services.common.errors import PodiumError, Unavailable
+from services.common.errors import FailedPrecondition, PodiumError, Unavailable
 from services.common.log_removed import check_not_removed
+from services.common.pseudonym import SETTING
 from services.feature.store.protocol import StoreView
-from services.feature.views.generation import Generation, Surroundings
+from services.feature.views.generation import (
+    Generation,
+    Surroundings,
+    directory_name,
+    key_version_of,
+)
 from services.feature.views.registry import (
     DEFINITIONS_FILE,
     ViewRegistry,
@@ -60,8 +66,8 @@ class Building(NamedTuple):
 class Generations:
     """The store in force and the next one, in ``store_dir``. To be made on a running event loop.
 
-    Raises ``FailedPrecondition`` (VIEW_CONFLICT) when the domain's views can't be served beside
-    the registered ones.
+    Raises ``FailedPrecondition``: VIEW_CONFLICT when the domain's views can't be served beside the
+    registered ones, PSEUDONYM_KEY_MISSING when the key of the store in force is not there any more.
     """
 
     def __init__(
@@ -75,6 +81,10 @@ class Generations:
         # Refused before anything is kept: what is registered stays.
         self._wanted(self._own)
         registry.register(self._own)
+        if registry.key_version() is None:
+            before = current_store(store_dir)
+            known = key_version_of(before) if before is not None else None
+            registry.ask_for_key(known or around.names.version)
         self._seen = registry.fingerprint()
         self._documents = self._registered()
         self.current = self._open()
@@ -164,19 +174,29 @@ class Generations:
         return merged(self._domain.name, [self._domain, *documents])
 
     def _directory_for(self, state: StateDefinitions) -> Path:
-        return self._store_dir / f"{state.schema_hash[:16]}-{self._registry.build()}"
+        return self._store_dir / directory_name(state, self._key_version, self._registry.build())
+
+    @property
+    def _key_version(self) -> int:
+        """Version of the key that is asked for."""
+        return self._registry.key_version() or self._around.names.version
 
     def _suffices(self, generation: Generation) -> bool:
         """Whether the store in force holds what is wanted, and is as new."""
         parts: list[StateDefinitions | Domain] = [self._domain, *self._documents]
-        return generation.build == self._registry.build() and covers(generation.state, parts)
+        is_new = generation.build == self._registry.build()
+        is_under_key = generation.names.version == self._key_version
+        return is_new and is_under_key and covers(generation.state, parts)
 
     def _open(self) -> Generation:
         """The generation to serve from: the one in force before, or else one for what is wanted."""
         wanted = self._wanted()
         directory = self._directory_for(wanted)
         before = current_store(self._store_dir)
-        if before is not None:
+        if before is not None and key_version_of(before) is None:
+            _logger.warning("store %s does not say its key, making one anew", before.name)
+        elif before is not None:
+            self._check_key_of(before)
             try:
                 return Generation(before, read_definitions(before), self._around)
             except (OSError, PodiumError) as error:
@@ -186,6 +206,15 @@ class Generations:
                     ) from error
                 _logger.error("the store before can't be read, making one anew: %s", error)
         return Generation(directory, wanted, self._around)
+
+    def _check_key_of(self, directory: Path) -> None:
+        version = key_version_of(directory)
+        if version is not None and version not in self._around.names.versions:
+            raise FailedPrecondition(
+                f"the store in {directory} is filled under key {version}, which {SETTING} does not"
+                " have: bring it back, and run podium keys rotate before it is dropped",
+                reason="PSEUDONYM_KEY_MISSING",
+            )
 
     def _remove_others(self) -> None:
         """Removes stores that are neither in force nor being built."""

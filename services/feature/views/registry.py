@@ -18,6 +18,7 @@ from services.feature.views.views import FORMAT_VERSION, StateDefinitions, ViewD
 
 BUILD_FILE: Final = "build"
 CURRENT_FILE: Final = "current"
+KEY_FILE: Final = "key_version"
 DEFINITIONS_FILE: Final = "definitions.json"
 _SUFFIX: Final = ".json"
 _SHORTEST_PREFIX: Final = 6
@@ -43,7 +44,7 @@ class ViewRegistry:
 
     def fingerprint(self) -> tuple[str, ...]:
         """Changes when a view is registered or retired, or a new store is asked for."""
-        return (*self._names(), str(self.build()))
+        return (*self._names(), str(self.build()), str(self.key_version()))
 
     def register(self, documents: Iterable[ViewDocument]) -> list[ViewDocument]:
         """Keeps documents durably; returns those that are new. What is registered never changes."""
@@ -87,6 +88,19 @@ class ViewRegistry:
         self._files.make_directory(self.directory)
         self._write(BUILD_FILE, str(build).encode())
         return build
+
+    def key_version(self) -> int | None:
+        """Version of the key that stores are to have their pseudonyms under; None before it was
+        said."""
+        try:
+            return int(self._files.read(self.directory / KEY_FILE))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def ask_for_key(self, version: int) -> None:
+        """Asks for a store under a key."""
+        self._files.make_directory(self.directory)
+        self._write(KEY_FILE, str(version).encode())
 
     def _names(self) -> list[str]:
         return sorted(n for n in self._files.names(self.directory) if n.endswith(_SUFFIX))

@@ -57,6 +57,9 @@ class FakeEvent:
     fingerprint: bytes = b"content"
     too_late: bool = False
 
+    def is_known_by(self, fingerprint: bytes) -> bool:
+        return fingerprint == self.fingerprint
+
     def payload(
         self,
         arrival: int,

@@ -35,6 +35,9 @@ class TextEvent:
     def fingerprint(self) -> bytes:
         return self.event_id.encode()
 
+    def is_known_by(self, fingerprint: bytes) -> bool:
+        return fingerprint == self.fingerprint
+
     def payload(self, arrival: int, *_: object, duplicate: bool = False) -> bytes:
         return f"{arrival} {self.event_id} {duplicate}".encode()
 
