@@ -37,12 +37,15 @@ STATE_FILE = "state.json"
 EVENTS = "events"
 CHUNK_RECORDS = 200_000
 _DAY_MS = 86_400_000
+_ACTORS = {"actor", "heir"}
+_PSEUDONYM = r"^(?:device:)?p(?P<version>[0-9]{1,9})\."
 
 
 class CompactionState(BaseModel):
     """How far the log was compacted, and into which files (paths relative to the directory).
 
-    ``records``: log records read, and how many of them count.
+    ``records``: log records read, and how many of them count. ``key_version``: of the key that all
+    pseudonyms are under; None where there are none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,6 +54,7 @@ class CompactionState(BaseModel):
     next_arrival: int
     counted: int
     files: dict[str, list[str]]
+    key_version: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,10 @@ def compact(
     """Brings ``directory`` up to the end of the log and returns what it holds.
 
     ``archive``: where to read what it holds of the log, from which it may be removed. Starts anew
-    when the schema changed. Raises ``NotFound`` without a log, ``LogCorrupt`` for a
-    bad record, ``FailedPrecondition`` for a record that is no event or a log that is shorter than
-    what was compacted before.
+    when the schema changed, or the key of the pseudonyms. Raises ``NotFound`` without a log,
+    ``LogCorrupt`` for a bad record, ``FailedPrecondition`` for a record that is no event, a log
+    that is shorter than what was compacted before, or (KEYS_MIXED) pseudonyms under two keys: each
+    user would be two.
     """
     state = _load_state(directory, schema)
     directory.mkdir(parents=True, exist_ok=True)
@@ -89,6 +94,7 @@ def compact(
     if archive is not None:
         total_bytes += sum(batch.payload_bytes for batch in load_manifest(archive).batches)
     read_bytes = 0
+    began_anew = not state.next_arrival
     codec = EventCodec(schema)
     records = read_history(log_dir, archive, max(state.next_arrival - 1, 0))
     if state.next_arrival:
@@ -104,6 +110,25 @@ def compact(
             records = chain([known], records)
     while chunk := list(islice(records, chunk_records)):
         tables = codec.decode(chunk)
+        keys = {version for table in tables.values() for version in _key_versions(table)}
+        if state.key_version is not None and keys - {state.key_version}:
+            if not began_anew:
+                shutil.rmtree(directory)
+                return compact(
+                    log_dir,
+                    directory,
+                    schema,
+                    archive=archive,
+                    chunk_records=chunk_records,
+                    progress=progress,
+                )
+            keys.add(state.key_version)
+        if len(keys) > 1:
+            raise FailedPrecondition(
+                f"{log_dir} holds pseudonyms under keys {' and '.join(map(str, sorted(keys)))} of"
+                " PODIUM_PSEUDONYM_KEYS: run podium keys rotate first",
+                reason="KEYS_MIXED",
+            )
         files = {name: list(paths) for name, paths in state.files.items()}
         for name, table in tables.items():
             files.setdefault(name, []).extend(
@@ -114,12 +139,22 @@ def compact(
             next_arrival=chunk[-1][0] + 1,
             counted=state.counted + tables[EVENTS].num_rows,
             files=files,
+            key_version=next(iter(keys), state.key_version),
         )
         _save_state(directory, state)
         read_bytes += sum(len(payload) for _, payload in chunk)
         progress("compact", read_bytes, total_bytes)
     progress("compact", total_bytes, total_bytes)
     return Columns(directory, schema, state)
+
+
+def _key_versions(table: pa.Table) -> set[int]:
+    """Versions of the keys that the actors of a table are under."""
+    found: set[int] = set()
+    for name in _ACTORS & set(table.column_names):
+        said = pc.struct_field(pc.extract_regex(table[name], _PSEUDONYM), "version")
+        found.update(int(version) for version in pc.unique(said).to_pylist() if version)
+    return found
 
 
 def _load_state(directory: Path, schema: ColumnSchema) -> CompactionState:

@@ -14,6 +14,7 @@ def blocks(path: Path, language: str) -> list[str]:
 
 
 def commands(path: Path) -> list[str]:
-    """Command lines of the ``sh`` blocks, without comments."""
-    lines = [line for body in blocks(path, "sh") for line in body.splitlines()]
+    """Command lines of the ``sh`` blocks, without comments; a backslash joins two lines."""
+    bodies = [body.replace("\\\n", " ") for body in blocks(path, "sh")]
+    lines = [line for body in bodies for line in body.splitlines()]
     return [line.split("  #")[0].split(" #")[0].strip() for line in lines if line.strip()]

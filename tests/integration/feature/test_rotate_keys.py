@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 from click.testing import Result
+from redis import Redis
 from typer.testing import CliRunner
 
 from cli.main import build
@@ -23,9 +24,12 @@ from services.common.event_log import read_log
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
 from services.common.pseudonym_scan import PseudonymScan
 from services.common.spool import Spool
+from services.feature.store.opening import StoreOptions
 from services.feature.views.registry import current_store
+from tests.support.eventually import eventually
 from tests.support.feature_server import FeatureClient, running_service
 from tests.support.feature_streams import interaction, purchase_event
+from tests.support.redis_servers import redis_server
 
 ROOT = Path(__file__).parents[3]
 DOMAIN_FILE = ROOT / "config" / "live_courses.yaml"
@@ -94,6 +98,7 @@ def _reading_all_the_time(client: FeatureClient) -> Iterator[list[object]]:
 
 
 # A service that can't start says so in its own thread, too.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_history_goes_on_under_the_next_key(tmp_path: Path) -> None:
     archive, spool_dir = tmp_path / "archive", tmp_path / "spool"
@@ -159,3 +164,27 @@ def test_a_history_goes_on_under_the_next_key(tmp_path: Path) -> None:
     # The archive knows its log, the log its store: nothing was filled again.
     _compact(tmp_path)
     assert current_store(tmp_path / "store") == known
+
+
+@pytest.mark.slow
+def test_a_store_in_redis_takes_the_next_key(tmp_path: Path) -> None:
+    with redis_server(tmp_path / "redis") as server:
+        options = StoreOptions("redis", redis_url=server.url, redis_timeout_s=5)
+        with running_service(DOMAIN_FILE, tmp_path, store=options) as running:
+            running.client.ingest(_click("a-1", "ann"), _click("t-1", "", device="tablet"))
+            running.client.ingest(_click("b-1", "bob"))
+            before = _rows(running.client, 3)
+        with running_service(DOMAIN_FILE, tmp_path, store=options, keys=BOTH_KEYS) as running:
+            assert _rows(running.client, 3) == before
+            assert any(b"p1." in key for key in server.client().scan_iter())
+            done = _rotate(tmp_path, "--target", f"127.0.0.1:{running.port}")
+            assert done.exit_code == 0, done.output
+            assert _rows(running.client, 3) == before
+            keys = eventually(lambda: _without_old_keys(server.client()), "the old store's end")
+            assert any(b"p2." in key for key in keys)
+
+
+def _without_old_keys(client: Redis) -> list[bytes]:
+    """All keys there are; none while one has a pseudonym under the first key."""
+    keys = list(client.scan_iter())
+    return [] if any(b"p1." in key for key in keys) else keys

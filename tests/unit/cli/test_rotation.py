@@ -90,7 +90,7 @@ def test_killed_anywhere_and_repeated(tmp_path: Path) -> None:
     assert all(payload in (_record(n, OLD), wanted[n]) for n, payload in read)
     assert read[-1][1] == wanted[-1]
     assert [digest_before(log, position, None) for position in range(1, 41)] == digests
-    assert compact_log(log, target, limits=SMALL).records == 40
+    assert compact_log(log, target, limits=SMALL).next_arrival == 40
     assert (job.rewrite_log(), job.rewrite_archive(target)) == (0, 0)
     assert all(counted.left(NEW) == 0 for counted in job.count([], [], target))
 

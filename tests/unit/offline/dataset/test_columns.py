@@ -159,3 +159,32 @@ def test_a_shorter_log_is_refused(domain: Domain, tmp_path: Path) -> None:
     compact(write_log(tmp_path / "log", log), tmp_path / "out", schema)
     with pytest.raises(FailedPrecondition, match="another log"):
         compact(write_log(tmp_path / "other", log[:10]), tmp_path / "out", schema)
+
+
+def test_a_user_is_never_two_for_the_sake_of_a_key(domain: Domain, tmp_path: Path) -> None:
+    log = random_log(Random(5), 60)
+
+    def under(version: int, part: list[LoggedEvent]) -> list[LoggedEvent]:
+        found = []
+        for record in part:
+            copy = LoggedEvent()
+            copy.CopyFrom(record)
+            if copy.event.actor.user_id:
+                copy.event.actor.user_id = f"p{version}.{record.event.actor.user_id}"
+            found.append(copy)
+        return found
+
+    schema = ColumnSchema.of(domain)
+    old = write_log(tmp_path / "old", under(1, log[:40]))
+    assert compact(old, tmp_path / "out", schema, chunk_records=25).state.key_version == 1
+    write_log(old, under(2, log[40:]))
+    for _ in range(2):
+        with pytest.raises(FailedPrecondition, match=r"keys 1 and 2 of .* podium keys rotate"):
+            compact(old, tmp_path / "out", schema, chunk_records=25)
+    # A rotated log has all of it under the next key, and so have its columns.
+    again = write_log(tmp_path / "again", under(1, log[:40]))
+    compact(again, tmp_path / "columns", schema)
+    rotated = write_log(tmp_path / "rotated", under(2, log))
+    found = compact(rotated, tmp_path / "columns", schema, chunk_records=25)
+    assert found.state == compact(rotated, tmp_path / "fresh", schema, chunk_records=25).state
+    assert found.state.key_version == 2
