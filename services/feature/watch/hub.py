@@ -372,7 +372,7 @@ class EntityHub:
             expires_ms = expiry_ms(reader.view, visible, now_ms)
             if expires_ms is not None:
                 self._look_again(key, expires_ms)
-        if row is not None and state.moves:
+        if row is not None and visible.moves:
             self._moving[entity][identity] = None
         else:
             self._moving[entity].pop(identity, None)
