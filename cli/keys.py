@@ -73,6 +73,7 @@ def rotate(
     from cli.progress import stage_progress
     from cli.rotation import RotationJob, key_of_store, stores_under_other_keys
     from offline.archive.target import open_target
+    from services.common.log_removed import check_not_removed
     from services.feature.views.registry import registry_of
 
     console = Console(soft_wrap=True)
@@ -81,6 +82,9 @@ def rotate(
     with alone(log):
         job = RotationJob(log, names)
         served = _served(target, names)
+        if key_of_store(store) != names.version:
+            # The next store is filled from all of it.
+            check_not_removed(log)
         registry_of(log).ask_for_key(names.version)
         with stage_progress(Console(stderr=True)) as progress:
             changed = job.rewrite_log(progress)

@@ -108,6 +108,11 @@ def test_a_history_goes_on_under_the_next_key(tmp_path: Path) -> None:
     spool.acknowledge(1)
     spool.close()
     again = _click("a-1", "ann")
+    # A store that does not say its key is not trusted with anybody's history.
+    keyless = tmp_path / "store" / "0123456789abcdef-0"
+    keyless.mkdir(parents=True)
+    (keyless / "definitions.json").write_text("{}")
+    (keyless.parent / "current").write_text(keyless.name)
     with running_service(DOMAIN_FILE, tmp_path) as running:
         client = running.client
         client.ingest(again, _click("b-1", "bob"), _click("p-1", "", device="phone"))
@@ -118,6 +123,7 @@ def test_a_history_goes_on_under_the_next_key(tmp_path: Path) -> None:
         _compact(tmp_path)
         before = _rows(client, 6)
         options = ("--target", f"127.0.0.1:{running.port}")
+        assert not keyless.exists()
         assert "start them anew" in str(_rotate(tmp_path, *options).exception)
     with (
         pytest.raises(FailedPrecondition, match="filled under key 1"),
@@ -174,9 +180,13 @@ def test_a_store_in_redis_takes_the_next_key(tmp_path: Path) -> None:
             running.client.ingest(_click("a-1", "ann"), _click("t-1", "", device="tablet"))
             running.client.ingest(_click("b-1", "bob"))
             before = _rows(running.client, 3)
+        assert any(b"p1." in key for key in server.client().scan_iter())
+        # Asked for while no service runs: the one that starts goes on with it.
+        waiting = _rotate(tmp_path, "--target", "127.0.0.1:1")
+        assert (waiting.exit_code, "start it" in waiting.output) == (1, True), waiting.output
+        assert _versions(tmp_path / "log", BOTH_KEYS) == {2}
         with running_service(DOMAIN_FILE, tmp_path, store=options, keys=BOTH_KEYS) as running:
             assert _rows(running.client, 3) == before
-            assert any(b"p1." in key for key in server.client().scan_iter())
             done = _rotate(tmp_path, "--target", f"127.0.0.1:{running.port}")
             assert done.exit_code == 0, done.output
             assert _rows(running.client, 3) == before

@@ -16,6 +16,7 @@ from offline.progress import Progress
 from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.errors import FailedPrecondition
 from services.common.event_log import LogReader, LogWriter, list_segments, read_log
+from services.common.log_removed import forget_removed, note_removed
 from services.common.pseudonym import DEVELOPMENT_KEYS, KEY_BYTES, Pseudonymiser
 from services.common.spool import Spool
 from services.feature.applying.apply import digest_before
@@ -153,9 +154,15 @@ def test_without_a_service_the_store_waits(tmp_path: Path) -> None:
     (current / "definitions.json").write_text("{}")
     (store / "current").write_text(current.name)
     new = CliRunner().invoke(build(), ["keys", "new", "--version", "2"]).output.strip()
-    keys = f"{DEVELOPMENT_KEYS},{new}"
+    runner = CliRunner(env={"PODIUM_PSEUDONYM_KEYS": f"{DEVELOPMENT_KEYS},{new}"})
     arguments = ["keys", "rotate", str(log), "--store", str(store), "--target", "127.0.0.1:1"]
-    done = CliRunner(env={"PODIUM_PSEUDONYM_KEYS": keys}).invoke(build(), arguments)
+    note_removed(log, 5)
+    cut = runner.invoke(build(), arguments)
+    assert isinstance(cut.exception, FailedPrecondition)
+    assert "podium events restore" in cut.exception.message
+    assert registry_of(log).key_version() is None
+    forget_removed(log)
+    done = runner.invoke(build(), arguments)
     assert done.exit_code == 1, done.output
     assert "The store in force is under key 1, and no feature service answers" in done.output
     # The service that starts next goes on with it.
