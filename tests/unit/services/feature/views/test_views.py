@@ -74,6 +74,13 @@ def rows(store: EmbeddedStore, reader: RowReader, t_ms: int) -> list[Row]:
         ]
 
 
+def _agree(offline: object, served: object) -> bool:
+    """Equal; floats to 1e-6."""
+    if isinstance(served, float):
+        return bool(offline == pytest.approx(served, rel=1e-6))
+    return offline == (list(served) if isinstance(served, tuple) else served)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_backfilled_values_are_those_of_a_fresh_store_and_of_the_offline_tables(
     seed: int, tmp_path: Path
@@ -89,21 +96,19 @@ def test_backfilled_values_are_those_of_a_fresh_store_and_of_the_offline_tables(
     for number, domain in enumerate((old, new)):
         alone = applied(tmp_path / f"alone-{number}", domain, log_dir, random, stops=False)
         columns = compact(log_dir, tmp_path / f"columns-{number}", ColumnSchema.of(domain))
-        for document in documents_of(domain):
-            reader = view_reader(document, plans)
-            found = rows(together, reader, t_ms)
-            assert found == rows(alone, row_readers(domain)[document.entity], t_ms)
-            probes = [
-                {"id": k, "time_ms": t_ms, "arrival": len(log)} for k in KEYS[document.entity]
-            ]
-            with open_tables(columns) as tables:
+        with open_tables(columns) as tables:
+            for document in documents_of(domain):
+                reader = view_reader(document, plans)
+                found = rows(together, reader, t_ms)
+                assert found == rows(alone, row_readers(domain)[document.entity], t_ms)
+                probes = [
+                    {"id": k, "time_ms": t_ms, "arrival": len(log)} for k in KEYS[document.entity]
+                ]
                 table = point_in_time(domain, tables, document.entity, pa.Table.from_pylist(probes))
-            names = [column.name for column in reader.columns]
-            for row, offline in zip(found, table.to_pylist(), strict=True):
-                for name, value in zip(names, row.values, strict=True):
-                    wanted = list(value) if isinstance(value, tuple) else value
-                    close = pytest.approx(wanted, rel=1e-6) if isinstance(value, float) else wanted
-                    assert offline[name] == close, name
+                names = [column.name for column in reader.columns]
+                for row, offline in zip(found, table.to_pylist(), strict=True):
+                    for name, value in zip(names, row.values, strict=True):
+                        assert _agree(offline[name], value), name
         alone.close()
     together.close()
 
