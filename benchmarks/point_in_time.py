@@ -1,6 +1,6 @@
 """Point-in-time features of ten million events in bounded memory.
 
-``python -m benchmarks.point_in_time [--events N] [--points N] [--memory LIMIT]``
+``python -m benchmarks.point_in_time [--events N] [--points N] [--memory LIMIT] [--engine NAME]``
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import resource
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from offline.dataset.columns import EVENTS, Columns, CompactionState
-from offline.dataset.log_tables import open_tables
+from offline.dataset.log_tables import OpenTables, open_tables
 from offline.dataset.point_in_time import point_in_time
 from offline.dataset.schema import ColumnSchema
 from services.common.domain import Domain
@@ -222,6 +224,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=10_000_000)
     parser.add_argument("--points", type=int, default=200_000)
     parser.add_argument("--memory", default="4GB")
+    parser.add_argument("--engine", nargs="+", choices=("duckdb", "spark"), default=["duckdb"])
     arguments = parser.parse_args()
     known = domain()
     figures: dict[str, Any] = {"events": arguments.events, "memory_limit": arguments.memory}
@@ -229,17 +232,33 @@ def main() -> None:
         started = time.perf_counter()
         columns = write_events(Path(directory), ColumnSchema.of(known), arguments.events)
         print(f"log of {arguments.events:,} events: {time.perf_counter() - started:.0f} s")
-        for entity, table in probes(columns, arguments.points):
-            started = time.perf_counter()
-            with open_tables(columns, memory_limit=arguments.memory) as tables:
-                found = point_in_time(known, tables, entity, table)
-            seconds = time.perf_counter() - started
-            figures[f"{entity}_points"] = found.num_rows
-            figures[f"{entity}_features"] = found.num_columns - 3
-            figures[f"{entity}_seconds"] = round(seconds, 1)
-            figures[f"{entity}_peak_rss_gb"] = round(_peak_rss_gb(), 2)
-            print(f"{entity}: {found.num_rows:,} points in {seconds:.0f} s", flush=True)
+        for engine in arguments.engine:
+            with opener(engine, arguments.memory) as open_log:
+                for entity, table in probes(columns, arguments.points):
+                    started = time.perf_counter()
+                    with open_log(columns) as tables:
+                        found = point_in_time(known, tables, entity, table)
+                    seconds = time.perf_counter() - started
+                    figures[f"{entity}_points"] = found.num_rows
+                    figures[f"{entity}_features"] = found.num_columns - 3
+                    figures[f"{engine}_{entity}_seconds"] = round(seconds, 1)
+                    # Of this process: Spark's memory is that of its Java process.
+                    figures[f"{engine}_{entity}_peak_rss_gb"] = round(_peak_rss_gb(), 2)
+                    print(f"{engine}, {entity}: {found.num_rows:,} points in {seconds:.0f} s")
     print(json.dumps(figures))
+
+
+@contextmanager
+def opener(engine: str, memory: str) -> Iterator[OpenTables]:
+    """What opens the log in an engine that may use ``memory``, such as 4GB."""
+    if engine == "duckdb":
+        yield partial(open_tables, memory_limit=memory)
+        return
+    from offline.dataset.spark import open_on_spark, spark_session
+
+    limit = memory.removesuffix("B").lower()
+    with spark_session({"spark.driver.memory": limit, "spark.ui.enabled": "false"}) as session:
+        yield partial(open_on_spark, session)
 
 
 def _peak_rss_gb() -> float:

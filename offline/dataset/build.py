@@ -12,7 +12,7 @@ from offline.archive.target import Target
 from offline.dataset.columns import Columns, compact
 from offline.dataset.examples import ExampleTables
 from offline.dataset.leak_check import LeakReport, check_leaks
-from offline.dataset.log_tables import LogTables, open_tables
+from offline.dataset.log_tables import LogTables, OpenTables, open_tables
 from offline.dataset.schema import ColumnSchema
 from offline.dataset.tables import (
     FORMAT_VERSION,
@@ -39,13 +39,15 @@ def build_dataset(
     out_dir: Path,
     *,
     archive: Target | None = None,
+    open_log: OpenTables = open_tables,
     progress: Progress = no_progress,
     leak_sample: int = LEAK_SAMPLE,
 ) -> DatasetMeta:
     """Writes the dataset of ``log_dir`` to ``out_dir``; ``offline.dataset.tables`` says what it is.
 
     What was removed from the log is read from its ``archive``. The compacted columns stay in
-    ``out_dir/columns``, so that a later build of a grown log reads only what is new. ``meta.json``
+    ``out_dir/columns``, so that a later build of a grown log reads only what is new. ``open_log``:
+    the engine that computes the tables. ``meta.json``
     is written last: a directory without it is no dataset. Equal logs give equal files. Raises
     ``NotFound`` without a log or any event in it,
     ``FailedPrecondition`` (FEATURE_LEAK) when a sampled example is not what the log up to its point
@@ -58,7 +60,7 @@ def build_dataset(
     )
     if columns.state.next_arrival == 0:
         raise NotFound(f"{log_dir} holds no events")
-    with open_tables(columns) as tables:
+    with open_log(columns) as tables:
         start_ms, end_ms = _time_range(tables)
         starts = split_starts(domain, end_ms)
         expressions = ExampleTables(domain, tables, end_ms, starts)
@@ -101,7 +103,7 @@ def _expression(expressions: ExampleTables, stage: str) -> ir.Table:
 
 def _time_range(tables: LogTables) -> tuple[int, int]:
     events = tables.events
-    found = tables.connection.to_pyarrow(
+    found = tables.engine.read(
         events.aggregate(start=events.time_ms.min(), end=events.time_ms.max())
     ).to_pylist()[0]
     return found["start"] or 0, found["end"] or 0
@@ -111,7 +113,7 @@ def _write(tables: LogTables, table: ir.Table, path: Path, name: str) -> dict[st
     """Streams ``table`` to a file; returns its rows, and those of each split it has."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = {name: 0}
-    batches = tables.connection.to_pyarrow_batches(table, chunk_size=_BATCH_ROWS)
+    batches = tables.engine.batches(table, _BATCH_ROWS)
     with pq.ParquetWriter(path, batches.schema) as writer:
         for batch in batches:
             writer.write_batch(batch)

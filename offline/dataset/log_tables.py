@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -22,11 +22,7 @@ MEMORY_LIMIT = "4GB"
 
 
 class Engine(Protocol):
-    """What the tables need of a backend beside running expressions."""
-
-    @property
-    def connection(self) -> BaseBackend:
-        """The backend that runs expressions."""
+    """What the tables need of a backend."""
 
     def opened(self, paths: list[Path], name: str) -> ir.Table:
         """Parquet files of one schema as a table."""
@@ -36,6 +32,16 @@ class Engine(Protocol):
 
     def stored(self, expression: ir.Table, name: str) -> ir.Table:
         """Computes ``expression`` once, into a table that lives as long as the engine."""
+
+    def read(self, expression: ir.Table) -> pa.Table:
+        """What ``expression`` gives, in its order, with the types it declares."""
+
+    def batches(self, expression: ir.Table, rows: int) -> pa.RecordBatchReader:
+        """As ``read``, up to ``rows`` at a time, without holding more of it in memory."""
+
+
+OpenTables = Callable[[Columns], AbstractContextManager["LogTables"]]
+"""Opens a compacted log in an engine."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +57,6 @@ class LogTables:
     next_arrival: int
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _kept: dict[str, ir.Table] = field(default_factory=dict)
-
-    @property
-    def connection(self) -> BaseBackend:
-        """The backend that runs expressions."""
-        return self.engine.connection
 
     def stored(self, expression: ir.Table) -> ir.Table:
         """Computes ``expression`` once, into a table that lives as long as the connection."""
@@ -73,8 +74,7 @@ class LogTables:
 
     def has_rows(self, expression: ir.Table) -> bool:
         """Whether ``expression`` has any row."""
-        found: pa.Table = self.connection.to_pyarrow(expression.limit(1))
-        return bool(found.num_rows)
+        return bool(self.engine.read(expression.limit(1)).num_rows)
 
 
 def tables_on(engine: Engine, columns: Columns) -> LogTables:
@@ -124,6 +124,14 @@ class DuckDB:
     def stored(self, expression: ir.Table, name: str) -> ir.Table:
         """See ``Engine``."""
         return self.connection.create_table(name, expression, temp=True)
+
+    def read(self, expression: ir.Table) -> pa.Table:
+        """See ``Engine``."""
+        return self.connection.to_pyarrow(expression)
+
+    def batches(self, expression: ir.Table, rows: int) -> pa.RecordBatchReader:
+        """See ``Engine``."""
+        return self.connection.to_pyarrow_batches(expression, chunk_size=rows)
 
 
 @contextmanager

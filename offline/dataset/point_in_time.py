@@ -77,8 +77,7 @@ def point_in_time(
     known = known_features(domain, tables, entity, table, columns)
     names = [column.name for column in columns]
     both = table.join(known, list(POINT_KEYS)).order_by("_row")
-    result: pa.Table = tables.connection.to_pyarrow(both.select(*POINT_KEYS, *names))
-    return result
+    return tables.engine.read(both.select(*POINT_KEYS, *names))
 
 
 def selected_features(

@@ -118,7 +118,7 @@ class Recomputed:
         listed = sorted(values)
         for start in range(0, len(listed), _AT_ONCE):
             chosen = table.filter(table[column].isin(listed[start : start + _AT_ONCE]))
-            rows += self._tables.connection.to_pyarrow(chosen).to_pylist()
+            rows += self._tables.engine.read(chosen).to_pylist()
         return rows
 
     def _keep(self, rows: Iterable[dict[str, Any]]) -> None:

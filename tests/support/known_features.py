@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from offline.dataset.columns import Columns, compact
-from offline.dataset.log_tables import LogTables, open_tables
+from offline.dataset.columns import compact
+from offline.dataset.log_tables import OpenTables, open_tables
 from offline.dataset.point_in_time import point_in_time
 from offline.dataset.recompute import Recomputed
 from offline.dataset.schema import ColumnSchema
@@ -26,7 +25,6 @@ from tests.support.feature_oracle import Oracle
 
 Key = tuple[str, str]
 Point = tuple[int, int]
-OpenTables = Callable[[Columns], AbstractContextManager[LogTables]]
 
 
 def assert_offline_agrees(

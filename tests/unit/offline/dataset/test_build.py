@@ -15,15 +15,18 @@ from hypothesis import strategies as st
 
 from offline.dataset import event_features
 from offline.dataset.build import build_dataset
-from offline.dataset.tables import load_dataset, numeric_names, vocabulary_names
+from offline.dataset.tables import load_dataset
 from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.domain import Domain, LogProperties, load_domain
 from services.common.errors import FailedPrecondition, NotFound
 from services.feature.definitions import MAX_TOTAL
-from tests.support.dataset_oracle import MAX_ARRIVAL, ExampleOracle
+from tests.support.dataset_checks import (
+    assert_dataset_equals_the_oracle,
+    documented_columns,
+    few_features_and_events,
+)
 from tests.support.event_streams import SPAN_MS, START_MS, random_log, small_domain, write_log
 from tests.support.every_kind import every_kind, told_stream
-from tests.support.feature_oracle import Oracle
 from tests.support.feature_streams import interaction, purchase_event
 
 
@@ -37,39 +40,7 @@ def test_equals_the_oracle_row_by_row(seed: int) -> None:
         domain = without_impressions(domain)
     log = with_slates(random, random_log(random, random.choice([3, 120])))
     with TemporaryDirectory() as directory:
-        out = Path(directory) / "out"
-        build_dataset(domain, write_log(Path(directory) / "log", log), out, leak_sample=5)
-        dataset = load_dataset(out)
-    oracle = ExampleOracle(domain, log)
-    expected = oracle.examples()
-    found = dataset.examples.to_pylist()
-    assert len(found) == len(expected)
-    for row, wanted in zip(found, expected, strict=True):
-        assert row == wanted
-    assert dataset.examples.column_names == documented_columns(domain)
-    assert dataset.meta.rows["examples"] == len(expected)
-    assert dataset.meta.leak_check.differing_values == 0
-    end = Oracle(domain, log, 2**60, MAX_ARRIVAL)
-    for entity, table in dataset.catalogue.items():
-        for row in table.to_pylist():
-            attributes = end.attributes(entity, row["id"])
-            assert row["withdrawn"] == end.is_withdrawn(entity, row["id"])
-            for name in domain.entities[entity].attributes:
-                assert row[name] == pytest.approx(attributes.get(name))
-
-
-def documented_columns(domain: Domain) -> list[str]:
-    return [
-        *("example_id", "rank_id", "user", "time_ms", "arrival", "surface"),
-        *("entity_type", "entity_id", "position", "recent_items", "recent_actions"),
-        *(f"u.{name}" for name in domain.model.user_features),
-        *(f"i.{name}" for name in domain.model.item_features),
-        *(f"f.{name}" for name in vocabulary_names(domain)),
-        *(f"n.{name}" for name in numeric_names(domain)),
-        *(f"y.{name}" for name in domain.objectives),
-        *(f"m.{name}" for name in domain.objectives),
-        "split",
-    ]
+        assert_dataset_equals_the_oracle(domain, log, Path(directory))
 
 
 def without_impressions(domain: Domain) -> Domain:
@@ -96,17 +67,7 @@ def with_slates(random: Random, log: list[LoggedEvent]) -> list[LoggedEvent]:
 
 @pytest.fixture(scope="module")
 def small() -> tuple[Domain, list[LoggedEvent]]:
-    random = Random(11)
-    domain = small_domain(random)
-    # Few features: what is checked here does not hang on their number.
-    features = {n: f for n, f in domain.features.items() if not n.endswith(("_1", "_2"))}
-    inputs = {
-        field: [name for name in getattr(domain.model, field) if name in features]
-        for field in ("user_features", "item_features")
-    }
-    model = domain.model.model_copy(update=inputs)
-    domain = domain.model_copy(update={"features": features, "model": model})
-    return domain, random_log(random, 80)
+    return few_features_and_events()
 
 
 def digests(directory: Path) -> dict[str, str]:
