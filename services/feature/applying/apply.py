@@ -24,7 +24,7 @@ from services.common.errors import FailedPrecondition, Unavailable
 from services.common.event_log import LogReader, Salvage, last_payload_before
 from services.common.log_marks import add_duplicate_marks, read_duplicate_marks
 from services.common.log_removed import check_not_removed
-from services.feature.applying.batch_states import BatchStates
+from services.feature.applying.batch_states import BatchLedgers, BatchStates
 from services.feature.convert.records import DecodedRecord, RecordDecoder, fingerprint
 from services.feature.definitions import DEDUPLICATION_MS, ROOM_HEARTBEAT, catalogue_entities
 from services.feature.identity.histories import Histories
@@ -34,7 +34,7 @@ from services.feature.states.codec import decode_state, encode_state
 from services.feature.states.entity_plan import compile_plans
 from services.feature.states.key_state import KeyState
 from services.feature.states.keys import Key, KeyRules
-from services.feature.states.refunds import CountChange, RefundLedger
+from services.feature.states.refunds import CountChange
 from services.feature.store.protocol import (
     Claim,
     FeatureStore,
@@ -225,8 +225,10 @@ class Applier:
         if self._store.shared:
             self._prefetch(transaction, events)
         notes = AttributeNotes(transaction.notes())
+        ledgers = BatchLedgers(transaction)
         for event in events:
-            self._fold_event(transaction, event, touched, described, notes)
+            self._fold_event(transaction, event, touched, described, notes, ledgers)
+        ledgers.write()
         transaction.put_notes(notes.encode(end))
         skipped.update(record.skipped for record in decoded if record.skipped)
         self._cache.update(touched)
@@ -252,8 +254,10 @@ class Applier:
         touched: dict[Key, KeyState],
         described: set[Key],
         notes: AttributeNotes,
+        ledgers: BatchLedgers,
     ) -> None:
         if event.takes_over or event.erases:
+            ledgers.write()
             load = partial(self._load, transaction)
             states = BatchStates(transaction, touched, load, self._held)
             self._histories.change(event, states, notes)
@@ -274,7 +278,7 @@ class Applier:
 
         derived = self._keys.derived(event, read_attribute) if self._keys.derives else []
         keys = self._keys.touched(event, derived)
-        count_changes = self._take_refund(transaction, event, keys) if event.refund else None
+        count_changes = self._take_refund(ledgers, event, keys) if event.refund else None
         for key in keys:
             state = state_of(key)
             if self._held and self._held.get(key, 0) > event.arrival:
@@ -329,20 +333,14 @@ class Applier:
         return state
 
     def _take_refund(
-        self, transaction: StoreTransaction, event: AppliedEvent, keys: Sequence[Key]
+        self, ledgers: BatchLedgers, event: AppliedEvent, keys: Sequence[Key]
     ) -> Mapping[Key, Sequence[CountChange]]:
         """Enters a refund into its purchase's ledger; what it changes of the counts of ``keys``."""
         facts = event.refund
         if facts is None:
             return {}
-        stored = transaction.refunds(facts.purchase_event_id)
-        ledger = RefundLedger.decode(stored) if stored is not None else RefundLedger()
         source = f"{self._store.log_id}:{event.arrival}"
-        changes = ledger.take(source, event.time_ms, facts, keys)
-        entered = ledger.encode()
-        if entered != stored:
-            transaction.put_refunds(facts.purchase_event_id, entered)
-        return changes
+        return ledgers.get(facts.purchase_event_id).take(source, event.time_ms, facts, keys)
 
     def _claim(
         self, transaction: StoreTransaction, records: Sequence[DecodedRecord], days: range

@@ -1,4 +1,4 @@
-"""The states that a batch of records changes, while it is folded."""
+"""The states and ledgers that a batch of records changes, while it is folded."""
 
 from __future__ import annotations
 
@@ -72,3 +72,28 @@ class BatchStates:
             ledger = RefundLedger.decode(stored)
             if ledger.forget(names, log_id, arrival):
                 self._transaction.put_refunds(purchase, ledger.encode())
+
+
+class BatchLedgers:
+    """Ledgers of refunds. Each is read and written once a batch, however many refunds it takes."""
+
+    def __init__(self, transaction: StoreTransaction) -> None:
+        self._transaction = transaction
+        self._ledgers: dict[str, tuple[RefundLedger, bytes | None]] = {}
+
+    def get(self, purchase_event_id: str) -> RefundLedger:
+        """The ledger of a purchase, to be changed."""
+        held = self._ledgers.get(purchase_event_id)
+        if held is None:
+            stored = self._transaction.refunds(purchase_event_id)
+            ledger = RefundLedger.decode(stored) if stored is not None else RefundLedger()
+            held = self._ledgers[purchase_event_id] = (ledger, stored)
+        return held[0]
+
+    def write(self) -> None:
+        """Hands those that changed to the transaction, and forgets all."""
+        for purchase_event_id, (ledger, stored) in self._ledgers.items():
+            entered = ledger.encode()
+            if entered != stored:
+                self._transaction.put_refunds(purchase_event_id, entered)
+        self._ledgers.clear()

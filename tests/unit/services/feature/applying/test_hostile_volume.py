@@ -14,7 +14,13 @@ from services.feature.rows.rows import decoded, row_readers
 from services.feature.states.key_state import KeyState
 from services.feature.store.embedded import EmbeddedStore
 from tests.support.alias_streams import pairs_domain
-from tests.support.feature_streams import START_MS, domain_with, interaction
+from tests.support.feature_streams import (
+    START_MS,
+    domain_with,
+    interaction,
+    purchase_event,
+    refund_event,
+)
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
@@ -134,6 +140,22 @@ def test_a_user_with_pairs_without_number_shows_the_latest(
     assert row["courses"] == 2
     assert row["count"] == count
     assert applying.state_bytes("user", "ann") < 10_000
+
+
+def test_refunds_that_all_name_one_purchase_are_entered_one_by_one(
+    store: EmbeddedStore, tmp_path: Path
+) -> None:
+    """As from a producer that does not know the purchase: each must not look at all before it."""
+    domain = domain_with(
+        {"bought": {"kind": "count", "entities": ["user"], "events": ["purchase"], "window": "7d"}}
+    )
+    applying, count = Applying(domain, store, tmp_path), 10_000
+    bought = purchase_event("bought", START_MS + HOUR_MS, count, "ann")
+    events = [refund_event(f"r{n}", START_MS + 2 * HOUR_MS + n, 1, bought) for n in range(count)]
+    applying.apply([bought, *events[:-1]])
+    assert applying.row("user", "ann")["bought"] == 1
+    applying.apply(events[-1:])
+    assert applying.row("user", "ann")["bought"] == 0
 
 
 def test_durations_below_zero_and_times_ahead_in_a_bulk_log_stay_what_they_are(
