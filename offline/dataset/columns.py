@@ -2,7 +2,7 @@
 
 ``compact`` is incremental: a second run reads only what was added to the log since the first. It
 holds one chunk of records in memory. Only events that count are kept: LIVE traffic of a declared
-type, neither duplicate nor too late. Under the directory::
+type, neither duplicate nor too late, nor marked beside the log. Under the directory::
 
     state.json                                      CompactionState
     events/date=YYYY-MM-DD/<arrivals>.parquet       one row an event, ``event_schema``
@@ -14,7 +14,7 @@ Files that the state does not list are left over from an interrupted run and are
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain, islice
@@ -32,6 +32,7 @@ from offline.dataset.codec import EventCodec
 from offline.dataset.schema import ColumnSchema
 from offline.progress import Progress, no_progress
 from services.common.errors import FailedPrecondition
+from services.common.log_marks import read_duplicate_marks
 
 STATE_FILE = "state.json"
 EVENTS = "events"
@@ -45,7 +46,8 @@ class CompactionState(BaseModel):
     """How far the log was compacted, and into which files (paths relative to the directory).
 
     ``records``: log records read, and how many of them count. ``key_version``: of the key that all
-    pseudonyms are under; None where there are none.
+    pseudonyms are under; None where there are none. ``marked``: how many of the records read were
+    marked beside the log.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +57,7 @@ class CompactionState(BaseModel):
     counted: int
     files: dict[str, list[str]]
     key_version: int | None = None
+    marked: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,14 @@ def compact(
     """Brings ``directory`` up to the end of the log and returns what it holds.
 
     ``archive``: where to read what it holds of the log, from which it may be removed. Starts anew
-    when the schema changed, or the key of the pseudonyms. Raises ``NotFound`` without a log,
+    when the schema changed, the key of the pseudonyms, or what is marked of the records read.
+    Raises ``NotFound`` without a log,
     ``LogCorrupt`` for a bad record, ``FailedPrecondition`` for a record that is no event, a log
     that is shorter than what was compacted before, or (KEYS_MIXED) pseudonyms under two keys: each
     user would be two.
     """
-    state = _load_state(directory, schema)
+    marks = read_duplicate_marks(log_dir)
+    state = _load_state(directory, schema, marks)
     directory.mkdir(parents=True, exist_ok=True)
     _remove_unlisted(directory, state)
     total_bytes = sum(path.stat().st_size for path in log_dir.glob("*.segment"))
@@ -109,7 +114,7 @@ def compact(
             # The one before is lost: this one is new.
             records = chain([known], records)
     while chunk := list(islice(records, chunk_records)):
-        tables = codec.decode(chunk)
+        tables = codec.decode([record for record in chunk if record[0] not in marks])
         keys = {version for table in tables.values() for version in _key_versions(table)}
         if state.key_version is not None and keys - {state.key_version}:
             if not began_anew:
@@ -140,6 +145,7 @@ def compact(
             counted=state.counted + tables[EVENTS].num_rows,
             files=files,
             key_version=next(iter(keys), state.key_version),
+            marked=_marked_before(chunk[-1][0] + 1, marks),
         )
         _save_state(directory, state)
         read_bytes += sum(len(payload) for _, payload in chunk)
@@ -157,11 +163,17 @@ def _key_versions(table: pa.Table) -> set[int]:
     return found
 
 
-def _load_state(directory: Path, schema: ColumnSchema) -> CompactionState:
+def _marked_before(arrival: int, marks: Collection[int]) -> int:
+    return sum(mark < arrival for mark in marks)
+
+
+def _load_state(directory: Path, schema: ColumnSchema, marks: Collection[int]) -> CompactionState:
     path = directory / STATE_FILE
     if path.is_file():
         state = CompactionState.model_validate_json(path.read_text(encoding="utf-8"))
-        if state.schema_hash == schema.hash:
+        # A mark may come after its record was read.
+        same_marks = state.marked == _marked_before(state.next_arrival, marks)
+        if state.schema_hash == schema.hash and same_marks:
             return state
         shutil.rmtree(directory)
     return CompactionState(schema_hash=schema.hash, next_arrival=0, counted=0, files={})

@@ -18,6 +18,7 @@ from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.domain import Domain
 from services.common.errors import FailedPrecondition
 from services.common.event_log import LogWriter, read_log
+from services.common.log_marks import add_duplicate_marks
 from services.feature.convert.records import RecordDecoder
 from services.feature.states.entity_plan import compile_plans
 from tests.support.event_streams import random_log, small_domain, write_log
@@ -67,6 +68,19 @@ def test_a_second_run_reads_only_what_is_new(
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     fresh = compact(log_dir, tmp_path / "fresh", schema)
     assert arrivals(second) == arrivals(fresh)
+
+
+def test_what_is_marked_beside_the_log_does_not_count(domain: Domain, tmp_path: Path) -> None:
+    log_dir = write_log(tmp_path / "log", random_log(Random(5), 90))
+    schema = ColumnSchema.of(domain)
+    counted = arrivals(compact(log_dir, tmp_path / "out", schema))
+    second_copies = counted[2:5]
+
+    # Found when they were applied, after the records had been read.
+    add_duplicate_marks(log_dir, second_copies)
+    for directory in ("out", "fresh", "out"):
+        found = compact(log_dir, tmp_path / directory, schema, chunk_records=25)
+        assert arrivals(found) == [a for a in counted if a not in second_copies]
 
 
 def test_archived_segments_are_read_from_the_archive(domain: Domain, tmp_path: Path) -> None:
