@@ -17,6 +17,7 @@ from offline.archive.writer import ArchiveWriter, epoch_ms, write_archive
 from offline.progress import Progress, no_progress
 from services.common.errors import FailedPrecondition, NotFound
 from services.common.event_log import Damage, list_segments
+from services.common.log_marks import read_duplicate_marks
 
 _SHOWN_RECORDS = 10_000
 
@@ -62,6 +63,8 @@ def compact_log(
             sound = read_sound(log_dir, start, end, damage.append)
             records = _shown(sound, start, end, progress)
             _archive(archive, target, records, limits)
+        # A mark may come after its record was archived.
+        archive.mark_duplicates(read_duplicate_marks(log_dir))
         progress("compact", end, max(end, 1))
         manifest = archive.manifest
         gaps = tuple(manifest.gaps())[known:]

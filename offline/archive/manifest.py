@@ -75,12 +75,14 @@ class Lease(_Part):
 
 
 class Manifest(_Part):
-    """Everything an archive holds. ``last_digest``: of the last record, to know its log by."""
+    """Everything an archive holds. ``last_digest``: of the last record, to know its log by;
+    ``duplicates``: arrivals of records that a mark beside the log calls second copies."""
 
     format: Literal["podium-event-archive"] = "podium-event-archive"
     version: int = VERSION
     batches: tuple[Batch, ...] = ()
     last_digest: str = ""
+    duplicates: tuple[int, ...] = ()
     lease: Lease | None = None
 
     @property

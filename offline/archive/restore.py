@@ -13,6 +13,7 @@ from offline.progress import Progress, no_progress
 from services.common.errors import FailedPrecondition
 from services.common.event_log import frame, list_segments, segment_path
 from services.common.files import LOCAL_FILES, write_all
+from services.common.log_marks import add_duplicate_marks, read_duplicate_marks
 from services.common.log_removed import forget_removed
 
 _SUFFIX = ".restored"
@@ -34,7 +35,8 @@ def restore_log(
     an archive, ``FailedPrecondition`` where it ends before the log begins (LOG_CUT) or is another
     log's (OTHER_LOG).
     """
-    end = load_manifest(target).next_arrival
+    manifest = load_manifest(target)
+    end = manifest.next_arrival
     LOCAL_FILES.make_directory(log_dir)
     for name in LOCAL_FILES.names(log_dir):
         if name.endswith(_SUFFIX):
@@ -49,6 +51,9 @@ def restore_log(
         progress("restore", start, end)
         written += _write(log_dir / f"{start}{_SUFFIX}", records)
         starts.append(start)
+    missing = set(manifest.duplicates) - read_duplicate_marks(log_dir)
+    if missing:
+        add_duplicate_marks(log_dir, sorted(missing))
     # The latest first: whoever reads meanwhile finds no hole.
     for start in reversed(starts):
         LOCAL_FILES.replace(log_dir / f"{start}{_SUFFIX}", segment_path(log_dir, start))

@@ -6,7 +6,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,6 +85,12 @@ class ArchiveWriter:
             for file in replaced.files:
                 if file.name not in kept:
                     self._target.remove(file.name)
+
+    def mark_duplicates(self, arrivals: Iterable[int]) -> None:
+        """Keeps marks of records that are second copies, beside those there are."""
+        marked = tuple(sorted({*self.manifest.duplicates, *arrivals}))
+        if marked != self.manifest.duplicates:
+            self._replace(self.manifest.model_copy(update={"duplicates": marked}))
 
     def _replace(self, manifest: Manifest, *, held: bool = True) -> None:
         lease = None

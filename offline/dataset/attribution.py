@@ -2,8 +2,10 @@
 
 An event with a rank_id belongs to the item of that slate that it names (the first impression of
 it, when it was shown twice), and to nothing else. One without is credited to the first or last
-impression of the same user that matches, by the objective's rule. Either way it counts only up to
-``attribution.window`` after the impression, so that a mature label never changes.
+impression of the same user that matches, by the objective's rule. Whose an impression is, is told
+as it was known when the event arrived: what a device was shown is its user's once an alias has said
+so, and no longer the device's. Either way the event counts only up to ``attribution.window`` after
+the impression, so that a mature label never changes. What erased actors did is left out.
 
 Without impressions an example is an event that some objective counts, credited to itself.
 """
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 import ibis
 import ibis.expr.types as ir
 
+from offline.dataset.histories import SINCE, histories, remembered
 from offline.dataset.log_tables import LogTables
 from offline.dataset.schema import entity_column, value_column
 from services.common.domain import Domain, Objective
@@ -126,11 +129,18 @@ class Attribution:
     def _repeated(self, base: Objective, objective: Objective) -> ir.Table:
         """Credited events after which the same user met the base objective again."""
         events = self._standing(base)
-        events = events.filter(events.actor != "")
-        ordered = ibis.window(group_by=events.actor, order_by=[events.event_ms, events.event])
-        following = events.select("event", "event_ms", next_ms=events.event_ms.lead().over(ordered))
+        events = events.filter(events.actor != "").select("event", "event_ms", "actor")
         within_ms = duration_ms(objective.within or "")
-        again = following.filter(following.next_ms <= following.event_ms + within_ms)
+        if (ended := histories(self._tables)) is None:
+            again = _followed(events, within_ms)
+        else:
+            held = ended.of_actors(events.select("event_ms", id="actor", arrival="event"))
+            held = held.rename({"actor": "id", "event": "arrival"})
+            own = held.filter(held[SINCE] == held.event)
+            inherited = held.filter(held[SINCE] != held.event)
+            again = ibis.union(
+                _followed(own, within_ms), _followed_by_heir(inherited, own, within_ms)
+            )
         return self._credited(base, self._standing(base)).semi_join(again, "event")
 
     def _credited(self, objective: Objective, events: ir.Table) -> ir.Table:
@@ -168,6 +178,12 @@ class Attribution:
         assert rule is not None  # noqa: S101 - the schema requires it with events
         free = events.filter((events.rank_id == "") & (events.actor != ""))
         shown = self._candidates.table
+        if (ended := histories(self._tables)) is not None:
+            held = ended.of_actors(free.mutate(id=free.actor, arrival=free.event))
+            held = held.filter(held[SINCE] == held.event)
+            free = held.mutate(actor=held.id).select(*free.columns)
+            seen = ended.of_actors(shown.mutate(id=shown.actor, arrival=shown.key))
+            shown = seen.mutate(actor=seen.id).select(*shown.columns, SINCE)
         shown = shown.select(
             "key",
             "shown_ms",
@@ -178,6 +194,9 @@ class Attribution:
             shown.shown_ms <= free.event_ms,
             shown.shown_ms >= free.event_ms - _window_ms(objective),
         ]
+        if ended is not None:
+            inherited = shown.shown_since != shown.key
+            conditions.append(~inherited | (shown.shown_since < free.event))
         if rule.match == SAME_ITEM:
             conditions.append(free.subject_type == shown.shown_subject_type)
             conditions.append(free.subject_id == shown.shown_subject_id)
@@ -196,12 +215,13 @@ class Attribution:
 
 
 def qualifying_events(tables: LogTables, objective: Objective) -> ir.Table:
-    """Events of the objective's types with its least attribute values, refunds aside.
+    """Events of the objective's types with its least attribute values, refunds aside, and without
+    what was forgotten.
 
     Columns: event (arrival), event_ms, event_id, actor, rank_id, surface, subject_type,
     subject_id and the entity columns.
     """
-    log = tables.events
+    log = remembered(tables)
     chosen = log.type.isin(objective.events)
     for attribute, least in objective.at_least.items():
         chosen &= log[value_column(attribute)].fill_null(0) >= least
@@ -217,6 +237,32 @@ def qualifying_events(tables: LogTables, objective: Objective) -> ir.Table:
         event=log.arrival,
         event_ms=log.time_ms,
     )
+
+
+def _followed(events: ir.Table, within_ms: int) -> ir.Table:
+    """``event`` of those after which the same actor had another one."""
+    ordered = ibis.window(group_by=events.actor, order_by=[events.event_ms, events.event])
+    following = events.select("event", "event_ms", next_ms=events.event_ms.lead().over(ordered))
+    again = following.filter(following.next_ms <= following.event_ms + within_ms)
+    return again.select("event")
+
+
+def _followed_by_heir(inherited: ir.Table, own: ir.Table, within_ms: int) -> ir.Table:
+    """The same of a device's events, after which the user whose they are by then had one."""
+    later = own.select(heir=own.actor, later=own.event, later_ms=own.event_ms)
+    after = (later.later_ms > inherited.event_ms) | (
+        (later.later_ms == inherited.event_ms) & (later.later > inherited.event)
+    )
+    both = inherited.join(
+        later,
+        [
+            inherited.actor == later.heir,
+            inherited[SINCE] < later.later,
+            later.later_ms <= inherited.event_ms + within_ms,
+            after,
+        ],
+    )
+    return both.select("event")
 
 
 def _first_shown(shown: ir.Table) -> ir.Table:

@@ -8,21 +8,22 @@ import ibis.expr.types as ir
 
 from offline.dataset.log_tables import LogTables
 from offline.dataset.sequences import newest, numbered_points
-from offline.dataset.timeline import joined, timeline
+from offline.dataset.timeline import joined, place_columns, timeline
 
 
 def latest_changes(
     tables: LogTables, changes: ir.Table, points: ir.Table, names: Sequence[str]
 ) -> ir.Table:
     """The latest value by event time, then arrival, of columns of ``changes`` (id, time_ms,
-    arrival, names; null: left as it was) at ``points`` (point, id, time_ms, arrival).
+    arrival, names and perhaps since; null: left as it was) at ``points`` (point, id, time_ms,
+    arrival).
 
     point, and for each name the value and, as ``<name>_ms``, when it was said; null where it never
     was.
     """
     said = {f"said_{name}": changes[name].notnull().cast("int64") for name in names}
     events = changes.semi_join(points.select("id").distinct(), "id").mutate(**said)
-    events = events.select("id", "time_ms", "arrival", *names, *said)
+    events = events.select(*place_columns(events), *names, *said)
     line = timeline(tables, events, points, (), [*said])
     table = points.select("point")
     for name, told in zip(names, said, strict=True):

@@ -8,7 +8,13 @@ from typing import Any
 import pyarrow as pa
 from google.protobuf.message import DecodeError
 
-from offline.dataset.schema import ColumnSchema, attribute_column, changes_table
+from offline.dataset.schema import (
+    ENDING_SCHEMA,
+    ENDINGS,
+    ColumnSchema,
+    attribute_column,
+    changes_table,
+)
 from podium.event.v1 import event_pb2
 from services.common.actor import actor_key
 from services.common.convert_event import (
@@ -48,24 +54,25 @@ class EventCodec:
         self._entity_index = {name: index for index, name in enumerate(schema.entities)}
 
     def decode(self, records: Sequence[tuple[int, bytes]]) -> dict[str, pa.Table]:
-        """Tables ``events`` and ``changes.<entity>`` of the records that count.
+        """Tables ``events``, ``endings`` and ``changes.<entity>`` of the records that count.
 
         Raises ``FailedPrecondition`` for a record that is no LoggedEvent.
         """
         columns: list[list[Any]] = [[] for _ in self._schema.event_schema]
         changes: dict[str, list[dict[str, Any]]] = {name: [] for name in self._schema.catalogue}
+        endings: list[dict[str, Any]] = []
         for arrival, payload in records:
             try:
                 logged = event_pb2.LoggedEvent.FromString(payload)
             except (DecodeError, UnicodeDecodeError) as error:
                 raise FailedPrecondition(f"log record {arrival} is not an event") from error
             event = logged.event
-            if (
-                event.type not in self._types
-                or not is_live(event)
-                or logged.duplicate
-                or logged.too_late
-            ):
+            if not is_live(event) or logged.duplicate or logged.too_late:
+                continue
+            if event.HasField("alias") or event.HasField("erasure"):
+                endings += _endings(arrival, logged)
+                continue
+            if event.type not in self._types:
                 continue
             self._append(columns, arrival, logged)
             subject = _subject(event)
@@ -77,6 +84,7 @@ class EventCodec:
                     change["id"] = subject[1]
                     changes[subject[0]].append(change)
         tables = {"events": _from_columns(columns, self._schema.event_schema)}
+        tables[ENDINGS] = pa.Table.from_pylist(endings, schema=ENDING_SCHEMA)
         for entity, found in changes.items():
             schema = self._schema.change_schema(entity)
             tables[changes_table(entity)] = pa.Table.from_pylist(found, schema=schema)
@@ -88,8 +96,7 @@ class EventCodec:
         """Adds one row, in the order of ``ColumnSchema.event_schema``."""
         event = logged.event
         time_ms = milliseconds(event.event_time)
-        # A log without arrival times has them left out: events then arrive when they happen.
-        clock_ms = milliseconds(logged.arrival_time) if logged.HasField("arrival_time") else time_ms
+        clock_ms = _clock_ms(logged)
         named: list[str | None] = [None] * len(self._entity_index)
         for reference in reversed(event.entities):
             index = self._entity_index.get(reference.type)
@@ -128,6 +135,26 @@ class EventCodec:
                 yield _kept(attribute_value(event.attributes[name]), dtype)
             else:
                 yield None
+
+
+def _clock_ms(logged: event_pb2.LoggedEvent) -> int:
+    """Arrival time. A log may leave it out: its events arrive when they happen."""
+    if logged.HasField("arrival_time"):
+        return milliseconds(logged.arrival_time)
+    return milliseconds(logged.event.event_time)
+
+
+def _endings(arrival: int, logged: event_pb2.LoggedEvent) -> list[dict[str, Any]]:
+    """Whose histories an alias or an erasure ends."""
+    actor = logged.event.actor
+    ended: list[tuple[str, str | None]]
+    user, device = actor.user_id, actor_key("", actor.device_id)
+    if logged.event.HasField("alias"):
+        ended = [(device, user)] if device and user else []
+    else:
+        ended = [(key, None) for key in (user, device) if key]
+    at = {"arrival": arrival, "time_ms": _clock_ms(logged)}
+    return [{**at, "actor": key, "heir": heir} for key, heir in ended]
 
 
 def _subject(event: event_pb2.Event) -> tuple[str, str] | None:

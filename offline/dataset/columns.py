@@ -6,6 +6,7 @@ type, neither duplicate nor too late, nor marked beside the log. Under the direc
 
     state.json                                      CompactionState
     events/date=YYYY-MM-DD/<arrivals>.parquet       one row an event, ``event_schema``
+    endings/date=…/<arrivals>.parquet               one row a history's end, ``ENDING_SCHEMA``
     changes.<entity>/date=…/<arrivals>.parquet      one row a catalogue change, ``change_schema``
 
 Files that the state does not list are left over from an interrupted run and are removed.
@@ -92,6 +93,8 @@ def compact(
     user would be two.
     """
     marks = read_duplicate_marks(log_dir)
+    if archive is not None:
+        marks |= set(load_manifest(archive).duplicates)
     state = _load_state(directory, schema, marks)
     directory.mkdir(parents=True, exist_ok=True)
     _remove_unlisted(directory, state)

@@ -3,7 +3,8 @@
 As in ``tiles``, a window is whole tiles and a head. Who is named in the tiles of a tail is counted
 once for all points that share (id, first tile, tile); in the head, whoever the tail does not have
 counts at the first mention. Others that only late events name are taken off again: those of a
-point's late events are joined with all that the window has of them.
+point's late events are joined with all that the window has of them. Those who were forgotten by a
+point are taken off in the same way.
 
 What pairs list is read from each point's own join with what its user named: a user's history is
 short beside a room's.
@@ -16,8 +17,16 @@ from dataclasses import dataclass
 import ibis
 import ibis.expr.types as ir
 
+from offline.dataset.forgotten import forgotten
 from offline.dataset.log_tables import LogTables
-from offline.dataset.timeline import joined, knows, renamed_points, tile_of, window_start
+from offline.dataset.timeline import (
+    joined,
+    knows,
+    place_columns,
+    renamed_points,
+    tile_of,
+    window_start,
+)
 from services.feature.definitions import hop_ms
 
 _POINT, _EVENT = 0, 1
@@ -32,20 +41,35 @@ class Distinct:
     window_ms: int
 
 
+@dataclass(frozen=True)
+class Forgetting:
+    """``erased``: actor, position, clock_ms; ``cap``: how many a list of theirs holds."""
+
+    erased: ir.Table
+    cap: int
+
+
 def distinct_counts(
     tables: LogTables,
     events: ir.Table,
     points: ir.Table,
     late: ir.Table | None,
     wanted: Distinct,
+    forgetting: Forgetting | None = None,
 ) -> ir.Table:
     """point, ``found``: different others in the window, null for none.
 
     ``events``: id, time_ms, arrival, type and the other's column; ``points``: point, id, time_ms,
-    arrival; ``late``: as in ``Timeline``.
+    arrival; ``late``: as in ``Timeline``. ``forgetting``: where others are actors of whom some were
+    erased.
     """
     hop = hop_ms(wanted.window_ms)
     named = _naming(events, wanted.events, wanted.other)
+    unseen = [_late(late, wanted)] if late is not None else []
+    if forgetting is not None:
+        gone, nameless = forgotten(tables, named, forgetting.erased, forgetting.cap)
+        named = ibis.union(named, nameless.select(*named.columns))
+        unseen += [_gone(gone, points, wanted), _not_yet(nameless, points, wanted)]
     named = tables.stored(named.mutate(tile=tile_of(named.time_ms, hop)))
     first = tile_of(window_start(points.time_ms, wanted.window_ms), hop)
     places = tables.stored(points.mutate(tile=tile_of(points.time_ms, hop), first=first))
@@ -59,9 +83,10 @@ def distinct_counts(
     both = running.left_join(counted, here)
     found = both.ahead.fill_null(0) + both.behind.fill_null(0)
     table = both.select("point", found=found.cast("int64"))
-    if late is None:
+    if not unseen:
         return table
-    table = joined(table, _only_late(named, points, late, wanted))
+    every = ibis.union(*unseen) if len(unseen) > 1 else unseen[0]
+    table = joined(table, _only_unseen(named, points, every, wanted))
     return table.select("point", found=table.found - table.unknown.fill_null(0))
 
 
@@ -91,7 +116,7 @@ def last_named(
 def _naming(events: ir.Table, types: tuple[str, ...], other: str) -> ir.Table:
     identity = events[other]
     chosen = events.filter(events.type.isin(types) & identity.notnull() & (identity != ""))
-    return chosen.select("id", "time_ms", "arrival", other=chosen[other])
+    return chosen.select(*place_columns(chosen), other=chosen[other])
 
 
 def _tail(named: ir.Table, anchors: ir.Table) -> ir.Table:
@@ -132,14 +157,48 @@ def _running(heads: ir.Table, places: ir.Table) -> ir.Table:
     return counted.filter(counted.kind == _POINT).select("point", "id", "first", "tile", "ahead")
 
 
-def _only_late(named: ir.Table, points: ir.Table, late: ir.Table, wanted: Distinct) -> ir.Table:
-    """point, ``unknown``: others that only events late for the point name in its window."""
+def _late(late: ir.Table, wanted: Distinct) -> ir.Table:
+    """point, ``missed``: a row each time that an event late for the point names somebody in its
+    window."""
     inside = late.filter(
         late.type.isin(wanted.events)
         & late[wanted.other].notnull()
         & (late.time_ms >= window_start(late.point_time_ms, wanted.window_ms))
     )
-    missed = inside.group_by("point", missed=inside[wanted.other]).aggregate(late=inside.count())
+    return inside.select("point", missed=inside[wanted.other])
+
+
+def _gone(gone: ir.Table, points: ir.Table, wanted: Distinct) -> ir.Table:
+    """The same of those who are forgotten by then."""
+    places = renamed_points(points)
+    places = places.mutate(start_ms=window_start(places.point_time_ms, wanted.window_ms))
+    here = [
+        places.point_id == gone.id,
+        gone.time_ms <= places.point_time_ms,
+        gone.time_ms >= places.start_ms,
+        gone.until < places.point_arrival,
+    ]
+    found = places.join(gone, here)
+    return found.select("point", missed=found.other)
+
+
+def _not_yet(nameless: ir.Table, points: ir.Table, wanted: Distinct) -> ir.Table:
+    """The same of the nameless ones whose time to come is later in the log."""
+    places = renamed_points(points)
+    places = places.mutate(start_ms=window_start(places.point_time_ms, wanted.window_ms))
+    here = [
+        places.point_id == nameless.id,
+        nameless.time_ms < places.point_time_ms,
+        nameless.time_ms >= places.start_ms,
+        nameless.arrival >= places.point_arrival,
+    ]
+    found = places.join(nameless, here)
+    return found.select("point", missed=found.other)
+
+
+def _only_unseen(named: ir.Table, points: ir.Table, unseen: ir.Table, wanted: Distinct) -> ir.Table:
+    """point, ``unknown``: others whom only what the point does not see names in its window."""
+    missed = unseen.group_by("point", "missed").aggregate(late=unseen.count())
     missed = joined(missed, renamed_points(points))
     start = window_start(missed.point_time_ms, wanted.window_ms)
     missed = missed.mutate(start_ms=start)

@@ -7,21 +7,26 @@ from collections.abc import Sequence
 import ibis
 import ibis.expr.types as ir
 
-from offline.dataset.distinct import distinct_counts
+from offline.dataset.distinct import Distinct, Forgetting, distinct_counts
+from offline.dataset.forgotten import erasures
+from offline.dataset.histories import HISTORY
 from offline.dataset.log_tables import LogTables
 from offline.dataset.plan import Contribution, FeaturePlan, kind_of
 from offline.dataset.refunds import EXACT, taken_back
 from offline.dataset.sequences import listed, newest, numbered_points
 from offline.dataset.tiles import tiled_windows
-from offline.dataset.timeline import Timeline, joined, timeline, window_start
+from offline.dataset.timeline import Timeline, joined, place_columns, timeline, window_start
 from offline.dataset.totals import starts_of, summed, window_totals
 from services.common.domain import Domain
 from services.common.domain_features import LastFeature, LastNFeature
 from services.common.durations import duration_ms
 from services.feature.definitions import (
     MAX_TOTAL,
+    USER_ENTITY,
     ViewFeature,
     WindowAggregate,
+    compile_aggregates,
+    compile_views,
     window_aggregates,
 )
 
@@ -32,16 +37,17 @@ _EVERY = "every_event"
 
 
 class EventFeatures:
-    """Features that come from ``about``, events by the id of what they concern, at points.
+    """Features of an entity type that come from events, at points.
 
-    ``points``: point, id, time_ms, arrival, stored. Of the ``columns`` none is an attribute, an
-    expression or one of pairs.
+    ``about``: events by the id of what they concern; ``points``: point, id, time_ms, arrival,
+    stored. Of the ``columns`` none is an attribute, an expression or one of pairs.
     """
 
     def __init__(
         self,
         domain: Domain,
         tables: LogTables,
+        entity: str,
         about: ir.Table,
         points: ir.Table,
         columns: Sequence[ViewFeature],
@@ -49,8 +55,10 @@ class EventFeatures:
         with_known: bool = False,
     ) -> None:
         self._domain = domain
+        self._entity = entity
         self._tables = tables
         self._points = points
+        self._about_all = about
         self._about = about.semi_join(points.select("id").distinct(), "id")
         self._columns = columns
         self._with_known = with_known
@@ -92,7 +100,8 @@ class EventFeatures:
             added[name] = chosen.cast("int64")
         if self._with_known:
             added[_EVERY] = ibis.literal(1, "int64")
-        about = about.select("id", "time_ms", "arrival", "type", *sorted(plan.columns), **added)
+        place = place_columns(about)
+        about = about.select(*place, "type", *sorted(plan.columns), **added)
         return about if self._with_known else about.filter(about.type.isin(plan.event_types))
 
     def _parts(self, line: Timeline, events: ir.Table) -> list[ir.Table]:
@@ -110,7 +119,9 @@ class EventFeatures:
             number = numbered_points(line, _EVERY)
             parts.append(number.select("point", **{KNOWN: number.number > number.late}))
         for name, distinct in plan.distincts.items():
-            found = distinct_counts(tables, events, self._points, line.late, distinct)
+            found = distinct_counts(
+                tables, events, self._points, line.late, distinct, self._forgetting(distinct)
+            )
             parts.append(found.rename({_named(name): "found"}))
         numbered = {
             name: tables.stored(numbered_points(line, name)) for name in plan.kinds.values()
@@ -122,6 +133,16 @@ class EventFeatures:
                 parts.append(_last(column, numbered[name], line, name, kind.column))
         return [tables.stored(part) for part in parts]
 
+    def _forgetting(self, distinct: Distinct) -> Forgetting | None:
+        """What erasures do to a list of actors. Those of users and pairs end with their history."""
+        is_theirs = HISTORY in self._about.columns
+        if distinct.other != "actor" or is_theirs or (erased := erasures(self._tables)) is None:
+            return None
+        view = compile_views(self._domain)[self._entity]
+        lists = compile_aggregates(self._domain, view.features).recents
+        cap = next(a.cap for a in lists if (a.events, a.of) == (distinct.events, USER_ENTITY))
+        return Forgetting(erased, cap)
+
     def _prefixed(self, line: Timeline) -> ir.Table:
         plan = self._plan
         windows = {plan.window_name(window): window for window in plan.prefixed}
@@ -129,7 +150,7 @@ class EventFeatures:
         parts = [window_totals(line, windows, totals)]
         reversible = {n: window for n, window in windows.items() if window.reversed_by_refunds}
         if reversible:
-            back = taken_back(self._tables, self._about, self._points, reversible)
+            back = taken_back(self._tables, self._about, self._about_all, self._points, reversible)
             parts += [back] if back is not None else []
         return summed(parts, [*windows])
 

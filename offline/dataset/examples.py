@@ -8,6 +8,7 @@ import ibis
 import ibis.expr.types as ir
 
 from offline.dataset.attribution import Attribution, Candidates, qualifying_events
+from offline.dataset.histories import remembered
 from offline.dataset.log_tables import LogTables
 from offline.dataset.point_in_time import POINT_KEYS, known_features, selected_features
 from offline.dataset.schema import attribute_column, entity_column
@@ -54,7 +55,7 @@ class ExampleTables:
         sequence = self._domain.model.sequence
         feature = self._domain.features[sequence.items]
         assert isinstance(feature, LastNFeature)  # noqa: S101 - checked with the domain file
-        log = self._tables.events
+        log = remembered(self._tables)
         item = log[entity_column(sequence.entity)]
         chosen = log.filter(log.type.isin(feature.events) & item.notnull() & (log.actor != ""))
         table = chosen.select(
@@ -112,7 +113,7 @@ class ExampleTables:
 
     def _candidates(self) -> Candidates:
         """Impressions, or the events that objectives count where the log has none."""
-        log = self._tables.events
+        log = remembered(self._tables)
         if self._domain.log.impressions:
             chosen = log.filter(log.type == IMPRESSION)
         else:
@@ -141,7 +142,7 @@ class ExampleTables:
     def _base(self, candidates: Candidates) -> ir.Table:
         """Identity, as-of point and split of every example; ``key`` and ``shown_ms`` besides."""
         shown = candidates.table
-        log = self._tables.events
+        log = remembered(self._tables)
         slates = log.filter((log.type == SLATE_SERVED) & (log.rank_id != ""))
         first = slates.group_by(slate_id=slates.rank_id).aggregate(
             slate_ms=slates.time_ms.argmin(slates.arrival), slate_arrival=slates.arrival.min()

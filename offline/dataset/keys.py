@@ -9,6 +9,7 @@ import ibis
 import ibis.expr.types as ir
 
 from offline.dataset.changes import latest_changes
+from offline.dataset.histories import histories, paired
 from offline.dataset.log_tables import LogTables
 from offline.dataset.schema import attribute_column, entity_column
 from offline.dataset.timeline import joined
@@ -18,7 +19,6 @@ from services.feature.definitions import (
     MAX_KEY_BYTES,
     USER_ENTITY,
     other_side,
-    pair_id,
 )
 
 
@@ -28,14 +28,17 @@ def about(
     """Events that change an entity of this type, its id in ``id``: a user is who acted or who is
     named, a pair who acted and what is named, any other entity what is named or led to.
 
-    ``derived``: types whose columns are to hold what events lead to, too.
+    ``derived``: types whose columns are to hold what events lead to, too. Where histories have
+    ended the ids of users and pairs are those of their histories, with ``histories.NAMES``.
     """
-    events = tables.events
+    events, ended = tables.events, histories(tables)
     if domain.entities[entity].pair is not None:
         other = other_side(domain, entity)
         events = _led_to(domain, tables, events, (other, *derived))
         theirs = events[entity_column(other)]
         acted = events.filter((events.actor != "") & theirs.notnull())
+        if ended is not None:
+            return ended.of_pairs(acted.mutate(id=acted.actor), entity_column(other))
         return acted.mutate(id=paired(acted.actor, acted[entity_column(other)]))
     events = _led_to(domain, tables, events, (entity, *derived))
     named = events[entity_column(entity)]
@@ -43,15 +46,15 @@ def about(
         return events.mutate(id=named).filter(named.notnull())
     by_actor = events.mutate(id=events.actor).filter(events.actor != "")
     by_name = events.mutate(id=named).filter(named.notnull() & (named != events.actor))
-    return ibis.union(by_actor, by_name)
+    users = ibis.union(by_actor, by_name)
+    return users if ended is None else ended.of_actors(users)
 
 
-def paired(user: ir.StringValue, other: ir.StringValue) -> ir.StringValue:
-    """``definitions.pair_id`` as an expression."""
-    return user.length().cast("string") + _PAIR_MARK + user + other
-
-
-_PAIR_MARK = pair_id("", "").removeprefix("0")
+def said_about(tables: LogTables, entity: str) -> ir.Table:
+    """What events say about entities of this type: its changes, with ``since`` and users' ids as
+    ``about`` has them."""
+    changes, ended = tables.changes[entity], histories(tables)
+    return changes if entity != USER_ENTITY or ended is None else ended.of_actors(changes)
 
 
 def _led_to(

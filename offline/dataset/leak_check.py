@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from offline.dataset.log_tables import LogTables
-from offline.dataset.recompute import Recomputed, Row
+from offline.dataset.recompute import Recomputed
+from offline.dataset.recompute_windows import Row
 from offline.dataset.tables import LeakCheck, numeric_names, vocabulary_names
 from services.common.domain import Domain
 from services.feature.definitions import USER_ENTITY, compile_views

@@ -16,7 +16,7 @@ import pyarrow as pa
 from ibis.backends import BaseBackend
 
 from offline.dataset.columns import EVENTS, Columns
-from offline.dataset.schema import changes_table
+from offline.dataset.schema import ENDING_SCHEMA, ENDINGS, changes_table
 
 MEMORY_LIMIT = "4GB"
 
@@ -48,12 +48,14 @@ OpenTables = Callable[[Columns], AbstractContextManager["LogTables"]]
 class LogTables:
     """The events and changes that count, as expressions on one engine.
 
-    Columns are those of ``ColumnSchema.event_schema`` and ``change_schema``.
+    Columns are those of ``ColumnSchema.event_schema`` and ``change_schema``. ``endings``:
+    ``ENDING_SCHEMA``, None where no history has ended.
     """
 
     engine: Engine
     events: ir.Table
     changes: dict[str, ir.Table]
+    endings: ir.Table | None
     next_arrival: int
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _kept: dict[str, ir.Table] = field(default_factory=dict)
@@ -80,11 +82,12 @@ class LogTables:
 def tables_on(engine: Engine, columns: Columns) -> LogTables:
     """A compacted log on an engine."""
     schema = columns.schema
+    ended = columns.files(ENDINGS)
 
     def table(files: list[Path], fields: pa.Schema, name: str) -> ir.Table:
-        if files:
-            return engine.opened(files, name)
-        return engine.imported(_nullable(fields.empty_table()), name)
+        if not files:
+            return engine.imported(_nullable(fields.empty_table()), name)
+        return engine.opened(files, name)
 
     return LogTables(
         engine,
@@ -97,6 +100,7 @@ def tables_on(engine: Engine, columns: Columns) -> LogTables:
             )
             for entity in schema.catalogue
         },
+        table(ended, ENDING_SCHEMA, ENDINGS) if ended else None,
         columns.state.next_arrival,
     )
 

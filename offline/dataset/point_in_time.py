@@ -28,11 +28,12 @@ from offline.dataset.changes import latest_changes
 from offline.dataset.distinct import last_named
 from offline.dataset.event_features import KNOWN, EventFeatures
 from offline.dataset.formulas import formula_value
-from offline.dataset.keys import about, paired
+from offline.dataset.histories import TOLD, histories, paired
+from offline.dataset.keys import about, said_about
 from offline.dataset.log_tables import LogTables
 from offline.dataset.plan import named_by
 from offline.dataset.schema import attribute_column
-from offline.dataset.timeline import joined
+from offline.dataset.timeline import joined, place_columns
 from services.common.domain import Domain
 from services.common.domain_features import (
     AttributeFeature,
@@ -42,7 +43,13 @@ from services.common.domain_features import (
 )
 from services.common.durations import duration_ms
 from services.common.formula import parse_formula
-from services.feature.definitions import ViewFeature, compile_views, inputs_of, other_side
+from services.feature.definitions import (
+    USER_ENTITY,
+    ViewFeature,
+    compile_views,
+    inputs_of,
+    other_side,
+)
 
 POINT_KEYS = ("id", "time_ms", "arrival")
 _BACKEND_TYPES = {
@@ -114,11 +121,20 @@ class _Known:
         entity: str,
         probes: ir.Table,
         columns: Sequence[ViewFeature],
+        *,
+        of_histories: bool = False,
     ) -> None:
+        """``of_histories``: ids are names of histories already."""
         self._domain = domain
         self._tables = tables
         self._entity = entity
-        self._points = tables.stored(_numbered(probes))
+        points = _numbered(probes)
+        ended = None if of_histories else histories(tables)
+        are_pairs = domain.entities[entity].pair is not None
+        self._told = ended is not None and (are_pairs or entity == USER_ENTITY)
+        if ended is not None and self._told:
+            points = ended.at_points(points, are_pairs=are_pairs)
+        self._points = tables.stored(points)
         self._columns = columns
         read = {name for column in columns for name in inputs_of(column.definition)}
         wanted = {column.name for column in columns}
@@ -137,6 +153,7 @@ class _Known:
                 EventFeatures(
                     self._domain,
                     self._tables,
+                    self._entity,
                     events,
                     self._points,
                     from_events,
@@ -148,7 +165,8 @@ class _Known:
         named = dict.fromkeys([*(c.attribute or c.name for c in said), *attributes])
         if named:
             columns = [attribute_column(name) for name in named]
-            changes = self._tables.changes[self._entity].select(*POINT_KEYS, *columns)
+            changes = said_about(self._tables, self._entity)
+            changes = changes.select(*place_columns(changes), *columns)
             parts.append(latest_changes(self._tables, changes, self._points, columns))
         table = self._tables.stored(reduce(joined, parts))
         values = {column.name: _raw(table, column) for column in self._read}
@@ -156,7 +174,8 @@ class _Known:
             values[column.name] = self._expression(table, column, values)
         served = {c.name: _served(values[c.name], c) for c in self._columns}
         served |= {attribute_column(n): table[attribute_column(n)] for n in attributes}
-        return self._tables.stored(table.select(*POINT_KEYS, **served))
+        told = table[TOLD].name("id") if self._told else table.id
+        return self._tables.stored(table.select(told, *POINT_KEYS[1:], **served))
 
     def _about(self, from_events: Sequence[ViewFeature], lists: Sequence[ViewFeature]) -> ir.Table:
         definitions = [column.definition for column in (*from_events, *lists)]
@@ -186,7 +205,10 @@ class _Known:
         pairs = listed.mutate(pair=paired(listed.id, listed.other))
         probes = pairs.select("time_ms", "arrival", id=pairs.pair)
         columns = selected_features(self._domain, feature.of, [feature.emit])
-        known = known_features(self._domain, self._tables, feature.of, probes, columns)
+        of_pairs = _Known(
+            self._domain, self._tables, feature.of, probes, columns, of_histories=True
+        )
+        known = of_pairs.table(())
         known = known.select(
             pair_id=known.id,
             pair_time_ms=known.time_ms,

@@ -10,11 +10,14 @@ from typing import Any
 
 import ibis.expr.types as ir
 
+from offline.dataset.held import Held
 from offline.dataset.log_tables import LogTables
+from offline.dataset.recompute_windows import Known, Point, Row, window_value
 from offline.dataset.schema import attribute_column, entity_column, value_column
 from services.common.domain import Domain
 from services.common.domain_features import (
     AttributeFeature,
+    DistinctFeature,
     LastFeature,
     LastNFeature,
     PairsFeature,
@@ -28,22 +31,15 @@ from services.feature.definitions import (
     USER_ENTITY,
     FeatureView,
     ViewFeature,
-    WindowAggregate,
+    compile_aggregates,
     compile_views,
     inputs_of,
     other_side,
     pair_id,
     pair_members,
-    served_total,
-    smoothed_ratio,
     value_dtype,
-    window_aggregates,
     window_start_ms,
 )
-
-Row = Mapping[str, Any]
-Point = tuple[int, int]
-"""(time_ms, arrival): events up to the time and before the arrival are known."""
 
 _AT_ONCE = 1_000
 
@@ -61,6 +57,7 @@ class Recomputed:
         self._changes: dict[tuple[str, str], list[Row]] = {}
         self._rows: dict[int, dict[str, Any]] = {}
         self._about: dict[tuple[str, str], list[Row]] = {}
+        self._held = self._endings(wanted)
         for entity, identities in wanted.items():
             self._read(entity, sorted(set(identities)))
         self._derive()
@@ -76,25 +73,92 @@ class Recomputed:
         if view is None:
             return {}
         columns = [c for c in view.features if names is None or c.name in names]
-        known = _cut(self._about.get((entity, identity), ()), point)
+        known = self._known(entity, identity, point)
         values = {c.name: self._value(view, identity, known, c, point) for c in columns}
         return {name: int(v) if isinstance(v, bool) else v for name, v in values.items()}
 
     def attributes(self, entity: str, identity: str, point: Point) -> dict[str, tuple[int, Any]]:
         """(when it was said, value) of every attribute that was ever set."""
         latest: dict[str, tuple[int, Any]] = {}
-        for row in _cut(self._changes.get((entity, identity), ()), point):
+        said = [
+            row
+            for name in self._names(entity, identity)
+            for row in _cut(self._changes.get((entity, name), ()), point)
+            if self._is_of(entity, name, identity, row, point)
+        ]
+        for row in sorted(said, key=_in_time):
             for name in self._domain.entities[entity].attributes:
                 value = row[attribute_column(name)]
                 if value is not None:
                     latest[name] = row["time_ms"], value
         return latest
 
+    def _endings(self, wanted: Mapping[str, Iterable[str]]) -> Held:
+        """Erasures, and who turned out to be whom of those wanted."""
+        table = self._tables.endings
+        if table is None:
+            return Held(())
+        pairs = [name for name in wanted if self._domain.entities[name].pair is not None]
+        users = {pair_members(identity)[0] for name in pairs for identity in wanted[name]}
+        users |= set(wanted.get(USER_ENTITY, ()))
+        rows = self._fetched(table, "heir", users)
+        rows += self._fetched(table, "actor", users | {row["actor"] for row in rows})
+        erased = table.filter(table.heir.isnull())
+        return Held([*rows, *self._tables.engine.read(erased).to_pylist()])
+
+    def _names(self, entity: str, identity: str) -> list[str]:
+        """Ids under which events may have come that are now of this one."""
+        if self._domain.entities[entity].pair is not None:
+            user, other = pair_members(identity)
+            return [pair_id(name, other) for name in self._held.names(user)]
+        return self._held.names(identity) if entity == USER_ENTITY else [identity]
+
+    def _is_of(self, entity: str, name: str, identity: str, row: Row, point: Point) -> bool:
+        """Whether a row about ``name`` is at the point one of ``identity``."""
+        if self._domain.entities[entity].pair is not None:
+            name, identity = pair_members(name)[0], pair_members(identity)[0]
+        elif entity != USER_ENTITY:
+            return True
+        return self._held.holder(name, row["arrival"], point[1]) == identity
+
+    def _known(self, entity: str, identity: str, point: Point) -> Known:
+        rows: list[Row] = []
+        refunds: list[tuple[Row, list[Row]]] = []
+        for name in self._names(entity, identity):
+            came = _cut(self._about.get((entity, name), ()), point)
+            own = [row for row in came if self._is_of(entity, name, identity, row, point)]
+            rows += own
+            of_purchase: dict[str, list[Row]] = {}
+            for row in filter(_is_refund, came):
+                of_purchase.setdefault(row["purchase_event_id"], []).append(row)
+            refunds += [
+                (row, self._before(entity, name, row, of_purchase[row["purchase_event_id"]]))
+                for row in filter(_is_refund, own)
+            ]
+        return Known(sorted(rows, key=_in_time), refunds)
+
+    def _before(self, entity: str, name: str, refund: Row, refunds: Sequence[Row]) -> list[Row]:
+        """Refunds of its purchase that came before a refund, unless they were forgotten then."""
+        is_pair = self._domain.entities[entity].pair is not None
+        user = pair_members(name)[0] if is_pair else name
+        of_somebody = is_pair or entity == USER_ENTITY
+        return [
+            row
+            for row in refunds
+            if row["arrival"] < refund["arrival"]
+            and not (
+                of_somebody
+                and self._held.forgotten_between(user, row["arrival"], refund["arrival"])
+            )
+        ]
+
     def _read(self, entity: str, identities: Sequence[str]) -> None:
         log = self._tables.events
         if self._domain.entities[entity].pair is not None:
             self._read(USER_ENTITY, [pair_members(identity)[0] for identity in identities])
             return
+        if entity == USER_ENTITY:
+            identities = sorted({n for user in identities for n in self._held.names(user)})
         self._read_changes(entity, identities)
         columns = [entity_column(entity)] + (["actor"] if entity == USER_ENTITY else [])
         for column in columns:
@@ -165,30 +229,26 @@ class Recomputed:
         self,
         view: FeatureView,
         identity: str,
-        known: Sequence[Row],
+        known: Known,
         column: ViewFeature,
         point: Point,
     ) -> Any:
         """A feature of one of the view's entities from the events known of it, in order."""
-        definition = column.definition
+        definition, rows = column.definition, known.rows
         match definition.kind:
             case "attribute":
                 return self._attribute(view.entity, identity, column, definition, point)
             case "recency":
-                times = [row["time_ms"] for row in known if row["type"] in definition.events]
+                times = [row["time_ms"] for row in rows if row["type"] in definition.events]
                 return (point[0] - times[-1]) / 1_000 if times else definition.default
             case "last":
-                return self._last(known, column, definition, point[0])
+                return self._last(rows, column, definition, point[0])
             case "last_n":
-                return _entries(known, definition, point[0])
+                return _entries(rows, definition, point[0])
             case "distinct":
-                start_ms = window_start_ms(point[0], duration_ms(definition.window))
-                of = _naming_column(definition.of)
-                within = (row for row in known if row["time_ms"] >= start_ms)
-                others = {row[of] for row in within if row["type"] in definition.events}
-                return min(len(others - {None, ""}), definition.cap)
+                return self._distinct(view, rows, definition, point)
             case "expression":
-                if not known:
+                if not rows:
                     return definition.default
                 names = inputs_of(definition)
                 read = [c for c in view.features if c.name in names]
@@ -196,9 +256,9 @@ class Recomputed:
                 result = evaluator(parse_formula(definition.formula))(values)
                 return definition.default if result is None else result
             case "pairs":
-                return self._pairs(identity, known, definition, point)
+                return self._pairs(identity, rows, definition, point)
             case _:
-                return self._window(known, column, point)
+                return window_value(self._domain, known, column, point)
 
     def _attribute(
         self,
@@ -224,6 +284,25 @@ class Recomputed:
         inside = [row[value] for row in said if row["time_ms"] >= start_ms]
         return inside[-1] if inside else column.default
 
+    def _distinct(
+        self, view: FeatureView, rows: Sequence[Row], definition: DistinctFeature, point: Point
+    ) -> int:
+        of = _naming_column(definition.of)
+        mentions = [
+            (row["arrival"], row["time_ms"], row[of])
+            for row in rows
+            if row["type"] in definition.events and row[of]
+        ]
+        is_pair = self._domain.entities[view.entity].pair is not None
+        if definition.of == USER_ENTITY and view.entity != USER_ENTITY and not is_pair:
+            key = (tuple(sorted(set(definition.events))), definition.of)
+            lists = compile_aggregates(self._domain, view.features).recents
+            cap = next(a.cap for a in lists if (a.events, a.of) == key)
+            mentions = self._held.left_of(mentions, cap, point[1])
+        start_ms = window_start_ms(point[0], duration_ms(definition.window))
+        others = {name for _, time_ms, name in mentions if time_ms >= start_ms}
+        return min(len(others), definition.cap)
+
     def _pairs(
         self, user: str, known: Sequence[Row], definition: PairsFeature, point: Point
     ) -> Any:
@@ -242,67 +321,16 @@ class Recomputed:
             values.append(float(found[definition.emit]))
         return values + [0.0] * (definition.limit - len(values))
 
-    def _window(self, known: Sequence[Row], column: ViewFeature, point: Point) -> Any:
-        definition = column.definition
-        windows = window_aggregates(definition)
-        dtype = "int"
-        if definition.kind in ("sum", "mean", "min", "max"):
-            dtype = value_dtype(self._domain, definition)
-        numbers = [self._numbers(known, window, dtype, point) for window in windows]
-        reversible = windows[0].reversed_by_refunds
-        match definition.kind:
-            case "min" | "max":
-                fold = min if definition.kind == "min" else max
-                return fold(numbers[0]) if numbers[0] else column.default
-            case "mean":
-                number = sum(numbers[1])
-                total = _served(sum(numbers[0]), reversible)
-                return total / number if number > 0 else definition.default
-            case "ratio":
-                prior = definition.prior
-                numerator, denominator = (sum(found) for found in numbers)
-                return smoothed_ratio(numerator, denominator, prior.numerator, prior.denominator)
-            case "rate":
-                scale = duration_ms(definition.per) / windows[0].window_ms
-                return served_total(sum(numbers[0])) * scale
-            case _:
-                return _served(sum(numbers[0]), reversible)
-
-    def _numbers(
-        self, known: Sequence[Row], window: WindowAggregate, dtype: str, point: Point
-    ) -> list[Any]:
-        """What the events of a window, and the refunds known, add to it."""
-        start_ms = window_start_ms(point[0], window.window_ms)
-        found: list[Any] = []
-        for row in known:
-            if row["type"] not in window.events or row["time_ms"] < start_ms:
-                continue
-            value = 1 if window.value is None else row[value_column(window.value, dtype)]
-            if value is not None:
-                found.append(1 if window.fold == "values" else value)
-        if not window.reversed_by_refunds:
-            return found
-        refunds: dict[str, list[Row]] = {}
-        for row in sorted(known, key=lambda row: row["arrival"]):
-            if _is_refund(row):
-                refunds.setdefault(row["purchase_event_id"], []).append(row)
-        for of_purchase in refunds.values():
-            first = of_purchase[0]
-            back = [row["given_back_minor"] for row in of_purchase]
-            if window.fold == "sum":
-                for row, amount in zip(of_purchase, back, strict=True):
-                    if start_ms <= row["purchase_time_ms"] <= point[0]:
-                        found.append(-amount)
-            elif sum(back) >= first["purchase_amount_minor"]:
-                found.append(-(start_ms <= first["purchase_time_ms"] <= point[0]))
-        return found
-
 
 def _cut(rows: Iterable[Row], point: Point) -> list[Row]:
     """The log cut at the point, by event time, then arrival."""
     time_ms, arrival = point
     cut = [row for row in rows if row["time_ms"] <= time_ms and row["arrival"] < arrival]
-    return sorted(cut, key=lambda row: (row["time_ms"], row["arrival"]))
+    return sorted(cut, key=_in_time)
+
+
+def _in_time(row: Row) -> Point:
+    return row["time_ms"], row["arrival"]
 
 
 def _entries(known: Sequence[Row], definition: LastNFeature, t_ms: int) -> list[str]:
@@ -313,10 +341,6 @@ def _entries(known: Sequence[Row], definition: LastNFeature, t_ms: int) -> list[
         oldest_ms = t_ms - duration_ms(definition.ttl)
         named = [row for row in named if row["time_ms"] >= oldest_ms]
     return [row[of] if definition.emit == "id" else row["type"] for row in named]
-
-
-def _served(total: float, reversible: bool) -> float:
-    return total if isinstance(total, float) else served_total(total, reversible=reversible)
 
 
 def _is_refund(row: Row) -> bool:

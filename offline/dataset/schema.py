@@ -13,7 +13,19 @@ from services.common.domain import Domain
 from services.common.domain_features import vector_dim
 from services.feature.definitions import values_read
 
-COLUMNS_VERSION = 2
+COLUMNS_VERSION = 3
+ENDINGS = "endings"
+ENDING_SCHEMA = pa.schema(
+    [
+        pa.field("arrival", pa.int64(), nullable=False),
+        pa.field("time_ms", pa.int64(), nullable=False),
+        pa.field("actor", pa.string(), nullable=False),
+        pa.field("heir", pa.string()),
+    ]
+)
+"""Columns of ``endings``: the history that ``actor`` had up to ``arrival`` is ``heir``'s from then
+on, or nobody's (null: erased). ``time_ms``: arrival time."""
+
 _ATTRIBUTE_TYPES = {
     "string": pa.string(),
     "int": pa.int64(),

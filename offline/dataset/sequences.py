@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import ibis
 import ibis.expr.types as ir
 
-from offline.dataset.timeline import Timeline, joined, upto
+from offline.dataset.timeline import Timeline, joined, seen_after, upto
 
 _NO_ARRIVAL_BOUND = 2**62
 
@@ -34,14 +34,14 @@ def newest(
 ) -> ir.Table:
     """The last ``limit`` events of a kind that each point of ``numbered_points`` knows.
 
-    point, id, entry_time_ms, entry_arrival, ``back`` (0 for the newest) and ``columns`` of them.
+    point, id, entry_time_ms, ``back`` (0 for the newest) and ``columns`` of them.
     """
     entries = line.entries.filter(line.entries[kind] > 0)
     entries = entries.select(
         entry_id=entries.id,
         entry_number=entries[upto(kind)],
         entry_time_ms=entries.time_ms,
-        entry_arrival=entries.arrival,
+        entry_since=seen_after(entries),
         **{name: entries[name] for name in columns},
     )
     reach = ibis.least(points.number, points.late + limit)
@@ -56,11 +56,11 @@ def newest(
     if line.late is None:
         found = found.mutate(back=found.number - found.entry)
     else:
-        found = found.filter(found.entry_arrival < found.arrival)
+        found = found.filter(found.entry_since < found.arrival)
         newest_first = ibis.window(group_by=found.point, order_by=found.entry.desc())
         found = found.mutate(back=ibis.row_number().over(newest_first).cast("int64"))
         found = found.filter(found.back < limit)
-    return found.select("point", "id", "entry_time_ms", "entry_arrival", "back", *columns)
+    return found.select("point", "id", "entry_time_ms", "back", *columns)
 
 
 def listed(

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from podium.event.v1 import event_pb2
 from services.common.actor import actor_key
 from services.common.event_log import read_log
+from services.common.log_marks import read_duplicate_marks
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,15 @@ class ServedRow:
 
 def served_rows(log_dir: Path) -> Iterator[ServedRow]:
     """Every slate that was logged with the user's features, in order of arrival."""
-    for _, payload in read_log(log_dir):
+    marked = read_duplicate_marks(log_dir)
+    for arrival, payload in read_log(log_dir):
         try:
             logged = event_pb2.LoggedEvent.FromString(payload)
         except DecodeError:
             continue
         event = logged.event
         slate = event.slate_served
-        if logged.duplicate or not slate.HasField("user_features"):
+        if logged.duplicate or arrival in marked or not slate.HasField("user_features"):
             continue
         yield ServedRow(
             slate.feature_view_hash,

@@ -22,7 +22,9 @@ A dataset is a directory::
         split string ("train", "validation" or "test")
 
 Where the log has impressions an example is one impression; otherwise it is one event that some
-objective counts, with its own point in time just before it. Users are pseudonyms (actor keys).
+objective counts, with its own point in time just before it. Users are pseudonyms (actor keys), as
+the event names them; what is said of them (``recent_…``, ``u.…``) is theirs as known at the point.
+Of actors that were erased there is nothing.
 A feature that an item's entity type lacks holds the feature's default.
 """
 

@@ -20,7 +20,14 @@ import ibis
 import ibis.expr.types as ir
 
 from offline.dataset.log_tables import LogTables
-from offline.dataset.timeline import joined, replaced, tile_of, window_start
+from offline.dataset.timeline import (
+    joined,
+    place_columns,
+    replaced,
+    seen_after,
+    tile_of,
+    window_start,
+)
 from services.feature.definitions import WindowAggregate, hop_ms
 
 _EVENT, _POINT = 1, 0
@@ -45,7 +52,7 @@ def tiled_windows(
         sharing = {n: w for n, w in windows.items() if hop_ms(w.window_ms) == hop}
         columns = sorted({values[name] for name in sharing})
         told = reduce(lambda a, b: a | b, [events[name].notnull() for name in columns])
-        tiled = events.filter(told).select("id", "time_ms", "arrival", *columns)
+        tiled = events.filter(told).select(*place_columns(events), *columns)
         tiled = tiled.mutate(tile=tile_of(tiled.time_ms, hop))
         places = points.mutate(tile=tile_of(points.time_ms, hop))
         heads = tables.stored(_heads(tiled, places, sharing, values))
@@ -169,7 +176,7 @@ def _without_late(
             wanted.point_id == tiled.id,
             wanted.wanted_tile == tiled.tile,
             tiled.time_ms <= wanted.point_time_ms,
-            tiled.arrival < wanted.point_arrival,
+            seen_after(tiled) < wanted.point_arrival,
         ],
     )
     fresh = known.group_by("point").aggregate(

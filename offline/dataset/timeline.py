@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import ibis
 import ibis.expr.types as ir
 
+from offline.dataset.histories import SINCE
 from offline.dataset.log_tables import LogTables
 from services.feature.definitions import hop_ms
 
@@ -90,7 +91,7 @@ def timeline(
     )
     begun = read.filter(read.kind == _START).select("id", "time_ms", *map(upto, totals))
     happened = read.filter(read.kind == _EVENT)
-    unknown = happened.filter(happened.earliest_after <= happened.arrival)
+    unknown = happened.filter(happened.earliest_after <= seen_after(happened))
     entries = happened.select(*events.columns, *map(upto, totals))
     if not tables.has_rows(unknown):
         return Timeline(at, begun, entries, None)
@@ -98,14 +99,13 @@ def timeline(
     others_of = points.select(
         "point", point_id=points.id, point_time_ms=points.time_ms, point_arrival=points.arrival
     )
-    late = unknown.join(
-        others_of,
-        [
-            unknown.id == others_of.point_id,
-            others_of.point_time_ms > unknown.time_ms,
-            others_of.point_arrival <= unknown.arrival,
-        ],
-    )
+    after = others_of.point_time_ms > unknown.time_ms
+    if SINCE in unknown.columns:
+        after |= (others_of.point_time_ms == unknown.time_ms) & (
+            others_of.point_arrival > unknown.arrival
+        )
+    here = [unknown.id == others_of.point_id, others_of.point_arrival <= seen_after(unknown)]
+    late = unknown.join(others_of, [*here, after])
     return Timeline(at, begun, entries, tables.stored(late.drop("point_id", "point_arrival")))
 
 
@@ -114,8 +114,19 @@ def knows(points: ir.Table, events: ir.Table) -> list[ir.BooleanValue]:
     return [
         points.point_id == events.id,
         events.time_ms <= points.point_time_ms,
-        events.arrival < points.point_arrival,
+        seen_after(events) < points.point_arrival,
     ]
+
+
+def seen_after(events: ir.Table) -> ir.IntegerColumn:
+    """The position after which each event is known: its arrival, but for what was inherited."""
+    return events[SINCE] if SINCE in events.columns else events.arrival
+
+
+def place_columns(events: ir.Table) -> list[str]:
+    """Columns that say where events belong: id, time_ms, arrival and, where histories have ended,
+    since when they are known."""
+    return [name for name in ("id", "time_ms", "arrival", SINCE) if name in events.columns]
 
 
 def renamed_points(points: ir.Table) -> ir.Table:

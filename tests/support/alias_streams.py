@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 
 from hypothesis import strategies as st
 
@@ -194,3 +195,54 @@ def aliased_streams(draw: st.DrawFn, *, erased: bool = False) -> list[LoggedEven
     for record in records:
         record.duplicate = record.duplicate and record.event.type not in ("alias", "erasure")
     return records
+
+
+def dense_stream(random: Random, records: int) -> list[LoggedEvent]:
+    """A stream in which histories end every few records, late events and refunds of whoever around
+    the endings."""
+    clock_ms = START_MS
+    log: list[LoggedEvent] = []
+    purchases: list[Event] = []
+    for index in range(records):
+        clock_ms += random.choice((0, 1, 700, 61_000, 900_000))
+        time_ms = clock_ms - random.choice((0, 0, 0, -2_000, 700, 61_000, 4_000_000))
+        name, ref = f"e{index}", f"course:{random.choice(('c1', 'c2'))}"
+        kind = random.choices(
+            ("click", "watch", "purchase", "refund", "alias", "erasure"), (3, 3, 3, 4, 2, 1)
+        )[0]
+        if kind == "alias":
+            event = alias_event(name, random.choice(("ann", "bob")), random.choice(("d1", "d2")))
+        elif kind == "erasure":
+            event = erasure_event(name, *random.choice((("ann", ""), ("", "d1"), ("bob", "d1"))))
+        else:
+            if kind == "purchase" or (kind == "refund" and not purchases):
+                event = purchase_event(name, time_ms, random.choice((0, 100, 250)), "x", ref)
+                purchases.append(event)
+            elif kind == "refund":
+                bought = random.choice(purchases[-3:])
+                event = refund_event(name, time_ms, random.choice((100, 250)), bought)
+            else:
+                event = interaction(name, kind, time_ms, "x", ref)
+                event.attributes["duration_ms"].int_value = random.randrange(9)
+            event.actor.CopyFrom(random.choice(VISITORS))
+        log.append(logged(index, event, clock_ms))
+    return log
+
+
+def pseudonymised(stream: Sequence[LoggedEvent]) -> list[LoggedEvent]:
+    """A stream with ids as long as pseudonyms are."""
+    records = []
+    for record in stream:
+        found = LoggedEvent.FromString(record.SerializeToString())
+        actor = found.event.actor
+        for name in ("user_id", "device_id"):
+            if identity := getattr(actor, name):
+                setattr(actor, name, f"p1.{identity * 10}")
+        records.append(found)
+    return records
+
+
+def long_id(key: str) -> str:
+    """A key as ``pseudonymised`` makes it."""
+    device = key.removeprefix("device:")
+    return f"device:p1.{device * 10}" if device != key else f"p1.{key * 10}"

@@ -26,8 +26,15 @@ class ExampleOracle:
     def __init__(self, domain: Domain, log: Sequence[LoggedEvent]) -> None:
         self.domain = domain
         self.log = log
-        self.counted = known_events(domain, log, FOREVER_MS, MAX_ARRIVAL)
-        self.end_ms = max((time_ms(logged.event) for logged in self.counted), default=0)
+        self.known = known_events(domain, log, FOREVER_MS, MAX_ARRIVAL)
+        # What erased actors did is left out, but for what it says of others.
+        self.counted = [
+            logged
+            for logged in self.known
+            if not user_of(logged.event)
+            or self._whose(user_of(logged.event), logged.arrival, MAX_ARRIVAL) is not None
+        ]
+        self.end_ms = max((time_ms(logged.event) for logged in self.known), default=0)
         self.ranked = {surface.entity for surface in domain.surfaces.values()}
         self.candidates = self._candidates()
 
@@ -182,7 +189,7 @@ class ExampleOracle:
             age = time_ms(event) - time_ms(shown.event)
             if not 0 <= age <= duration_ms(rule.window):
                 continue
-            if not user_of(event) or user_of(shown.event) != user_of(event):
+            if not user_of(event) or not self._same_user(shown, logged):
                 continue
             if not rule.across_surfaces and shown.event.surface != event.surface:
                 continue
@@ -202,7 +209,7 @@ class ExampleOracle:
     def _refunded(self, event: Event, delay_ms: int) -> bool:
         refunds = [
             logged.event.refund
-            for logged in self.counted
+            for logged in self.known
             if logged.event.type == "refund"
             and logged.event.refund.purchase_event_id == event.event_id
             and time_ms(logged.event) <= time_ms(event) + delay_ms
@@ -215,11 +222,23 @@ class ExampleOracle:
         return bool(user_of(logged.event)) and any(
             meets(other.event, base)
             and not self._undone(other.event, base)
-            and user_of(other.event) == user_of(logged.event)
+            and self._same_user(logged, other)
             and (time_ms(other.event), other.arrival) > place
             and time_ms(other.event) <= place[0] + within_ms
             for other in self.counted
         )
+
+    def _whose(self, name: str, arrival: int, position: int) -> str | None:
+        """Whose an event under a name is at a position."""
+        held = Oracle(self.domain, self.log, 0, position).held(("user", name), arrival)
+        return held[1] if held else None
+
+    def _same_user(self, one: LoggedEvent, other: LoggedEvent) -> bool:
+        """Whether ``one`` is in the history that ``other`` came into."""
+        name, theirs = user_of(one.event), user_of(other.event)
+        if one.arrival < other.arrival:
+            return self._whose(name, one.arrival, other.arrival) == theirs
+        return name == theirs and self._whose(name, other.arrival, one.arrival) == name
 
     def _settled_ms(self, name: str) -> int:
         objective = self.domain.objectives[name]

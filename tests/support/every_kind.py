@@ -13,7 +13,8 @@ from tests.support.feature_streams import (
     purchase_event,
     refund_event,
 )
-from tests.support.feature_worlds import attributed, profile_event, upsert_of, world_with
+from tests.support.feature_worlds import world_with
+from tests.support.world_streams import attributed, profile_event, upsert_of
 
 _ALL = {"entities": ["user", "course", "category", "user_category"]}
 _WATCHED = {**_ALL, "events": ["watch"], "window": "5m"}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from podium.common.v1.common_pb2 import AttributeValue, TrafficClass
 from podium.event.v1.event_pb2 import Event, LoggedEvent, RoomState
 from services.common.domain import Domain, features_of
+from services.common.domain_features import DistinctFeature
 from services.common.durations import duration_ms
 from tests.support.feature_oracle_kinds import (
     Found,
@@ -21,6 +22,7 @@ from tests.support.feature_oracle_kinds import (
     expression,
     from_events,
     latest_named,
+    named_ids,
     time_ms,
     window_start,
 )
@@ -84,6 +86,14 @@ class Oracle:
         self.known = known_events(domain, log, t_ms, arrival)
         self._log = log
         self._leads: dict[int, list[Key]] = {}
+        self._endings = [
+            logged
+            for logged in log
+            if logged.arrival < arrival
+            and not (logged.duplicate or logged.too_late)
+            and logged.event.traffic_class in LIVE
+            and (logged.event.HasField("alias") or logged.event.HasField("erasure"))
+        ]
 
     def features(self, entity: str, identity: str) -> dict[str, OracleValue]:
         """Every feature of one entity, by name in declared order. A pair's id is
@@ -95,7 +105,12 @@ class Oracle:
         }
 
     def keys(self, logged: LoggedEvent) -> list[Key]:
-        """Every entity, user and pair that the event is about."""
+        """Every entity, user and pair whose history the event is in."""
+        held = [self.held(key, logged.arrival) for key in self.names(logged)]
+        return [key for key in held if key is not None]
+
+    def names(self, logged: LoggedEvent) -> list[Key]:
+        """Every entity, user and pair that the event is about, as it names them."""
         event = logged.event
         found = [key for key in self.named(logged) if key[0] in self.domain.entities]
         user = actor(event)
@@ -135,6 +150,82 @@ class Oracle:
                     leads.append((derived, str(said[0])))
             self._leads[logged.arrival] = leads
         return refs + self._leads[logged.arrival]
+
+    def held(self, key: Key, arrival: int) -> Key | None:
+        """In whose history an event is by now that arrived in this one's; None for nobody's."""
+        entity, identity = key
+        members = self.domain.entities[entity].pair
+        if entity != "user" and members is None:
+            return key
+        user, other = split_pair(identity) if members else (identity, "")
+        for ending in self._endings:
+            if ending.arrival < arrival:
+                continue
+            if ending.event.HasField("erasure"):
+                if user in erased_by(ending):
+                    return None
+            elif user == f"device:{ending.event.actor.device_id}":
+                user = ending.event.actor.user_id
+        return (entity, pair_identity(user, other) if members else user)
+
+    def _ledger(self, logged: LoggedEvent, key: Key) -> list[LoggedEvent]:
+        """Refunds of the same purchase that named whom this one does when it came, and itself."""
+        name = next(k for k in self.names(logged) if self.held(k, logged.arrival) == key)
+        users = {name[1]} if name[0] == "user" else set()
+        users |= {split_pair(name[1])[0]} if self.domain.entities[name[0]].pair else set()
+        forgotten = [
+            ending.arrival
+            for ending in self._endings
+            if ending.arrival < logged.arrival and users.intersection(erased_by(ending))
+        ]
+        since = max(forgotten, default=-1)
+        return [
+            other
+            for other in self.known
+            if other.event.type == "refund"
+            and since < other.arrival <= logged.arrival
+            and other.event.refund.purchase_event_id == logged.event.refund.purchase_event_id
+            and name in self.names(other)
+        ]
+
+    def _mentions(
+        self, entity: str, feature: DistinctFeature, naming: list[LoggedEvent]
+    ) -> list[tuple[int, str]]:
+        """(time, id) of what a distinct feature counts. Of an erased actor nothing is left, but for
+        a place without a name in a list that was full."""
+        told = [
+            (logged.arrival, time_ms(logged.event), identity)
+            for logged in naming
+            if logged.event.type in feature.events
+            for identity in named_ids(logged, feature.of, self.named)
+        ]
+        if feature.of == "user" and entity != "user" and self.domain.entities[entity].pair is None:
+            cap = max(
+                other.cap
+                for other in (self.domain.features[n] for n in features_of(self.domain, entity))
+                if isinstance(other, DistinctFeature)
+                and (set(other.events), other.of) == (set(feature.events), feature.of)
+            )
+            for ending in self._endings:
+                for number, actor_key in enumerate(erased_by(ending)):
+                    told = self._forgotten(told, ending, actor_key, f"{number}", cap)
+        return [(at, identity) for _, at, identity in told]
+
+    def _forgotten(
+        self,
+        told: list[tuple[int, int, str]],
+        erasure: LoggedEvent,
+        gone: str,
+        number: str,
+        cap: int,
+    ) -> list[tuple[int, int, str]]:
+        clock_ms = erasure.arrival_time.ToMilliseconds()
+        there = [m for m in told if m[0] <= erasure.arrival and m[1] <= clock_ms]
+        theirs = [at for _, at, identity in there if identity == gone]
+        left = [m for m in told if m[0] > erasure.arrival or m[2] != gone]
+        if theirs and len({identity for _, _, identity in there}) >= cap:
+            left.append((erasure.arrival, max(theirs), f"nobody:{erasure.arrival}:{number}"))
+        return left
 
     def attributes(self, entity: str, identity: str) -> dict[str, Value]:
         """Declared attributes: the last event time wins, then the later arrival. Attributes never
@@ -178,7 +269,15 @@ class Oracle:
                 emitted += [0.0] * (feature.limit - len(values))
             found = Found(emitted, "PRESENT", listed[0][1] if listed else 0)
         else:
-            found = from_events(self.domain, feature, naming, self.t_ms, self.named)
+            key = (entity, identity)
+            found = from_events(
+                self.domain,
+                feature,
+                naming,
+                self.t_ms,
+                lambda logged: self._ledger(logged, key),
+                lambda distinct: self._mentions(entity, distinct, naming),
+            )
         if naming:
             return OracleValue(*found)
         return OracleValue(found.absent(feature), "NOT_FOUND")
@@ -213,7 +312,9 @@ class Oracle:
             subject = (entities[0].type, entities[0].id) if entities else ("user", "")
             if not entities:
                 subject = ("user", actor(logged.event))
-            if subject == (entity, identity) and identity:
+            if subject[0] not in self.domain.entities or not subject[1]:
+                continue
+            if self.held(subject, logged.arrival) == (entity, identity):
                 yield logged
 
     def _other(self, pair: str) -> str:
@@ -232,6 +333,21 @@ def actor(event: Event) -> str:
 def pair_identity(user: str, other: str) -> str:
     """Id of a pair: its first member's length, a colon, both members."""
     return str(len(user)) + ":" + user + other
+
+
+def split_pair(identity: str) -> tuple[str, str]:
+    """Inverse of ``pair_identity``."""
+    size, _, members = identity.partition(":")
+    return members[: int(size)], members[int(size) :]
+
+
+def erased_by(logged: LoggedEvent) -> list[str]:
+    """Keys of those whom an erasure forgets."""
+    if not logged.event.HasField("erasure"):
+        return []
+    said = logged.event.actor
+    device = f"device:{said.device_id}" if said.device_id else ""
+    return [key for key in (said.user_id, device) if key]
 
 
 def _attribute_changes(event: Event) -> Iterator[tuple[str, Value]]:

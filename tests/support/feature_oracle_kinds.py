@@ -10,12 +10,16 @@ from typing import NamedTuple
 
 from podium.event.v1.event_pb2 import Event, LoggedEvent
 from services.common.domain import Domain
-from services.common.domain_features import ExpressionFeature, Feature
+from services.common.domain_features import DistinctFeature, ExpressionFeature, Feature
 from services.common.durations import duration_ms
 
 Value = int | float | str | list[str] | list[float]
 Named = Callable[[LoggedEvent], list[tuple[str, str]]]
 """Entities that an event names or leads to."""
+Ledger = Callable[[LoggedEvent], list[LoggedEvent]]
+"""Refunds of its purchase under the name of a refund, up to and with it."""
+Mentions = Callable[[DistinctFeature], list[tuple[int, str]]]
+"""(time, id) of what a distinct feature counts."""
 
 HOPS = ("62d12h", "12d12h", "2d12h", "12h", "2h", "1h", "5m", "1m", "5s")
 MOST = 2**63 - 1
@@ -51,23 +55,27 @@ def _hop_ms(text: str) -> int:
 
 
 def from_events(
-    domain: Domain, feature: Feature, known: list[LoggedEvent], t_ms: int, named: Named
+    domain: Domain,
+    feature: Feature,
+    known: list[LoggedEvent],
+    t_ms: int,
+    ledger: Ledger,
+    mentions: Mentions,
 ) -> Found:
     """A feature of an entity that ``known`` events name, as of ``t_ms``."""
     match feature.kind:
         case "count":
             inside = _inside(known, feature.events, feature.window, t_ms)
-            return Found(
-                _count(known, feature.events, feature.window, t_ms), "PRESENT", _latest(inside)
-            )
+            total = _count(known, feature.events, feature.window, t_ms, ledger)
+            return Found(total, "PRESENT", _latest(inside))
         case "rate":
             inside = _inside(known, feature.events, feature.window, t_ms)
-            total = _count(known, feature.events, feature.window, t_ms)
+            total = _count(known, feature.events, feature.window, t_ms, ledger)
             rate = total * duration_ms(feature.per) / duration_ms(feature.window)
             return Found(rate, "PRESENT", _latest(inside))
         case "ratio":
             both = [
-                (_count(known, events, feature.window, t_ms), prior)
+                (_count(known, events, feature.window, t_ms, ledger), prior)
                 for events, prior in (
                     (feature.numerator, feature.prior.numerator),
                     (feature.denominator, feature.prior.denominator),
@@ -79,12 +87,13 @@ def from_events(
             )
             return Found((numerator + above) / (denominator + below), "PRESENT", _latest(inside))
         case "sum" | "mean" | "min" | "max" | "last":
-            return _from_values(domain, feature, known, t_ms)
+            return _from_values(domain, feature, known, t_ms, ledger)
         case "distinct":
-            inside = _inside(known, feature.events, feature.window, t_ms)
-            ids = {i for logged in inside for i in _named_ids(logged, feature.of, named)}
-            counted = [logged for logged in inside if _named_ids(logged, feature.of, named)]
-            return Found(min(len(ids), feature.cap), "PRESENT", _latest(counted))
+            start = window_start(t_ms, feature.window)
+            inside_of = [(at, i) for at, i in mentions(feature) if start <= at <= t_ms]
+            number = len({identity for _, identity in inside_of})
+            latest_ms = max((at for at, _ in inside_of), default=0)
+            return Found(min(number, feature.cap), "PRESENT", latest_ms)
         case "recency":
             times = [
                 time_ms(logged.event) for logged in known if logged.event.type in feature.events
@@ -116,7 +125,7 @@ def latest_named(
     times: dict[str, int] = {}
     for logged in known:
         if logged.event.type in events:
-            for identity in _named_ids(logged, of, named):
+            for identity in named_ids(logged, of, named):
                 times[identity] = max(times.get(identity, 0), time_ms(logged.event))
     order = sorted(((at, identity) for identity, at in times.items()), reverse=True)
     return [(identity, at) for at, identity in order[:limit]]
@@ -164,7 +173,9 @@ def _words(formula: str) -> set[str]:
     return set("".join(c if c.isalnum() or c == "_" else " " for c in formula).split())
 
 
-def _from_values(domain: Domain, feature: Feature, known: list[LoggedEvent], t_ms: int) -> Found:
+def _from_values(
+    domain: Domain, feature: Feature, known: list[LoggedEvent], t_ms: int, ledger: Ledger
+) -> Found:
     assert feature.kind in ("sum", "mean", "min", "max", "last")
     dtype = _dtype(domain, feature.events[0], feature.value)
     inside = [
@@ -183,7 +194,7 @@ def _from_values(domain: Domain, feature: Feature, known: list[LoggedEvent], t_m
             default = feature.default if dtype == "float" else int(feature.default)
             return Found(default, "NULL")
         return Found(min(numbers) if feature.kind == "min" else max(numbers), "PRESENT", latest_ms)
-    refunded, taken_back = _refunded(known, feature.events, feature.window, t_ms)
+    refunded, taken_back = _refunded(known, feature.events, feature.window, t_ms, ledger)
     if feature.value != "amount_minor":
         refunded = taken_back = 0
     total: float = float(sum(map(Fraction, numbers))) if dtype == "float" else sum(numbers)
@@ -220,7 +231,8 @@ def _latest(events: list[LoggedEvent]) -> int:
     return max((time_ms(logged.event) for logged in events), default=0)
 
 
-def _named_ids(logged: LoggedEvent, of: str, named: Named) -> list[str]:
+def named_ids(logged: LoggedEvent, of: str, named: Named) -> list[str]:
+    """Ids of a type that an event names or leads to; users are who acted."""
     if of == "user":
         actor = logged.event.actor
         user = actor.user_id or (f"device:{actor.device_id}" if actor.device_id else "")
@@ -228,30 +240,39 @@ def _named_ids(logged: LoggedEvent, of: str, named: Named) -> list[str]:
     return [identity for kind, identity in named(logged) if kind == of]
 
 
-def _count(known: list[LoggedEvent], events: list[str], window: str, t_ms: int) -> int:
-    wholly, _ = _refunded(known, events, window, t_ms)
+def _count(
+    known: list[LoggedEvent], events: list[str], window: str, t_ms: int, ledger: Ledger
+) -> int:
+    wholly, _ = _refunded(known, events, window, t_ms, ledger)
     return max(0, len(_inside(known, events, window, t_ms)) - wholly)
 
 
 def _refunded(
-    known: list[LoggedEvent], events: Sequence[str], window: str, t_ms: int
+    known: list[LoggedEvent], events: Sequence[str], window: str, t_ms: int, ledger: Ledger
 ) -> tuple[int, int]:
-    """(purchases wholly refunded, amount given back) in the window of the purchases."""
+    """(purchases wholly refunded, amount given back) in the window of the purchases.
+
+    Each refund changes the number by what it adds to those under its name that came before it.
+    """
     if "purchase" not in events:
         return 0, 0
     start = window_start(t_ms, window)
-    of_purchase: dict[str, list[LoggedEvent]] = {}
-    given_back = 0
-    for logged in sorted(known, key=lambda logged: logged.arrival):
-        if logged.event.type == "refund":
-            refund = logged.event.refund
-            of_purchase.setdefault(refund.purchase_event_id, []).append(logged)
-            if start <= refund.purchase_time.ToMilliseconds() <= t_ms:
-                given_back += refund.amount.amount_minor
-    wholly = 0
-    for refunds in of_purchase.values():
+
+    def wholly(refunds: list[LoggedEvent]) -> bool:
+        if not refunds:
+            return False
         first = refunds[0].event.refund
         total = sum(logged.event.refund.amount.amount_minor for logged in refunds)
         whole = total >= first.purchase_amount.amount_minor
-        wholly += whole and start <= first.purchase_time.ToMilliseconds() <= t_ms
-    return wholly, given_back
+        return whole and start <= first.purchase_time.ToMilliseconds() <= t_ms
+
+    number = given_back = 0
+    for logged in known:
+        if logged.event.type == "refund":
+            refund = logged.event.refund
+            *before, last = sorted(ledger(logged), key=lambda other: other.arrival)
+            assert last is logged
+            number += wholly([*before, last]) - wholly(before)
+            if start <= refund.purchase_time.ToMilliseconds() <= t_ms:
+                given_back += refund.amount.amount_minor
+    return number, given_back

@@ -46,9 +46,10 @@ class Histories:
         if event.takes_over:
             self._take_over(event, states, notes)
         for number, actor in enumerate(event.erases):
-            self._erase(actor, f"nobody:{event.arrival}:{number}", states, event.arrival)
+            self._erase(event, actor, f"nobody:{event.arrival}:{number}", states)
 
-    def _erase(self, actor: str, nobody: str, states: BatchStates, arrival: int) -> None:
+    def _erase(self, event: AppliedEvent, actor: str, nobody: str, states: BatchStates) -> None:
+        arrival = event.arrival
         states.forget_refunds(actor, self._pairs, self._log_id, arrival)
         own = [(USER_ENTITY, actor)]
         own += [(pair, found) for pair in self._pairs for found in states.pairs_of(pair, actor)]
@@ -59,6 +60,8 @@ class Histories:
             for identity in states.that_name(entity, actor):
                 if not states.is_held((entity, identity), arrival):
                     state = states.get((entity, identity))
+                    # Who waits to be seen has no place in a list yet.
+                    self._plans[entity].settle(state, event.clock_ms)
                     forget_actor(self._plans[entity], state, actor, nobody)
 
     def _take_over(self, event: AppliedEvent, states: BatchStates, notes: AttributeNotes) -> None:

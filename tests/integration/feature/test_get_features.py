@@ -16,7 +16,8 @@ from services.common.convert_feature_block import block_columns
 from tests.support.eventually import eventually
 from tests.support.feature_server import FeatureClient, RunningService, running_service
 from tests.support.feature_streams import interaction
-from tests.support.feature_worlds import attributed, profile_event, upsert_of, world_with
+from tests.support.feature_worlds import world_with
+from tests.support.world_streams import attributed, profile_event, upsert_of
 
 FEATURES: dict[str, Any] = {
     "segment": {"kind": "attribute", "entities": ["user"], "ttl": "1h"},

@@ -16,18 +16,22 @@ from hypothesis import strategies as st
 from offline.dataset import event_features
 from offline.dataset.build import build_dataset
 from offline.dataset.tables import load_dataset
+from podium.common.v1.common_pb2 import Actor
 from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.domain import Domain, LogProperties, load_domain
 from services.common.errors import FailedPrecondition, NotFound
 from services.feature.definitions import MAX_TOTAL
+from tests.support.alias_streams import alias_event, erasure_event
 from tests.support.dataset_checks import (
     assert_dataset_equals_the_oracle,
     documented_columns,
     few_features_and_events,
 )
+from tests.support.dataset_oracle import ExampleOracle
 from tests.support.event_streams import SPAN_MS, START_MS, random_log, small_domain, write_log
 from tests.support.every_kind import every_kind, told_stream
 from tests.support.feature_streams import interaction, purchase_event
+from tests.support.feature_streams import logged as logged_event
 
 
 @settings(max_examples=2, deadline=None, derandomize=True)
@@ -63,6 +67,42 @@ def with_slates(random: Random, log: list[LoggedEvent]) -> list[LoggedEvent]:
     for arrival, logged in enumerate(merged):
         logged.arrival = arrival
     return merged
+
+
+def with_endings(random: Random, log: list[LoggedEvent]) -> list[LoggedEvent]:
+    """Much of it done by a phone alone, that turns out to be ann's or bob's; two are erased."""
+    told = []
+    for logged in log:
+        if logged.event.actor.user_id and random.random() < 0.5:
+            logged.event.actor.CopyFrom(Actor(device_id="phone"))
+        told.append(logged)
+    events = [alias_event(f"a{n}", user, "phone") for n, user in enumerate(("ann", "bob", "ann"))]
+    events += [erasure_event("x1", "bob"), erasure_event("x2", device="phone")]
+    for event in events:
+        told.insert(random.randrange(len(log) // 3, len(log)), logged_event(0, event, START_MS))
+    for arrival, logged in enumerate(told):
+        logged.arrival = arrival
+    return told
+
+
+def test_examples_know_whose_a_history_is(
+    small: tuple[Domain, list[LoggedEvent]], tmp_path: Path
+) -> None:
+    domain, log = small
+    random = Random(5)
+    copies = [LoggedEvent.FromString(logged.SerializeToString()) for logged in log]
+    log = with_endings(random, copies + random_log(random, 60))
+    build_dataset(domain, write_log(tmp_path / "log", log), tmp_path / "out", leak_sample=40)
+    dataset = load_dataset(tmp_path / "out")
+    expected = ExampleOracle(domain, log).examples()
+    assert dataset.examples.to_pylist() == expected
+    plain = ExampleOracle(
+        domain, [r for r in log if not r.event.HasField("alias") and r.event.type != "erasure"]
+    ).examples()
+    labels = [name for name in expected[0] if name.startswith("y.")]
+    kept = {row["arrival"] for row in expected}
+    by_name = [row for row in plain if row["arrival"] in kept]
+    assert [[r[n] for n in labels] for r in expected] != [[r[n] for n in labels] for r in by_name]
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 
 from offline.archive.compact import compact_log
 from offline.archive.remove import remove_archived
+from offline.archive.restore import restore_log
 from offline.archive.target import LocalTarget
 from offline.dataset import columns as columns_module
 from offline.dataset.columns import Columns, compact
@@ -18,7 +19,7 @@ from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.domain import Domain
 from services.common.errors import FailedPrecondition
 from services.common.event_log import LogWriter, read_log
-from services.common.log_marks import add_duplicate_marks
+from services.common.log_marks import add_duplicate_marks, read_duplicate_marks
 from services.feature.convert.records import RecordDecoder
 from services.feature.states.entity_plan import compile_plans
 from tests.support.event_streams import random_log, small_domain, write_log
@@ -202,3 +203,22 @@ def test_a_user_is_never_two_for_the_sake_of_a_key(domain: Domain, tmp_path: Pat
     found = compact(rotated, tmp_path / "columns", schema, chunk_records=25)
     assert found.state == compact(rotated, tmp_path / "fresh", schema, chunk_records=25).state
     assert found.state.key_version == 2
+
+
+def test_an_archive_keeps_the_marks_beside_its_log(domain: Domain, tmp_path: Path) -> None:
+    log = random_log(Random(5), 60)
+    counted = [logged.arrival for logged in known_events(domain, log, 2**60, 2**60)]
+    log_dir, archive = write_log(tmp_path / "log", log), LocalTarget(tmp_path / "archive")
+    add_duplicate_marks(log_dir, counted[5:7])
+    compact_log(log_dir, archive)
+    # This one comes after its record was archived.
+    add_duplicate_marks(log_dir, counted[-1:])
+    compact_log(log_dir, archive)
+    schema = ColumnSchema.of(domain)
+
+    restored = tmp_path / "restored"
+    restore_log(archive, restored)
+    assert read_duplicate_marks(restored) == {*counted[5:7], counted[-1]}
+    (restored / "duplicates").unlink()
+    found = compact(restored, tmp_path / "out", schema, archive=archive)
+    assert arrivals(found) == [*counted[:5], *counted[7:-1]]

@@ -14,8 +14,9 @@ from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.domain import Domain
 from tests.support.every_kind import every_kind, told_stream
 from tests.support.feature_streams import START_MS
-from tests.support.feature_worlds import KEYS, world_streams, worlds
+from tests.support.feature_worlds import KEYS, worlds
 from tests.support.known_features import assert_offline_agrees, assert_service_agrees
+from tests.support.world_streams import world_streams
 
 # Hundreds of queries, each compiled anew.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

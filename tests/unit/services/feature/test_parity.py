@@ -17,7 +17,8 @@ from services.feature.rows.rows import NOT_FOUND, NULL, PRESENT, STALE, row_read
 from services.feature.store.embedded import EmbeddedStore
 from tests.support.feature_oracle import Oracle, OracleValue
 from tests.support.feature_streams import START_MS
-from tests.support.feature_worlds import KEYS, world_streams, worlds
+from tests.support.feature_worlds import KEYS, worlds
+from tests.support.world_streams import world_streams
 
 STATUS = {PRESENT: "PRESENT", NULL: "NULL", NOT_FOUND: "NOT_FOUND", STALE: "STALE"}
 LATER_MS = (0, 1, 999, 300_000, 3_600_000, 90_000_000, 700_000_000, 3_000_000_000)

@@ -175,7 +175,7 @@ def test_the_store_agrees_with_the_oracle(
     known = stream[: data.draw(st.integers(1, len(stream)))]
     t_ms = known[-1].arrival_time.ToMilliseconds() + data.draw(st.sampled_from((0, 1_500, 400_000)))
     arrival = known[-1].arrival + 1
-    oracle = Oracle(domain, as_told(stream, arrival), t_ms, arrival)
+    oracle = Oracle(domain, stream, t_ms, arrival)
 
     rows = _rows(domain, known, t_ms)
 

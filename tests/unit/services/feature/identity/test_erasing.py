@@ -21,7 +21,9 @@ from tests.support.alias_streams import (
     alias_event,
     aliased_streams,
     erasure_event,
+    long_id,
     pairs_domain,
+    pseudonymised,
 )
 from tests.support.feature_streams import START_MS, interaction, logged, purchase_event
 from tests.unit.services.feature.applying.test_apply import named
@@ -41,24 +43,6 @@ def _erasures(payloads: Sequence[tuple[int, bytes]]) -> Erasures:
     return Erasures(erased, find_aliases(payloads, erased))
 
 
-def _pseudonymised(stream: Sequence[LoggedEvent]) -> list[LoggedEvent]:
-    """With ids as long as pseudonyms are."""
-    records = []
-    for record in stream:
-        found = LoggedEvent.FromString(record.SerializeToString())
-        actor = found.event.actor
-        for name in ("user_id", "device_id"):
-            if identity := getattr(actor, name):
-                setattr(actor, name, f"p1.{identity * 10}")
-        records.append(found)
-    return records
-
-
-def _long(key: str) -> str:
-    device = key.removeprefix("device:")
-    return f"device:p1.{device * 10}" if device != key else f"p1.{key * 10}"
-
-
 # Each example writes to disk: shrinking a failure would take minutes.
 @settings(
     max_examples=25,
@@ -68,19 +52,19 @@ def _long(key: str) -> str:
 )
 @given(stream=aliased_streams(erased=True))
 def test_an_erased_log_gives_the_store_that_saw_the_events(stream: list[LoggedEvent]) -> None:
-    records = _pseudonymised(stream)
+    records = pseudonymised(stream)
     payloads = _payloads(records)
     eraser = RecordEraser(DOMAIN, _erasures(payloads), tombstones=True)
     t_ms = records[-1].arrival_time.ToMilliseconds() + 400_000
 
     erased = [(arrival, eraser.erase(arrival, payload)) for arrival, payload in payloads]
 
-    seen = _rows(DOMAIN, records, t_ms, tuple(map(_long, USER_KEYS)))
+    seen = _rows(DOMAIN, records, t_ms, tuple(map(long_id, USER_KEYS)))
     filled = _rows(
         DOMAIN,
         [LoggedEvent.FromString(payload) for _, payload in erased],
         t_ms,
-        tuple(map(_long, USER_KEYS)),
+        tuple(map(long_id, USER_KEYS)),
     )
     # A device that was an erased user's stays a visitor of the courses it met.
     loose = {"visitors"} if any(r.event.HasField("alias") for r in records) else set()
