@@ -256,8 +256,12 @@ def opener(engine: str, memory: str) -> Iterator[OpenTables]:
         return
     from offline.dataset.spark import open_on_spark, spark_session
 
-    limit = memory.removesuffix("B").lower()
-    with spark_session({"spark.driver.memory": limit, "spark.ui.enabled": "false"}) as session:
+    settings = {
+        "spark.driver.memory": memory.removesuffix("B").lower(),
+        "spark.sql.shuffle.partitions": "8",
+        "spark.ui.enabled": "false",
+    }
+    with spark_session(settings) as session:
         yield partial(open_on_spark, session)
 
 
