@@ -137,7 +137,9 @@ def _measure(
 
 
 def _store_settings(address: str) -> dict[str, str]:
-    return {"PODIUM_STORE_URL": f"redis://{address}/0"} if address else {}
+    if not address:
+        return {}
+    return {"PODIUM_STORE": "redis", "PODIUM_REDIS_URL": f"redis://{address}/0"}
 
 
 class _Reader:
