@@ -125,6 +125,17 @@ class EmbeddedStore:
             self._tended_s = self._monotonic_s()
             self._environment.reader_check()
 
+    def check(self) -> None:
+        """Reads every entry. Raises ``Unavailable`` (STORE_DAMAGED)."""
+        try:
+            with self._environment.begin() as transaction:
+                for table in self._tables.values():
+                    with transaction.cursor(table) as cursor:
+                        for _ in cursor:
+                            pass
+        except lmdb.Error as error:
+            raise self._damaged(error) from error
+
     def leave(self) -> None:
         """Nothing to do: the directory goes with what lies in it."""
 

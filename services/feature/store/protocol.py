@@ -194,6 +194,10 @@ class FeatureStore(ReadableStore, Protocol):
         """Upkeep, to be called now and then by the process that writes."""
         ...
 
+    def check(self) -> None:
+        """Reads all that is stored. Raises ``Unavailable`` where it is damaged."""
+        ...
+
     def leave(self) -> None:
         """Gives the store up, once nothing of this log is applied to it any more: what nobody else
         uses is removed. The directory of an embedded one is its owner's to remove."""

@@ -97,6 +97,9 @@ class RedisStore:
             self._cursor.forget()
             raise
 
+    def check(self) -> None:
+        """Nothing to do: a server that starts on damaged files says so itself."""
+
     def leave(self) -> None:
         """Removes all keys of the store when no other log is a member of it. Otherwise they stay,
         also where this log is: it may come back, and its events are in the states."""

@@ -122,6 +122,14 @@ class Generation:
         with self.store.read() as view:
             return view.position()
 
+    def check(self) -> None:
+        """Reads all of the store. Closes it and raises ``Unavailable`` where it is damaged."""
+        try:
+            self.store.check()
+        except Unavailable:
+            self.store.close()
+            raise
+
     def serve(self, documents: Collection[ViewDocument]) -> None:
         """Serves those of the views that the store covers, in place of those before."""
         readers: list[RowReader] = []

@@ -198,7 +198,11 @@ class Generations:
         elif before is not None:
             self._check_key_of(before)
             try:
-                return Generation(before, read_definitions(before), self._around)
+                found = Generation(before, read_definitions(before), self._around)
+                if found.build != self._registry.build():
+                    # A new store was asked for, maybe because this one is damaged within.
+                    found.check()
+                return found
             except (OSError, PodiumError) as error:
                 if before == directory:
                     raise Unavailable(

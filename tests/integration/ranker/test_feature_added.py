@@ -18,8 +18,9 @@ from podium.event.v1 import event_pb2
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
 from services.common.bundle.store import BundleStore
 from services.common.domain import Domain, load_domain
-from services.common.errors import FailedPrecondition
+from services.common.errors import FailedPrecondition, Unavailable
 from services.feature.definitions import FeatureView, compile_views
+from services.feature.store.embedded import EmbeddedStore
 from services.feature.views.registry import registry_of
 from tests.integration.ranker.conftest import Ranker, make_settings, running_ranker
 from tests.support.eventually import eventually
@@ -30,6 +31,7 @@ from tests.support.live_world import little_catalogue
 from tests.support.more_features import LIVE_COURSES, domain_file_with
 from tests.support.tiny_bundle import make_tiny_bundle
 
+PAGE_BYTES = 4_096
 ADDED = {
     "comments_30d": {
         "kind": "count",
@@ -249,3 +251,37 @@ def test_a_damaged_store_is_named_and_rebuilt_at_the_next_start(tmp_path: Path) 
     registry_of(files.log_dir).ask_for_new_store()
     with running_service(LIVE_COURSES, tmp_path) as running:
         assert running.client.get("course", "course_1", position=position)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_store_that_opens_though_it_is_damaged_within_is_rebuilt_too(tmp_path: Path) -> None:
+    with running_service(LIVE_COURSES, tmp_path) as running:
+        position = running.client.ingest(*little_log(time.time_ns() // 1_000_000)).log_position
+        running.client.get("course", "course_1", position=position)
+        files = running.files
+    (store,) = (path for path in files.store_dir.iterdir() if path.is_dir())
+    damage_within(store)
+    registry_of(files.log_dir).ask_for_new_store()
+    with running_service(LIVE_COURSES, tmp_path) as running:
+        assert running.client.get("course", "course_1", position=position)
+        assert not store.exists()
+
+
+def damage_within(store: Path) -> None:
+    """Overwrites the first page without which the store opens, and its courses can't be read."""
+    data = store / "data.mdb"
+    whole = data.read_bytes()
+    for start in range(2 * PAGE_BYTES, len(whole), PAGE_BYTES):
+        data.write_bytes(whole[:start] + b"\xff" * PAGE_BYTES + whole[start + PAGE_BYTES :])
+        try:
+            opened = EmbeddedStore(store, read_only=True)
+        except Unavailable:
+            continue
+        try:
+            with opened.read() as view:
+                list(view.states("course"))
+        except Unavailable:
+            return
+        finally:
+            opened.close()
+    pytest.fail("every page can be spared")
