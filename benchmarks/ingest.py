@@ -55,11 +55,11 @@ from benchmarks.ingest_workload import (
 from benchmarks.processes import await_serving, child, cpu_seconds, free_port
 from podium.event.v1.event_pb2 import LoggedEvent
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
+from services.common.clock import system_clock_ms
 from services.common.domain import Domain
 from services.common.event_log import LogWriter
 from services.feature.applying.apply import Applier
 from services.feature.definitions import compile_views
-from services.feature.ingest.log import system_clock_ms
 from services.feature.store.embedded import EmbeddedStore
 
 STREAM_METHOD = "/podium.feature.v1.FeatureService/IngestStream"

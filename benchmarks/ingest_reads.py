@@ -14,10 +14,10 @@ import numpy as np
 
 from benchmarks.ingest_workload import SEED
 from services.common.domain import Domain
-from services.feature.applying.apply import schema_of
 from services.feature.definitions import USER_ENTITY
 from services.feature.rows.lookup import FeatureLookup
 from services.feature.rows.rows import row_readers
+from services.feature.states.schema import schema_of
 from services.feature.store.embedded import EmbeddedStore
 
 USERS = (10_000, 100_000, 1_000_000)

@@ -13,8 +13,9 @@ from offline.archive.log import check_reaches, read_sound
 from offline.archive.manifest import Batch, Gap, Manifest, digest, digests
 from offline.archive.read import batch_records
 from offline.archive.target import Target
-from offline.archive.writer import ArchiveWriter, epoch_ms, write_archive
+from offline.archive.writer import ArchiveWriter, write_archive
 from offline.progress import Progress, no_progress
+from services.common.clock import system_clock_ms
 from services.common.errors import FailedPrecondition, NotFound
 from services.common.event_log import Damage, list_segments
 from services.common.log_marks import read_duplicate_marks
@@ -39,7 +40,7 @@ def compact_log(
     target: Target,
     *,
     limits: BatchLimits | None = None,
-    clock_ms: Callable[[], int] = epoch_ms,
+    clock_ms: Callable[[], int] = system_clock_ms,
     progress: Progress = no_progress,
 ) -> CompactReport:
     """Brings an archive up to the end of a log, which may be written to meanwhile.

@@ -12,8 +12,9 @@ from offline.archive.batch import BatchLimits, BatchWriter
 from offline.archive.manifest import Batch, Gap, digest
 from offline.archive.read import batch_records, batch_tables
 from offline.archive.target import Target
-from offline.archive.writer import ArchiveWriter, epoch_ms, write_archive
+from offline.archive.writer import ArchiveWriter, write_archive
 from offline.progress import Progress, no_progress
+from services.common.clock import system_clock_ms
 
 Transform = Callable[[int, bytes], bytes | None]
 """A record, by (arrival, bytes), as it is to be from now on; None drops it."""
@@ -35,7 +36,7 @@ def rewrite_archive(
     transform: Transform,
     *,
     concerns: Callable[[Batch], bool] = lambda _: True,
-    clock_ms: Callable[[], int] = epoch_ms,
+    clock_ms: Callable[[], int] = system_clock_ms,
     progress: Progress = no_progress,
 ) -> RewriteReport:
     """Applies ``transform`` to every record of the batches that ``concerns`` names.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from offline.archive.manifest import Batch, Lease, Manifest, parse_manifest
 from offline.archive.target import Target, locked
+from services.common.clock import system_clock_ms
 from services.common.errors import NotFound, PodiumError
 
 
@@ -102,14 +102,9 @@ class ArchiveWriter:
         self.manifest = manifest
 
 
-def epoch_ms() -> int:
-    """Epoch milliseconds by the system's clock."""
-    return time.time_ns() // 1_000_000
-
-
 @contextmanager
 def write_archive(
-    target: Target, clock_ms: Callable[[], int] = epoch_ms
+    target: Target, clock_ms: Callable[[], int] = system_clock_ms
 ) -> Iterator[ArchiveWriter]:
     """The writer of an archive, alone; what an interrupted one left behind is removed.
 

@@ -11,6 +11,7 @@ import asyncio
 from prometheus_client import CollectorRegistry
 
 from podium.feature.v1 import feature_pb2_grpc
+from services.common.clock import system_clock_ms
 from services.common.domain import Domain, load_domain
 from services.common.errors import Unavailable
 from services.common.event_log import DamageReport, LogWriter
@@ -25,7 +26,7 @@ from services.feature.applying.process import ApplyFiles, ApplyProcess, log_salv
 from services.feature.convert.ingest import EventConverter
 from services.feature.convert.watch import WatchEncoder
 from services.feature.ingest.courtesy import Courtesy
-from services.feature.ingest.log import Ingestor, system_clock_ms
+from services.feature.ingest.log import Ingestor
 from services.feature.ingest.types import DEFAULT_LIMITS, IngestLimits
 from services.feature.metrics import FeatureMetrics
 from services.feature.servicer import POLICIES, SERVICE_NAME, FeatureServicer

@@ -9,10 +9,7 @@ record whose event id another one has claimed is marked beside the log and not a
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,13 +18,18 @@ from pathlib import Path
 from services.common.convert_event import record_digest
 from services.common.domain import Domain
 from services.common.errors import FailedPrecondition, Unavailable
-from services.common.event_log import LogReader, Salvage, last_payload_before
+from services.common.event_log import Salvage, last_payload_before
 from services.common.log_marks import add_duplicate_marks, read_duplicate_marks
 from services.common.log_removed import check_not_removed
 from services.feature.applying.batch_states import BatchLedgers, BatchStates
+from services.feature.applying.histories import Histories
 from services.feature.convert.records import DecodedRecord, RecordDecoder, fingerprint
-from services.feature.definitions import DEDUPLICATION_MS, ROOM_HEARTBEAT, catalogue_entities
-from services.feature.identity.histories import Histories
+from services.feature.definitions import (
+    DAY_MS,
+    ROOM_HEARTBEAT,
+    catalogue_entities,
+    remembered_days,
+)
 from services.feature.states.applied_event import AppliedEvent
 from services.feature.states.attribute_notes import AttributeNotes
 from services.feature.states.codec import decode_state, encode_state
@@ -35,6 +37,7 @@ from services.feature.states.entity_plan import compile_plans
 from services.feature.states.key_state import KeyState
 from services.feature.states.keys import Key, KeyRules
 from services.feature.states.refunds import CountChange
+from services.feature.states.schema import schema_of
 from services.feature.store.protocol import (
     Claim,
     FeatureStore,
@@ -42,32 +45,12 @@ from services.feature.store.protocol import (
     StoreTransaction,
 )
 
-DAY_MS = 86_400_000
 CACHED_STATES = 20_000
 KEPT_CHANGES = 100_000
 FORGOTTEN_PER_BATCH = 5_000
 ATTEMPTS = 100
-RETRY_S = 0.5
-FULL_RETRY_S = 2.0
-STATE_FORMAT = 3
-"""Raised when stored states change their form: stores are then rebuilt from the log."""
 
 _logger = logging.getLogger(__name__)
-
-
-def schema_of(domain: Domain) -> str:
-    """Hash of what states depend on: entities, event types, features and the states' form."""
-    parts = domain.model_dump(mode="json", include={"entities", "events", "features"})
-    return hashlib.sha256(json.dumps([STATE_FORMAT, parts]).encode()).hexdigest()
-
-
-def remembered_days(now_ms: int) -> range:
-    """Days (since the epoch) whose arrivals are remembered by id, the latest first.
-
-    Tomorrow is one of them: a clock may have been ahead, and set back over midnight.
-    """
-    today = now_ms // DAY_MS
-    return range(today + 1, today - DEDUPLICATION_MS // DAY_MS - 1, -1)
 
 
 class Applier:
@@ -363,51 +346,6 @@ class Applier:
         if duplicates and self._log_dir is not None:
             add_duplicate_marks(self._log_dir, duplicates)
             self._marked.update(duplicates)
-
-
-def follow(
-    applier: Applier,
-    log_dir: Path,
-    *,
-    synced: Callable[[], int],
-    salvage: Salvage,
-    should_stop: Callable[[], bool],
-    prepared: Callable[[], None],
-    paused: Callable[[str], None],
-    poll_seconds: float = 0.01,
-) -> None:
-    """Applies the log as it grows, up to the position ``synced``, until told to stop. Calls
-    ``prepared`` once the store is known to belong to this log.
-
-    A store that can't be reached or is full is tried again until it takes more; ``paused`` is told
-    the reason, and "" when it goes on.
-    """
-    reason = ""
-    while not should_stop():
-        try:
-            position = applier.prepare(log_dir, salvage)
-            reader = LogReader(log_dir, position, salvage=salvage)
-            prepared()
-            while not should_stop():
-                records = reader.read(applier.batch_records, synced())
-                if reader.next_arrival > position:
-                    applier.apply(records, position, reader.next_arrival)
-                    position = reader.next_arrival
-                else:
-                    time.sleep(poll_seconds)
-                applier.tend()
-                if reason:
-                    _logger.info("applying goes on")
-                    paused(reason := "")
-        except Unavailable as error:
-            if error.reason != reason:
-                _logger.critical("applying pauses: %s", error)
-                paused(reason := error.reason)
-            time.sleep(FULL_RETRY_S if error.reason == "STORE_FULL" else RETRY_S)
-        except FailedPrecondition as error:
-            if not (applier.is_shared and error.reason == "STORE_MOVED"):
-                raise
-            _logger.warning("%s: applying what is missing again", error)
 
 
 def digest_before(log_dir: Path, position: int, salvage: Salvage | None) -> bytes:

@@ -15,15 +15,16 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
+from services.common.clock import system_clock_ms
 from services.common.convert_event import logged_arrival
 from services.common.domain import Domain
 from services.common.event_log import DamageReport, Salvage
 from services.common.memory import collect_for_batches
 from services.common.pseudonym import Pseudonymiser
 from services.common.telemetry import configure_logging
-from services.feature.applying.apply import Applier, follow
+from services.feature.applying.apply import Applier
+from services.feature.applying.follow import follow
 from services.feature.definitions import catalogue_entities
-from services.feature.ingest.log import system_clock_ms
 from services.feature.store.opening import StoreOptions, open_store
 from services.feature.store.protocol import FeatureStore
 from services.feature.views.registry import read_definitions

@@ -58,6 +58,7 @@ from services.feature.definitions.events import (
     ALIAS,
     AMOUNT,
     CATALOGUE_EVENTS,
+    DAY_MS,
     DEDUPLICATION_MS,
     ENTITY_UPSERT,
     ENTITY_WITHDRAWAL,
@@ -72,6 +73,7 @@ from services.feature.definitions.events import (
     ROOM_EVENTS,
     ROOM_HEARTBEAT,
     USER_ENTITY,
+    remembered_days,
 )
 from services.feature.definitions.values import (
     ATTRIBUTE_DTYPES,
@@ -101,6 +103,7 @@ __all__ = [
     "AMOUNT",
     "ATTRIBUTE_DTYPES",
     "CATALOGUE_EVENTS",
+    "DAY_MS",
     "DEDUPLICATION_MS",
     "ENTITY_UPSERT",
     "ENTITY_WITHDRAWAL",
@@ -148,6 +151,7 @@ __all__ = [
     "pair_id",
     "pair_members",
     "recent_key",
+    "remembered_days",
     "served_total",
     "smoothed_ratio",
     "value_dtype",

@@ -44,18 +44,30 @@ PROFILE_VERSION: Final = "profile_version"
 CATALOGUE_EVENTS: Final = (ENTITY_UPSERT, ENTITY_WITHDRAWAL, *ROOM_EVENTS, PROFILE)
 
 
-DEDUPLICATION_MS: Final = 7 * 86_400_000
+DAY_MS: Final = 86_400_000
+
+
+DEDUPLICATION_MS: Final = 7 * DAY_MS
 """How long event ids are remembered."""
 
 
-LATENESS_MS: Final = 86_400_000
+LATENESS_MS: Final = DAY_MS
 """Events that happened longer ago when they arrive come too late; those about the catalogue never
 do."""
 
 
-LONG_LATENESS_MS: Final = 60 * 86_400_000
+LONG_LATENESS_MS: Final = 60 * DAY_MS
 """The same for ``LONG_LATE``: refunds, and what services write and ship from a spool, which may
 have waited out a long outage."""
 
 
 LONG_LATE: Final = frozenset((REFUND, "slate_served", "exposure", "decision"))
+
+
+def remembered_days(now_ms: int) -> range:
+    """Days (since the epoch) whose arrivals are remembered by id, the latest first.
+
+    Tomorrow is one of them: a clock may have been ahead, and set back over midnight.
+    """
+    today = now_ms // DAY_MS
+    return range(today + 1, today - DEDUPLICATION_MS // DAY_MS - 1, -1)

@@ -32,7 +32,7 @@ from services.common.errors import (
     Unavailable,
 )
 from services.common.event_log import SyncFailed
-from services.feature.applying.apply import remembered_days
+from services.feature.definitions import remembered_days
 from services.feature.ingest.courtesy import Courtesy
 from services.feature.ingest.types import (
     DEFAULT_LIMITS,
@@ -362,8 +362,3 @@ def _conflict(event: NewEvent) -> RefusedEvent:
 def _unstorable(event: NewEvent) -> RefusedEvent:
     error = InvalidArgument("the event can't be stored", reason="EVENT_UNSTORABLE")
     return RefusedEvent(event.index, event.event_id, error)
-
-
-def system_clock_ms() -> int:
-    """Epoch milliseconds by the system's clock."""
-    return time.time_ns() // 1_000_000

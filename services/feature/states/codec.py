@@ -16,6 +16,9 @@ import msgpack
 from services.feature.definitions import HOPS_MS, EntityAggregates, TileAggregate
 from services.feature.states.key_state import KeyState, Number, Tiles, latest, put
 
+STATE_FORMAT: Final = 3
+"""Raised when stored states change their form: stores are then rebuilt from the log."""
+
 _HOP_NUMBERS: Final[Mapping[int, int]] = MappingProxyType(
     {hop: number for number, hop in enumerate(HOPS_MS)}
 )

@@ -16,13 +16,13 @@ from services.common.errors import FailedPrecondition, Unavailable
 from services.common.pseudonym import Pseudonymiser
 from services.feature.applying.process import ApplyProcess, ApplyTask
 from services.feature.definitions import catalogue_entities
-from services.feature.ingest.acknowledged import Acknowledgements
 from services.feature.rows.lookup import FeatureLookup
 from services.feature.rows.rows import RowReader
 from services.feature.states.entity_plan import compile_plans
 from services.feature.store.opening import StoreOptions
 from services.feature.views.registry import write_definitions
 from services.feature.views.views import StateDefinitions, ViewDocument, covers, view_reader
+from services.feature.watch.acknowledged import Acknowledgements
 from services.feature.watch.feed import CatalogueFeed
 from services.feature.watch.feeds import Watching
 from services.feature.watch.hub import EntityHub

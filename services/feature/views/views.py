@@ -18,7 +18,6 @@ from pydantic import BaseModel, ConfigDict
 from services.common.domain import Domain, Entity, EventType
 from services.common.domain_features import CountFeature, Feature, Name
 from services.common.errors import FailedPrecondition
-from services.feature.applying.apply import schema_of
 from services.feature.definitions import (
     CATALOGUE_EVENTS,
     REFUND,
@@ -29,6 +28,7 @@ from services.feature.definitions import (
 )
 from services.feature.rows.rows import RowReader
 from services.feature.states.entity_plan import EntityPlan
+from services.feature.states.schema import schema_of
 
 FORMAT_VERSION: Final = 1
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from services.common.errors import Unavailable
-from services.feature.ingest.acknowledged import Acknowledgements
+from services.feature.watch.acknowledged import Acknowledgements
 from services.feature.watch.hub import EntityHub, Refresh
 
 POLL_S = 0.02

@@ -23,10 +23,10 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from services.feature.definitions import FeatureView
-from services.feature.ingest.acknowledged import Acknowledgements
 from services.feature.rows.moving import expiry_ms, next_hop_ms
 from services.feature.rows.rows import Row, RowReader, decoded
 from services.feature.store.protocol import FeatureStore, StoreView
+from services.feature.watch.acknowledged import Acknowledgements
 
 MOVING_INTERVAL_S: Final = 2.0
 """What only moves is gathered for this long, so that a value told is younger than 5 s."""

@@ -15,9 +15,10 @@ from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.errors import Unavailable
 from services.common.event_log import LogWriter, read_log
 from services.common.pseudonym import KEY_BYTES, Pseudonymiser
-from services.feature.applying.apply import Applier, remembered_days
+from services.feature.applying.apply import Applier
 from services.feature.convert.ingest import StoredEvent
 from services.feature.convert.records import RecordDecoder
+from services.feature.definitions import remembered_days
 from services.feature.store.embedded import EmbeddedStore
 from tests.support.alias_streams import (
     alias_event,

@@ -13,7 +13,8 @@ import pytest
 
 from services.common.errors import Unavailable
 from services.common.event_log import LogWriter
-from services.feature.applying.apply import Applier, follow
+from services.feature.applying.apply import Applier
+from services.feature.applying.follow import follow
 from services.feature.applying.process import log_salvage
 from services.feature.store.embedded import TEND_S, EmbeddedStore
 from tests.support.feature_streams import START_MS, domain_with, interaction, logged
@@ -62,7 +63,7 @@ def test_a_full_store_can_be_read_and_takes_more_once_it_may_grow(tmp_path: Path
 def test_applying_pauses_while_the_store_is_full_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.feature.applying.apply.FULL_RETRY_S", 0.0)
+    monkeypatch.setattr("services.feature.applying.follow.FULL_RETRY_S", 0.0)
     log_dir = tmp_path / "log"
     records = [
         logged(

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from services.common.clock import system_clock_ms
 from services.feature.applying.apply import Applier
-from services.feature.ingest.acknowledged import Acknowledgements
-from services.feature.ingest.log import system_clock_ms
 from services.feature.rows.rows import row_readers
 from services.feature.store.embedded import EmbeddedStore, EmbeddedView
+from services.feature.watch.acknowledged import Acknowledgements
 from services.feature.watch.feed import CatalogueFeed
 from services.feature.watch.hub import EntityHub
 from tests.support.feature_streams import domain_with, interaction, logged, upsert_event

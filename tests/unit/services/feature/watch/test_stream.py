@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.feature.definitions import FeatureView, compile_views
-from services.feature.ingest.acknowledged import Acknowledgements
 from services.feature.rows.rows import Row, row_readers
+from services.feature.watch.acknowledged import Acknowledgements
 from services.feature.watch.feed import CatalogueFeed, Waited
 from services.feature.watch.hub import EntityHub, Refresh, Update
 from services.feature.watch.stream import CHUNK_BYTES, WatchStreams

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.feature.ingest.acknowledged import MERGED_S, Acknowledgements
+from services.feature.watch.acknowledged import MERGED_S, Acknowledgements
 
 
 def test_what_is_applied_was_acknowledged_when_its_oldest_part_was() -> None:

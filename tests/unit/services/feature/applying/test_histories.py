@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from podium.event.v1.event_pb2 import LoggedEvent
 from services.feature.applying.batch_states import BatchStates
+from services.feature.applying.histories import Histories
 from services.feature.convert.records import RecordDecoder
 from services.feature.definitions import pair_id
-from services.feature.identity.histories import Histories
 from services.feature.states.applied_event import AppliedEvent
 from services.feature.states.attribute_notes import AttributeNotes
 from services.feature.states.codec import decode_state, encode_state
