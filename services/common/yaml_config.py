@@ -85,6 +85,7 @@ def load_yaml(
 def _parse(path: Path, text: str) -> tuple[yaml.Node | None, Any]:
     """The nodes of ``text`` and what they say. Raises ``ConfigError`` where it is not YAML."""
     root: yaml.Node | None = None
+    loader: _StrictLoader | None = None
     try:
         loader = _StrictLoader(text)
         root = loader.get_single_node()
@@ -98,6 +99,9 @@ def _parse(path: Path, text: str) -> tuple[yaml.Node | None, Any]:
         line = mark.line + 1 if mark else 0
         field = _field_at(root, mark.index) if root and mark else ""
         raise ConfigError(str(path), line, field, error.problem or "malformed YAML") from error
+    except RecursionError as error:
+        line = loader.line + 1 if loader is not None else 0
+        raise ConfigError(str(path), line, "", "is nested too deeply") from error
 
 
 def canonical_hash(model: BaseModel) -> str:

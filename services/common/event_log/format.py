@@ -52,7 +52,7 @@ def list_segments(directory: Path, files: Files = LOCAL_FILES) -> list[Segment]:
     """Segments by first arrival; none where the directory is missing."""
     stems = (name.removesuffix(SUFFIX) for name in files.names(directory) if name.endswith(SUFFIX))
     return sorted(
-        Segment(int(stem), directory / (stem + SUFFIX)) for stem in stems if stem.isdigit()
+        Segment(int(stem), directory / (stem + SUFFIX)) for stem in stems if stem.isdecimal()
     )
 
 

@@ -125,6 +125,12 @@ class Applier:
                     reason="LOG_DIVERGED",
                 )
             reason = "it was not made from this log"
+            _logger.error(
+                "the store is emptied: it holds %d records of a log that %s is not, or no longer: "
+                "who has an archive of that log can restore it",
+                position,
+                log_dir,
+            )
         else:
             reason = "the definitions changed" if position else "the store is new"
         check_not_removed(log_dir)

@@ -7,6 +7,7 @@ stored can be read, transactions raise ``Unavailable`` (STORE_FULL) until there 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import struct
@@ -28,6 +29,8 @@ MAP_BYTES = 64 << 30
 
 TEND_S = 30.0
 
+# The write that reaches the end of a disk is a short one, which LMDB has no other word for.
+_SHORT_WRITE = os.strerror(errno.EIO)
 _DAMAGE = (
     lmdb.InvalidError,
     lmdb.CorruptedError,
@@ -118,6 +121,13 @@ class EmbeddedStore:
             ) from error
         except _DAMAGE as error:
             raise self._damaged(error) from error
+        except lmdb.Error as error:
+            if not str(error).endswith(_SHORT_WRITE):
+                raise
+            raise Unavailable(
+                f"the feature store can't be written, the disk is full or fails: {error}",
+                reason="STORE_FULL",
+            ) from error
 
     def tend(self) -> None:
         """Frees what readers that died have left, now and then: what they read can't be freed."""

@@ -3,6 +3,7 @@ does not have ends the process (SIGBUS)."""
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 from pathlib import Path
@@ -18,9 +19,12 @@ tree's record), the second tree's record, last page, transaction."""
 _SLACK_PAGES: Final = 64
 """A sound file may lack pages at its end that were taken and given back in one transaction."""
 
+_logger = logging.getLogger(__name__)
+
 
 def check_size(path: Path) -> None:
-    """Compares a file with what its header says, if it has one that can be read.
+    """Compares a file with what its header says, if it has one that can be read. The few pages that
+    it may lack are added, empty: read by mistake, they are damage that LMDB names.
 
     Raises ``Unavailable`` (STORE_DAMAGED) for a file that lacks more than a few pages.
     """
@@ -44,6 +48,17 @@ def check_size(path: Path) -> None:
             "is filled again from the log",
             reason="STORE_DAMAGED",
         )
+    if size < needed:
+        _add_pages(path, size, needed)
+
+
+def _add_pages(path: Path, size: int, needed: int) -> None:
+    """Lets a file grow to the bytes needed; what another process writes meanwhile stays."""
+    try:
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), size, needed - size)
+    except OSError as error:
+        _logger.warning("%s lacks pages at its end, and can't be given them: %s", path, error)
 
 
 def _read_meta(data: bytes) -> tuple[int, int, int] | None:

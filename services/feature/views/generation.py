@@ -20,7 +20,7 @@ from services.feature.rows.lookup import FeatureLookup
 from services.feature.rows.rows import RowReader
 from services.feature.states.entity_plan import compile_plans
 from services.feature.store.opening import StoreOptions
-from services.feature.views.registry import write_definitions
+from services.feature.views.registry import read_definitions, write_definitions
 from services.feature.views.views import StateDefinitions, ViewDocument, covers, view_reader
 from services.feature.watch.acknowledged import Acknowledgements
 from services.feature.watch.feed import CatalogueFeed
@@ -65,6 +65,14 @@ def key_version_of(directory: Path) -> int | None:
     return int(found.group(1)) if found else None
 
 
+def _says(directory: Path, state: StateDefinitions) -> bool:
+    """Whether the store says already what it is filled for: a full disk lets it open then."""
+    try:
+        return read_definitions(directory) == state
+    except (OSError, FailedPrecondition):
+        return False
+
+
 class Generation:
     """Made from a directory that may be new, whose name says which key the store has its pseudonyms
     under (``directory_name``), whatever the log has them under. On a running event loop: ``start``,
@@ -80,7 +88,8 @@ class Generation:
         """What the store knows users and devices by."""
         self.state = state
         self.documents: tuple[ViewDocument, ...] = ()
-        write_definitions(directory, state)
+        if not _says(directory, state):
+            write_definitions(directory, state)
         domain = state.as_domain()
         self._around = around
         self.store = self._task(0).open_store(domain, writes=False)

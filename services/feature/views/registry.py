@@ -134,7 +134,7 @@ def read_definitions(directory: Path, files: Files = LOCAL_FILES) -> StateDefini
 def current_store(store_dir: Path, files: Files = LOCAL_FILES) -> Path | None:
     """Directory of the store in force among those in ``store_dir``; None before there is one."""
     try:
-        name = files.read(store_dir / CURRENT_FILE).decode().strip()
+        name = files.read(store_dir / CURRENT_FILE).decode(errors="replace").strip("\0 \n")
     except FileNotFoundError:
         return None
     directory = store_dir / name

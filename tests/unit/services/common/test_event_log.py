@@ -231,6 +231,14 @@ def test_a_record_larger_than_the_reading_chunk(tmp_path: Path) -> None:
     assert LogReader(tmp_path, 2).read(1) == [(2, b"last")]
 
 
+def test_a_foreign_file_is_no_segment(tmp_path: Path) -> None:
+    for name in ("x.segment", "\u00b2\u00b3.segment"):
+        (tmp_path / name).write_bytes(b"")
+    with LogWriter(tmp_path) as writer:
+        writer.append([b"a"])
+    assert list(read_log(tmp_path)) == [(0, b"a")]
+
+
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="nowhere"):
         list(read_log(tmp_path / "nowhere"))

@@ -207,7 +207,9 @@ def test_other_definitions_refill_the_store(store: EmbeddedStore, tmp_path: Path
         assert view.state("user", "ann") is None
 
 
-def test_another_log_refills_the_store(store: EmbeddedStore, tmp_path: Path) -> None:
+def test_another_log_refills_the_store_and_that_is_told(
+    store: EmbeddedStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     log = [logged(0, interaction("a", "click", START_MS, "ann", "course:c1"), START_MS)]
     with LogWriter(tmp_path / "log") as writer:
         writer.append([log[0].SerializeToString()])
@@ -216,6 +218,7 @@ def test_another_log_refills_the_store(store: EmbeddedStore, tmp_path: Path) -> 
     applied(SPEND, store, log, tmp_path / "log")
 
     assert Applier(SPEND, store, fixed_clock).prepare(tmp_path / "other") == 0
+    assert "the store is emptied: it holds 1 records" in caplog.text
 
 
 def test_a_second_writer_is_noticed(store: EmbeddedStore, tmp_path: Path) -> None:

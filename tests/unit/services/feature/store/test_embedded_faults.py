@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -60,6 +61,25 @@ def test_a_full_store_can_be_read_and_takes_more_once_it_may_grow(tmp_path: Path
             assert view.position() == reached + 1
 
 
+def test_a_write_cut_short_by_the_end_of_the_disk_is_a_full_store(tmp_path: Path) -> None:
+    """LMDB says "Input/output error" then, not that there is no room."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with closing(EmbeddedStore(tmp_path)) as store:
+        put(store, 1, 100)
+        room = (tmp_path / "data.mdb").stat().st_size + 5_000
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+        try:
+            with pytest.raises(Unavailable, match="disk is full") as caught:
+                put(store, 2, 1_000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert caught.value.reason == "STORE_FULL"
+
+        put(store, 2, 1_000)
+        with store.read() as view:
+            assert view.position() == 2
+
+
 def test_applying_pauses_while_the_store_is_full_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +132,19 @@ def test_a_file_cut_in_the_middle_is_told_not_touched(tmp_path: Path) -> None:
         with pytest.raises(Unavailable, match=r"damaged.*remove it.*filled again") as caught:
             EmbeddedStore(tmp_path, read_only=read_only)
         assert caught.value.reason == "STORE_DAMAGED"
+
+
+def test_a_file_that_lacks_its_last_pages_gets_them_so_that_reading_ends_no_process(
+    tmp_path: Path,
+) -> None:
+    with closing(EmbeddedStore(tmp_path)) as store:
+        put(store, 1, 1_000)
+    path = tmp_path / "data.mdb"
+    size = path.stat().st_size
+    os.truncate(path, size - 10_000)
+
+    with closing(EmbeddedStore(tmp_path)):
+        assert path.stat().st_size == size
 
 
 def test_an_empty_and_a_foreign_file_are_no_stores(tmp_path: Path) -> None:

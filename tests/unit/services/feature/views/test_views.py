@@ -19,7 +19,12 @@ from services.feature.definitions import compile_views
 from services.feature.rows.rows import Row, RowReader, decoded, row_readers
 from services.feature.states.entity_plan import compile_plans
 from services.feature.store.embedded import EmbeddedStore
-from services.feature.views.registry import ViewRegistry, read_definitions, write_definitions
+from services.feature.views.registry import (
+    ViewRegistry,
+    current_store,
+    read_definitions,
+    write_definitions,
+)
 from services.feature.views.views import ViewDocument, covers, documents_of, merged, view_reader
 from tests.support.event_streams import START_MS, random_log, small_domain, write_log
 from tests.support.feature_streams import domain_with
@@ -191,3 +196,8 @@ def test_a_store_says_what_it_is_filled_for(tmp_path: Path) -> None:
     state = merged(domain.name, [domain])
     write_definitions(tmp_path / "store", state)
     assert read_definitions(tmp_path / "store") == state
+
+
+def test_a_name_of_a_store_that_is_no_text_names_none(tmp_path: Path) -> None:
+    (tmp_path / "current").write_bytes(b"\xff\xfe\0")
+    assert current_store(tmp_path) is None
