@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from podium.common.v1.common_pb2 import Actor
 from podium.event.v1.event_pb2 import Event, LoggedEvent
 from podium.feature.v1 import feature_pb2
+from services.common.clock import system_clock_ms as now_ms
 from services.common.event_log import read_log
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
 from services.common.spool import Spool
@@ -19,10 +19,6 @@ from tests.support.feature_streams import interaction, purchase_event
 ROOT = Path(__file__).parents[3]
 DOMAIN_FILE = ROOT / "config" / "live_courses.yaml"
 NAMES = Pseudonymiser.from_text(DEVELOPMENT_KEYS)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _events(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -37,7 +33,7 @@ def _events(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def _click(event_id: str, user: str, course: str, device: str = "") -> Event:
-    event = interaction(event_id, "click", _now_ms(), user, f"course:{course}")
+    event = interaction(event_id, "click", now_ms(), user, f"course:{course}")
     event.actor.device_id = device
     return event
 
@@ -64,7 +60,7 @@ def test_who_is_erased_leaves_every_file(tmp_path: Path) -> None:
         client.ingest(
             _click("d-1", "", "c1", "phone"),
             _click("b-1", "bob", "c1"),
-            purchase_event("a-1", _now_ms(), 900, "ann", "course:c1"),
+            purchase_event("a-1", now_ms(), 900, "ann", "course:c1"),
         )
         login = feature_pb2.AliasRequest(
             event_id="l-1", actor=Actor(user_id="ann", device_id="phone")

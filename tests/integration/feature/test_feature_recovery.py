@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from podium.event.v1.event_pb2 import Event, LoggedEvent
+from services.common.clock import system_clock_ms as now_ms
 from services.common.domain import load_domain
 from services.common.event_log import LogWriter, read_log
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
@@ -21,10 +21,6 @@ from tests.support.feature_streams import (
 
 ROOT = Path(__file__).parents[3]
 DOMAIN_FILE = ROOT / "config" / "live_courses.yaml"
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def batch(number: int) -> list[Event]:

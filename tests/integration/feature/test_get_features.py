@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 import yaml
 
 from podium.feature.v1 import feature_pb2
+from services.common.clock import system_clock_ms as now_ms
 from services.common.convert_feature_block import block_columns
 from tests.support.eventually import eventually
 from tests.support.feature_server import FeatureClient, RunningService, running_service
@@ -63,10 +63,6 @@ FEATURES: dict[str, Any] = {
 }
 STATUS = {1: "PRESENT", 2: "NULL", 3: "NOT_FOUND", 4: "STALE"}
 HOUR_MS = 3_600_000
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 @pytest.fixture(scope="module")

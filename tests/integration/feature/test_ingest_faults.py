@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from errno import EIO
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from podium.event.v1.event_pb2 import Event, LoggedEvent
+from services.common.clock import system_clock_ms as now_ms
 from services.common.domain import load_domain
 from services.common.errors import Unavailable
 from services.common.event_log import LogWriter, list_segments, read_log
@@ -28,10 +28,6 @@ from tests.support.feature_server import client_of, running_service
 from tests.support.feature_streams import interaction, logged
 
 DOMAIN_FILE = Path(__file__).parents[3] / "config" / "live_courses.yaml"
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def click(event_id: str) -> Event:

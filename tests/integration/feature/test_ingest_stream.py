@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
@@ -16,29 +15,20 @@ from google.rpc import error_details_pb2, status_pb2
 
 from podium.event.v1.event_pb2 import Event, LoggedEvent
 from podium.feature.v1 import feature_pb2
+from services.common.clock import system_clock_ms as now_ms
 from services.common.errors import Overloaded
 from services.common.event_log import read_log
 from services.common.status import error_from_rpc
 from services.feature.ingest.types import IngestLimits
 from services.feature.servicer import INGEST_STREAMS
+from tests.integration.feature.conftest import DOMAIN_FILE
 from tests.support.eventually import eventually
 from tests.support.faulty_files import FailingFiles
 from tests.support.feature_server import RunningService, running_service
 from tests.support.feature_streams import interaction
 
-DOMAIN_FILE = Path(__file__).parents[3] / "config" / "live_courses.yaml"
 Request = feature_pb2.IngestStreamRequest
 Response = feature_pb2.IngestStreamResponse
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    with running_service(DOMAIN_FILE, tmp_path_factory.mktemp("feature")) as service:
-        yield service
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def click(event_id: str, course: str = "c") -> Event:

@@ -4,34 +4,21 @@ not read holds nobody up. How fast is measured by ``benchmarks.watch``."""
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import grpc
-import pytest
 
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
+from services.common.clock import system_clock_ms as now_ms
 from tests.support.eventually import eventually
-from tests.support.feature_server import FeatureClient, RunningService, columns, running_service
+from tests.support.feature_server import FeatureClient, RunningService, columns
 from tests.support.feature_streams import interaction, room_event, upsert_event
 from tests.support.watching import WatchingReplica
 
-DOMAIN_FILE = Path(__file__).parents[3] / "config" / "live_courses.yaml"
 WATCHERS = 40
 ROOMS = 60
 Step = feature_pb2.WatchEntitiesResponse
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    with running_service(DOMAIN_FILE, tmp_path_factory.mktemp("many")) as service:
-        yield service
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _open_rooms(client: FeatureClient, prefix: str, rooms: int) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from podium.event.v1.event_pb2 import Event
+from services.common.clock import system_clock_ms as now_ms
 from tests.support.feature_server import RunningService, running_service
 from tests.support.feature_streams import room_event, upsert_event, withdrawal_event
 from tests.support.watching import WatchingReplica
@@ -26,10 +26,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
     assert domain_file.read_text() != shipped
     with running_service(domain_file, directory) as service:
         yield service
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _ended() -> Event:

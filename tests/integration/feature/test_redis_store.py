@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from podium.event.v1.event_pb2 import Event, LoggedEvent
 from podium.feature.v1 import feature_pb2
+from services.common.clock import system_clock_ms as now_ms
 from services.common.event_log import read_log
 from services.common.log_marks import read_duplicate_marks
 from services.common.status import error_from_rpc
@@ -27,10 +27,6 @@ from tests.support.feature_streams import (
 from tests.support.redis_servers import RedisServer, redis_cluster, redis_server
 
 DOMAIN_FILE = Path(__file__).parents[3] / "config" / "live_courses.yaml"
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def click(event_id: str, course: str = "c", user: str = "ann") -> Event:

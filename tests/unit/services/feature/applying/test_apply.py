@@ -15,9 +15,10 @@ from services.common.domain import Domain
 from services.common.errors import FailedPrecondition
 from services.common.event_log import LogWriter
 from services.feature.applying.apply import Applier
-from services.feature.rows.rows import NOT_FOUND, NULL, PRESENT, Row, decoded, row_readers
+from services.feature.rows.rows import Row, decoded, row_readers
 from services.feature.store.embedded import EmbeddedStore
-from tests.support.feature_oracle import Oracle, OracleValue
+from tests.support.applied_rows import named
+from tests.support.feature_oracle import Oracle
 from tests.support.feature_streams import (
     START_MS,
     domain_with,
@@ -30,7 +31,6 @@ from tests.support.feature_streams import (
     upsert_event,
 )
 
-STATUS = {PRESENT: "PRESENT", NULL: "NULL", NOT_FOUND: "NOT_FOUND"}
 KEYS = [
     ("user", "ann"),
     ("user", "bob"),
@@ -50,14 +50,6 @@ def row(domain: Domain, store: EmbeddedStore, entity: str, identity: str, t_ms: 
     reader = row_readers(domain)[entity]
     with store.read() as view:
         return reader.row(decoded(view.state(entity, identity)), t_ms)
-
-
-def named(domain: Domain, entity: str, found: Row) -> dict[str, OracleValue]:
-    reader = row_readers(domain)[entity]
-    return {
-        column.name: OracleValue(list(value) if isinstance(value, tuple) else value, STATUS[status])
-        for column, value, status in zip(reader.columns, found.values, found.statuses, strict=True)
-    }
 
 
 def assert_agrees(

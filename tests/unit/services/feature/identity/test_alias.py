@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +10,9 @@ from hypothesis import strategies as st
 
 from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.domain import Domain
-from services.feature.applying.apply import Applier
 from services.feature.convert.records import RecordDecoder
 from services.feature.definitions import pair_id
 from services.feature.identity.alias import take_over
-from services.feature.rows.rows import Row, decoded, row_readers
 from services.feature.states.codec import decode_state, encode_state
 from services.feature.states.entity_plan import EntityPlan, compile_plans
 from services.feature.states.key_state import KeyState
@@ -28,6 +24,7 @@ from tests.support.alias_streams import (
     as_told,
     pairs_domain,
 )
+from tests.support.applied_rows import apply_in_batches, named, rows_of
 from tests.support.feature_oracle import Oracle
 from tests.support.feature_streams import (
     START_MS,
@@ -37,14 +34,9 @@ from tests.support.feature_streams import (
     purchase_event,
     refund_event,
 )
-from tests.unit.services.feature.applying.test_apply import named
 
 DOMAIN = pairs_domain()
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
-
-
-def _clock() -> int:
-    return START_MS
 
 
 def _folded(plan: EntityPlan, records: list[LoggedEvent]) -> KeyState:
@@ -91,50 +83,6 @@ def test_a_merged_state_is_that_of_all_events(
     assert _canonical(plan, merged, clock_ms) == _canonical(plan, _folded(plan, records), clock_ms)
 
 
-def _rows(
-    domain: Domain, records: list[LoggedEvent], t_ms: int, users: Sequence[str] = USER_KEYS
-) -> dict[tuple[str, str], Row]:
-    """Rows of all users, pairs and courses, from a store of its own."""
-    readers = row_readers(domain)
-    pairs = [pair_id(user, course) for user in users for course in ("c1", "c2", "c3")]
-    with tempfile.TemporaryDirectory() as directory:
-        store = EmbeddedStore(Path(directory))
-        try:
-            _apply(domain, store, records)
-            with store.read() as view:
-
-                def read(entity: str, identity: str) -> KeyState | None:
-                    return decoded(view.state(entity, identity))
-
-                return {
-                    (entity, identity): readers[entity].row(
-                        read(entity, identity), t_ms, identity=identity, read=read, times=True
-                    )
-                    for entity, keys in (
-                        ("user", users),
-                        ("likes", pairs),
-                        ("course", ("c1", "c2", "c3")),
-                    )
-                    if entity in readers
-                    for identity in keys
-                }
-        finally:
-            store.close()
-
-
-def _apply(domain: Domain, store: EmbeddedStore, records: list[LoggedEvent]) -> None:
-    applier = Applier(domain, store, _clock)
-    with store.write() as transaction:
-        transaction.clear(applier._schema)
-    position = 0
-    for size in (1, 3, 7, len(records)):
-        batch = records[position : position + size]
-        if batch:
-            first = 0 if position == 0 else records[position - 1].arrival + 1
-            applier.apply([(r.arrival, r.SerializeToString()) for r in batch], first)
-        position += size
-
-
 # Each example writes to disk: shrinking a failure would take minutes.
 @settings(
     max_examples=25,
@@ -153,9 +101,9 @@ def test_users_and_pairs_have_what_their_devices_did_from_the_alias_on(
     t_ms = clock_ms + data.draw(st.sampled_from((0, 1, 2_500, 400_000, 50_000_000)))
     plain = [r for r in known if not r.event.HasField("alias")]
 
-    found = _rows(DOMAIN, known, t_ms)
-    told = _rows(DOMAIN, [r for r in as_told(known, arrival) if r.event.type != "alias"], t_ms)
-    others = _rows(DOMAIN, plain, t_ms)
+    found = rows_of(DOMAIN, known, t_ms)
+    told = rows_of(DOMAIN, [r for r in as_told(known, arrival) if r.event.type != "alias"], t_ms)
+    others = rows_of(DOMAIN, plain, t_ms)
 
     for key, row in found.items():
         assert row == (others if key[0] == "course" else told)[key], key
@@ -177,7 +125,7 @@ def test_the_store_agrees_with_the_oracle(
     arrival = known[-1].arrival + 1
     oracle = Oracle(domain, stream, t_ms, arrival)
 
-    rows = _rows(domain, known, t_ms)
+    rows = rows_of(domain, known, t_ms)
 
     for user in USER_KEYS:
         found = named(domain, "user", rows["user", user])
@@ -191,7 +139,7 @@ def test_the_store_agrees_with_the_oracle(
 
 
 def _user(domain: Domain, records: list[LoggedEvent], user: str, name: str) -> object:
-    row = _rows(domain, records, START_MS)["user", user]
+    row = rows_of(domain, records, START_MS)["user", user]
     return named(domain, "user", row)[name].value
 
 
@@ -238,7 +186,7 @@ def test_a_merged_device_leaves_no_state_behind(tmp_path: Path) -> None:
     event.actor.device_id = "d1"
     store = EmbeddedStore(tmp_path)
     try:
-        _apply(
+        apply_in_batches(
             DOMAIN,
             store,
             [logged(0, event, START_MS), logged(1, alias_event("a", "ann", "d1"), START_MS)],

@@ -25,9 +25,8 @@ from tests.support.alias_streams import (
     pairs_domain,
     pseudonymised,
 )
+from tests.support.applied_rows import named, rows_of
 from tests.support.feature_streams import START_MS, interaction, logged, purchase_event
-from tests.unit.services.feature.applying.test_apply import named
-from tests.unit.services.feature.identity.test_alias import _rows
 
 DOMAIN = pairs_domain()
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -59,8 +58,8 @@ def test_an_erased_log_gives_the_store_that_saw_the_events(stream: list[LoggedEv
 
     erased = [(arrival, eraser.erase(arrival, payload)) for arrival, payload in payloads]
 
-    seen = _rows(DOMAIN, records, t_ms, tuple(map(long_id, USER_KEYS)))
-    filled = _rows(
+    seen = rows_of(DOMAIN, records, t_ms, tuple(map(long_id, USER_KEYS)))
+    filled = rows_of(
         DOMAIN,
         [LoggedEvent.FromString(payload) for _, payload in erased],
         t_ms,
@@ -86,10 +85,10 @@ def test_the_user_is_not_found_and_begins_anew() -> None:
         logged(1, interaction("b", "click", START_MS, "bob", "course:c1"), START_MS),
         logged(2, erasure_event("x", "ann"), START_MS),
     ]
-    before = _rows(DOMAIN, log[:2], START_MS)
-    erased = _rows(DOMAIN, log, START_MS)
+    before = rows_of(DOMAIN, log[:2], START_MS)
+    erased = rows_of(DOMAIN, log, START_MS)
     log.append(logged(3, interaction("c", "click", START_MS, "ann", "course:c2"), START_MS))
-    later = _rows(DOMAIN, log, START_MS)
+    later = rows_of(DOMAIN, log, START_MS)
 
     assert set(erased["user", "ann"].statuses) == {NOT_FOUND}
     assert set(later["user", "ann"].statuses) != {NOT_FOUND}

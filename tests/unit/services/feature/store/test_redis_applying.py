@@ -7,28 +7,24 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.domain import Domain
 from services.common.errors import FailedPrecondition, Unavailable
-from services.common.event_log import LogWriter
 from services.common.log_marks import read_duplicate_marks
 from services.feature.applying.apply import Applier
-from services.feature.definitions import catalogue_entities
 from services.feature.rows.rows import Row, decoded, row_readers
 from services.feature.store.embedded import EmbeddedStore
 from services.feature.store.protocol import FeatureStore
-from services.feature.store.redis import RedisStore, connect
-from services.feature.store.redis_servers import Command, Servers
+from services.feature.store.redis import connect
 from tests.support.feature_streams import (
     START_MS,
     domain_with,
@@ -39,6 +35,17 @@ from tests.support.feature_streams import (
     refund_event,
     streams,
     upsert_event,
+)
+from tests.support.redis_applying import (
+    CutOff,
+    Follower,
+    cuts,
+    examples,
+    fixed_clock,
+    redis_store,
+    sizes,
+    with_one_id_each,
+    write_log,
 )
 from tests.support.redis_servers import RedisServer, redis_cluster, redis_server
 
@@ -72,89 +79,7 @@ KEYS = [
     *(("category", name) for name in CATEGORIES),
 ]
 
-examples = settings(
-    max_examples=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-)
 _names = itertools.count()
-
-
-def fixed_clock() -> int:
-    return START_MS
-
-
-@dataclass
-class CutOff:
-    """Servers that do not answer some calls: before, in the middle of or after executing them."""
-
-    servers: Servers
-    cuts: dict[int, str] = field(default_factory=dict)
-    before_call: Callable[[int], None] = lambda _: None
-    calls: int = 0
-    single = True
-
-    def run(self, commands: Sequence[Command]) -> list[Any]:
-        self.calls += 1
-        self.before_call(self.calls)
-        cut = self.cuts.pop(self.calls, None)
-        if cut is None:
-            return self.servers.run(commands)
-        if cut == "after":
-            self.servers.run(commands)
-        elif cut == "first half":
-            self.servers.run(commands[: len(commands) // 2])
-        elif cut == "second half":
-            self.servers.run(commands[len(commands) // 2 :])
-        raise Unavailable("cut off", reason="STORE_UNAVAILABLE")
-
-    def keys(self, pattern: bytes) -> Iterator[list[bytes]]:
-        return self.servers.keys(pattern)
-
-    def unlink(self, keys: Sequence[bytes]) -> None:
-        self.servers.unlink(keys)
-
-    def close(self) -> None:
-        self.servers.close()
-
-
-def redis_store(servers: Servers, name: str, domain: Domain, log_id: str = "a" * 16) -> RedisStore:
-    return RedisStore(servers, name=name, log_id=log_id, listed=catalogue_entities(domain))
-
-
-def write_log(directory: Path, log: Sequence[LoggedEvent]) -> None:
-    with LogWriter(directory) as writer:
-        writer.append([record.SerializeToString() for record in log])
-
-
-@dataclass
-class Follower:
-    """Applies a log in batches, going on after whatever happens."""
-
-    applier: Applier
-    log: Sequence[LoggedEvent]
-    log_dir: Path
-    position: int | None = None
-
-    @property
-    def is_done(self) -> bool:
-        return self.position is not None and self.position >= len(self.log)
-
-    def step(self, size: int) -> None:
-        try:
-            if self.position is None:
-                self.position = self.applier.prepare(self.log_dir)
-            batch = self.log[self.position : self.position + size]
-            if batch:
-                self.applier.apply([(r.arrival, r.SerializeToString()) for r in batch])
-                self.position += len(batch)
-        except Unavailable:
-            self.position = None
-        except FailedPrecondition as error:
-            if error.reason != "STORE_MOVED":
-                raise
-            self.position = None
 
 
 def rows(
@@ -187,20 +112,6 @@ def embedded_rows(domain: Domain, log: Sequence[LoggedEvent]) -> dict[tuple[str,
         if log:
             applier.apply([(r.arrival, r.SerializeToString()) for r in log])
         return rows(domain, store, log)
-
-
-def with_one_id_each(log: Sequence[LoggedEvent]) -> list[LoggedEvent]:
-    for number, record in enumerate(log):
-        record.event.event_id = f"{record.event.event_id}-{number}"
-    return list(log)
-
-
-cuts = st.dictionaries(
-    st.integers(1, 40),
-    st.sampled_from(["before", "first half", "second half", "after"]),
-    max_size=8,
-)
-sizes = st.lists(st.integers(1, 30), min_size=1, max_size=4)
 
 
 @examples

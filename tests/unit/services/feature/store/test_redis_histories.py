@@ -21,8 +21,7 @@ from services.feature.store.protocol import FeatureStore
 from services.feature.store.redis import connect
 from tests.support.alias_streams import USER_KEYS, aliased_streams, erasure_event, pairs_domain
 from tests.support.feature_streams import START_MS, interaction, logged
-from tests.support.redis_servers import RedisServer
-from tests.unit.services.feature.store.test_redis_applying import (
+from tests.support.redis_applying import (
     CutOff,
     Follower,
     cuts,
@@ -33,6 +32,7 @@ from tests.unit.services.feature.store.test_redis_applying import (
     with_one_id_each,
     write_log,
 )
+from tests.support.redis_servers import RedisServer
 
 DOMAIN = pairs_domain()
 COURSES = ("c1", "c2", "c3")
