@@ -90,6 +90,9 @@ class EmbeddedStore:
                 name: self._environment.open_db(name.encode(), create=not read_only)
                 for name in _TABLES
             }
+        except _DAMAGE as error:
+            self._environment.close()
+            raise self._damaged(error) from error
         except lmdb.Error as error:
             self._environment.close()
             raise Unavailable(f"the store in {directory} is not set up: {error}") from error

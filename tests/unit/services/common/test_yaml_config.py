@@ -39,7 +39,7 @@ class _Anything(BaseModel):
         ("a: &x [1]\nb: 1\nb: *x\n", 3, "b", "key 'b' is given twice"),
         ("a: &x\n  b: *x\n  c: !!int y\n", 3, "a.c", "'y' is not a valid int"),
         ("a: [1\nb: 2\n", 2, "", ""),
-        (f"a: 1\nb: {'[' * 1_500}\n", 2, "", "is nested too deeply"),
+        (f"a: 1\nb:\n{'- ' * 1_000}x\n", 3, "", "is nested too deeply"),
     ],
 )
 def test_malformed_yaml_names_line_and_field(
