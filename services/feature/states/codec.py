@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgpack
 
+from services.common.errors import Unavailable
 from services.feature.definitions import HOPS_MS, EntityAggregates, TileAggregate
 from services.feature.states.key_state import KeyState, Number, Tiles, latest, put
 
@@ -27,6 +28,17 @@ _LARGE_INT: Final = 1
 
 _VECTOR: Final = 2
 """Extension type of little-endian float32."""
+
+# What reading bytes raises that are something else.
+_MISFITS: Final = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    struct.error,
+    msgpack.exceptions.UnpackException,
+)
 
 
 def encode_state(aggregates: EntityAggregates, state: KeyState, clock_ms: int) -> bytes:
@@ -71,7 +83,18 @@ def encode_state(aggregates: EntityAggregates, state: KeyState, clock_ms: int) -
 
 
 def decode_state(data: bytes) -> KeyState:
-    """Inverse of ``encode_state``."""
+    """Inverse of ``encode_state``. Raises ``Unavailable`` (STORE_DAMAGED) for other bytes."""
+    try:
+        return _decoded(data)
+    except _MISFITS as error:
+        raise Unavailable(
+            f"the feature store is damaged: it holds {len(data)} bytes that are no state "
+            f"({type(error).__name__}); run podium features rebuild",
+            reason="STORE_DAMAGED",
+        ) from error
+
+
+def _decoded(data: bytes) -> KeyState:
     clock_ms, known, tiles, times, values, entries, recents, attributes, listing, pending = (
         msgpack.unpackb(data, use_list=False, ext_hook=_extension)
     )

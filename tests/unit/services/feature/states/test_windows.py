@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.common.errors import Unavailable
 from services.feature.definitions import USER_ENTITY
 from services.feature.states.applied_event import AppliedEvent, RefundFacts
 from services.feature.states.codec import decode_state, encode_state
@@ -140,3 +144,18 @@ def test_a_state_of_everything_survives_storing() -> None:
     state.pending = [(START_MS + 5, ("a", "taste", START_MS + 5, 6, (1.5, 0.1)))]
 
     assert decode_state(encode_state(plan.aggregates, state, START_MS)) == state
+
+
+@given(st.binary(max_size=40), st.integers(0, 60), st.integers(0, 255))
+def test_bytes_that_are_no_state_are_damage_of_the_store(junk: bytes, at: int, byte: int) -> None:
+    plan = compile_plans(DOMAIN)[USER_ENTITY]
+    state = plan.new_state()
+    state.known_ms, state.attributes["title"] = START_MS, (START_MS, 0, "A title")
+    stored = bytearray(encode_state(plan.aggregates, state, START_MS + 1))
+    stored[at % len(stored)] = byte
+    for data in (junk, bytes(stored)):
+        with suppress(Unavailable):
+            decode_state(data)
+    with pytest.raises(Unavailable, match="run podium features rebuild") as caught:
+        decode_state(bytes(len(stored)))
+    assert caught.value.reason == "STORE_DAMAGED"
