@@ -15,6 +15,9 @@ from services.feature.definitions import hop_ms
 _BEFORE_ALL = -1
 _START, _POINT, _EVENT = 0, 1, 2
 
+_STRETCH = 4_096
+"""Records in the least stretch of the log; most stretches that one event may be spread over."""
+
 
 @dataclass(frozen=True)
 class Timeline:
@@ -95,18 +98,34 @@ def timeline(
     entries = happened.select(*events.columns, *map(upto, totals))
     if not tables.has_rows(unknown):
         return Timeline(at, begun, entries, None)
-    unknown = unknown.select(*events.columns)
+    # They meet by stretches of the log. By id alone each late event of a key that much of the log
+    # names would be held against each of its points.
+    stretch = max(_STRETCH, tables.next_arrival // _STRETCH)
+    first, last = (
+        tile_of(position, stretch) for position in (unknown.earliest_after, seen_after(unknown))
+    )
+    unknown = unknown.mutate(stretch=ibis.range(first, last + 1).unnest())
+    unknown = unknown.select(*events.columns, "stretch")
     others_of = points.select(
-        "point", point_id=points.id, point_time_ms=points.time_ms, point_arrival=points.arrival
+        "point",
+        point_id=points.id,
+        point_time_ms=points.time_ms,
+        point_arrival=points.arrival,
+        point_stretch=tile_of(points.arrival, stretch),
     )
     after = others_of.point_time_ms > unknown.time_ms
     if SINCE in unknown.columns:
         after |= (others_of.point_time_ms == unknown.time_ms) & (
             others_of.point_arrival > unknown.arrival
         )
-    here = [unknown.id == others_of.point_id, others_of.point_arrival <= seen_after(unknown)]
+    here = [
+        unknown.id == others_of.point_id,
+        unknown.stretch == others_of.point_stretch,
+        others_of.point_arrival <= seen_after(unknown),
+    ]
     late = unknown.join(others_of, [*here, after])
-    return Timeline(at, begun, entries, tables.stored(late.drop("point_id", "point_arrival")))
+    late = late.drop("point_id", "point_arrival", "stretch", "point_stretch")
+    return Timeline(at, begun, entries, tables.stored(late))
 
 
 def knows(points: ir.Table, events: ir.Table) -> list[ir.BooleanValue]:
@@ -145,10 +164,10 @@ def window_start(time_ms: ir.IntegerValue, window_ms: int) -> ir.IntegerValue:
     return begin - _remainder(begin, hop)
 
 
-def tile_of(time_ms: ir.IntegerValue, hop: int) -> ir.IntegerValue:
-    """Number of the tile of ``hop`` ms that a time lies in, rounded down."""
+def tile_of(place: ir.IntegerValue, size: int) -> ir.IntegerValue:
+    """Number of the tile of ``size`` ms or records that a time or position lies in."""
     # The difference divides without a rest, so that no backend's rounding matters.
-    return ((time_ms - _remainder(time_ms, hop)) / hop).cast("int64")
+    return ((place - _remainder(place, size)) / size).cast("int64")
 
 
 def _remainder(number: ir.IntegerValue, divisor: int) -> ir.IntegerValue:
