@@ -13,8 +13,10 @@ from offline.archive.target import Target
 from services.common.convert_event import logged_arrival
 from services.common.domain import Domain
 from services.common.errors import FailedPrecondition, InvalidArgument, NotFound
+from services.common.event_log import WRITER_LOCK
 from services.common.files import LOCAL_FILES
 from services.common.pseudonym import Pseudonymiser
+from services.common.spool import ACKNOWLEDGED_FILE
 from services.feature.convert.erasure import (
     Erased,
     Erasures,
@@ -23,11 +25,9 @@ from services.feature.convert.erasure import (
     find_erased,
 )
 from services.feature.identity.erasing import Looked, erase_in_log, look, records_of
-from services.feature.store.embedded import EmbeddedStore, compact_store
+from services.feature.store.embedded import STORE_FILE, EmbeddedStore, compact_store
 
 _ERASE_LOCK = "erase.lock"
-WRITER_LOCK = "writer.lock"
-_STORE_FILE = "data.mdb"
 _ALWAYS = 1 << 62
 
 
@@ -169,7 +169,7 @@ class ErasureJob:
 
 def stores_in(store_dir: Path) -> list[Path]:
     """Folders of the stores below a folder. Raises ``NotFound`` where there is none."""
-    found = sorted(path.parent for path in store_dir.rglob(_STORE_FILE))
+    found = sorted(path.parent for path in store_dir.rglob(STORE_FILE))
     if not found:
         raise NotFound(f"there is no feature store in {store_dir}")
     return found
@@ -201,7 +201,7 @@ def _position(directory: Path) -> int:
 def shipped(directory: Path) -> int:
     """Number of the first event of a spool that is not acknowledged."""
     try:
-        return int((directory / "acknowledged").read_bytes())
+        return int((directory / ACKNOWLEDGED_FILE).read_bytes())
     except (FileNotFoundError, ValueError):
         return 0
 

@@ -211,17 +211,16 @@ def _filter(
 
 def _applied_position(directory: Path, log_dir: Path) -> int:
     """Arrival up to which every store in the directory has applied the log, of which each must be
-    made: the one in force, and one that is being filled beside it."""
-    from services.common.errors import FailedPrecondition, NotFound
+    made: the one in force, and one that is being filled beside it. Raises ``NotFound`` without
+    a store, ``FailedPrecondition`` (OTHER_LOG) for one made of another log."""
+    from cli.erasure import stores_in
+    from services.common.errors import FailedPrecondition
     from services.feature.applying.apply import digest_before
     from services.feature.applying.process import log_salvage
     from services.feature.store.embedded import EmbeddedStore
 
-    stores = [path.parent for path in sorted(directory.glob("**/data.mdb"))]
-    if not stores:
-        raise NotFound(f"there is no feature store in {directory}")
     positions = []
-    for path in stores:
+    for path in stores_in(directory):
         store = EmbeddedStore(path, read_only=True)
         try:
             with store.read() as view:

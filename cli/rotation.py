@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cli.erasure import WRITER_LOCK, shipped
+from cli.erasure import shipped
 from offline.archive.read import read_archive
 from offline.archive.rewrite import rewrite_archive
 from offline.archive.target import Target
 from offline.progress import Progress, no_progress
 from services.common.convert_event import logged_arrival
 from services.common.errors import FailedPrecondition
-from services.common.event_log import Segment, list_segments
+from services.common.event_log import WRITER_LOCK, Segment, list_segments
 from services.common.files import LOCAL_FILES
 from services.common.pseudonym import SETTING, Pseudonymiser
 from services.common.pseudonym_scan import PseudonymScan

@@ -155,7 +155,7 @@ def require_money(field: str, money: common_pb2.Money) -> tuple[int, str]:
     return require_range(f"{field}.amount_minor", money.amount_minor, 0, MAX_AMOUNT_MINOR), code
 
 
-def attribute_value(field: str, value: common_pb2.AttributeValue) -> Value:
+def require_attribute(field: str, value: common_pb2.AttributeValue) -> Value:
     """The value that is set; doubles are finite, strings and lists within their limits."""
     match value.WhichOneof("kind"):
         case "string_value":
@@ -190,7 +190,7 @@ def require_measure(field: str, name: str, value: Number) -> Number:
     return require_range(field, value, low, high)
 
 
-def attribute_values(
+def require_attributes(
     field: str,
     values: Mapping[str, common_pb2.AttributeValue],
     max_count: int = MAX_ATTRIBUTES,
@@ -198,7 +198,7 @@ def attribute_values(
     """Checked attributes by key."""
     require_count(field, len(values), 0, max_count)
     return {
-        require_text(f"{field} key", key, MAX_ATTRIBUTE_KEY_BYTES): attribute_value(
+        require_text(f"{field} key", key, MAX_ATTRIBUTE_KEY_BYTES): require_attribute(
             f"{field}.{key}", value
         )
         for key, value in values.items()
@@ -213,7 +213,7 @@ def require_context(field: str, context: common_pb2.RequestContext) -> common_pb
     optional_text(f"{field}.device_type", context.device_type, MAX_DEVICE_TYPE_BYTES)
     optional_text(f"{field}.app_version", context.app_version, MAX_APP_VERSION_BYTES)
     optional_id(f"{field}.session_id", context.session_id)
-    attribute_values(f"{field}.attributes", context.attributes)
+    require_attributes(f"{field}.attributes", context.attributes)
     return context
 
 

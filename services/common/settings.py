@@ -83,7 +83,8 @@ class FeatureSettings(CommonSettings):
     )
     log_dir: Path = Field(default=Path("data/log"), description="Directory of the event log.")
     store_dir: Path = Field(
-        default=Path("data/store"), description="Directory of the embedded store."
+        default=Path("data/store"),
+        description="Directory of the embedded stores; with Redis, of notes on which is in use.",
     )
     store: Literal["embedded", "redis", "redis_cluster"] = Field(
         default="embedded",

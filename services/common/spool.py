@@ -31,6 +31,7 @@ from services.common.ids import new_event_id
 from services.common.pseudonym import Pseudonymiser
 from services.common.status import error_from_rpc
 
+ACKNOWLEDGED_FILE = "acknowledged"
 BATCH_EVENTS = 500
 BATCH_BYTES = 2 << 20
 FIRST_BACKOFF_S = 0.05
@@ -124,7 +125,7 @@ class Spool:
 
         Raises ``OSError`` when that could not be remembered; files that stay are only logged.
         """
-        _replace(self.directory / "acknowledged", str(next_sequence))
+        _replace(self.directory / ACKNOWLEDGED_FILE, str(next_sequence))
         self._acknowledged = next_sequence
         with self._lock, _removal_logged():
             for segment, following in pairwise(list_segments(self.directory)):
@@ -150,7 +151,7 @@ class Spool:
 
         Shipping those again does no harm: the log knows what it has already.
         """
-        path = self.directory / "acknowledged"
+        path = self.directory / ACKNOWLEDGED_FILE
         try:
             return int(path.read_bytes())
         except FileNotFoundError:

@@ -69,7 +69,7 @@ class FeatureService:
             encoder=WatchEncoder(),
             observer=metrics,
             log_level=log_level,
-            names=pseudonymiser,
+            pseudonymiser=pseudonymiser,
             store=files.store,
             log_id=log_identity(files.log_dir) if files.store.shared else "",
         )

@@ -15,11 +15,16 @@ _LAG_BUCKETS_S = (
     *(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 10.0, 30.0),
 )
 
-PAUSE_REASONS = ("STORE_FULL", "STORE_UNAVAILABLE", "STORE_BUSY", "STORE_DAMAGED")
+PAUSE_REASONS = (
+    *("STORE_FULL", "STORE_UNAVAILABLE", "STORE_BUSY", "STORE_DAMAGED"),
+    "PSEUDONYM_KEY_MISSING",
+)
+"""Reasons of the ``Unavailable`` that applying is paused by."""
 
 
 class FeatureMetrics:
-    """What Ingest took in, and how far applying is behind."""
+    """What Ingest took in, how far applying is behind, what the log lost, and how long watchers
+    wait for changes."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._events = Counter(

@@ -170,7 +170,7 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
         with self._courtesy.short_call(), generation.reading() as lookup:
             served = lookup.view(wanted.entity, wanted.name, wanted.hash)
             pairs = wanted.entity in generation.pairs
-            keys = feature_keys(request, generation.names.encrypt, pairs=pairs)
+            keys = feature_keys(request, generation.pseudonymiser.encrypt, pairs=pairs)
             if len(keys) <= ROWS_ON_THE_LOOP and not generation.store.shared:
                 found = lookup.read(served, keys)
             else:
@@ -243,7 +243,7 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
             self._generations.building,
             generation.stored_position,
             generation.build,
-            generation.names.version,
+            generation.pseudonymiser.version,
             self._key_version,
         )
 

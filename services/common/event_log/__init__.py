@@ -8,6 +8,7 @@ from services.common.event_log.damage import Damage, DamageReport, LogCorrupt, S
 from services.common.event_log.format import (
     HEADER,
     MAX_PAYLOAD_BYTES,
+    WRITER_LOCK,
     Segment,
     frame,
     list_segments,
@@ -20,6 +21,7 @@ from services.common.event_log.writer import LogWriter, SyncFailed
 __all__ = [
     "HEADER",
     "MAX_PAYLOAD_BYTES",
+    "WRITER_LOCK",
     "Damage",
     "DamageReport",
     "LogCorrupt",

@@ -21,6 +21,9 @@ from services.common.files import LOCAL_FILES, Files
 HEADER = struct.Struct("<II")
 MAX_PAYLOAD_BYTES = 64 << 20
 SUFFIX = ".segment"
+WRITER_LOCK = "writer.lock"
+"""File that the writer of a log holds a lock on."""
+
 _SEARCHED_RECORD_BYTES = 1 << 20
 """Records larger than this are not looked for behind a bad one: each guess costs a checksum."""
 _WINDOW_BYTES = 1 << 20

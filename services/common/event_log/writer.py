@@ -13,6 +13,7 @@ from services.common.event_log.damage import Damage, LogCorrupt, Salvage
 from services.common.event_log.format import (
     HEADER,
     MAX_PAYLOAD_BYTES,
+    WRITER_LOCK,
     Segment,
     frame,
     list_segments,
@@ -23,7 +24,6 @@ from services.common.event_log.format import (
 )
 from services.common.files import LOCAL_FILES, Files, write_all, write_whole
 
-_LOCK_NAME = "writer.lock"
 _BUFFER_BYTES = 1 << 20
 
 _logger = logging.getLogger(__name__)
@@ -282,7 +282,7 @@ class LogWriter:
 
 def _lock(files: Files, directory: Path) -> int:
     try:
-        return files.lock(directory / _LOCK_NAME)
+        return files.lock(directory / WRITER_LOCK)
     except BlockingIOError as error:
         raise FailedPrecondition(
             f"{directory} is being written by another process", reason="LOG_LOCKED"

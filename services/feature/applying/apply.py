@@ -23,10 +23,11 @@ from services.common.log_marks import add_duplicate_marks, read_duplicate_marks
 from services.common.log_removed import check_not_removed
 from services.feature.applying.batch_states import BatchLedgers, BatchStates
 from services.feature.applying.histories import Histories
-from services.feature.convert.records import DecodedRecord, RecordDecoder, fingerprint
+from services.feature.convert.records import DecodedRecord, RecordDecoder
 from services.feature.definitions import (
     DAY_MS,
     ROOM_HEARTBEAT,
+    Key,
     catalogue_entities,
     remembered_days,
 )
@@ -35,7 +36,7 @@ from services.feature.states.attribute_notes import AttributeNotes
 from services.feature.states.codec import decode_state, encode_state
 from services.feature.states.entity_plan import compile_plans
 from services.feature.states.key_state import KeyState
-from services.feature.states.keys import Key, KeyRules
+from services.feature.states.keys import KeyRules
 from services.feature.states.refunds import CountChange
 from services.feature.states.schema import schema_of
 from services.feature.store.protocol import (
@@ -341,8 +342,7 @@ class Applier:
             day = record.clock_ms // DAY_MS
             if day < days[-1] or record.skipped == "duplicate" or not record.event_id:
                 continue
-            content = fingerprint(record.message.event)
-            claims.append(Claim(record.event_id, day, content, record.arrival))
+            claims.append(Claim(record.event_id, day, record.fingerprint(), record.arrival))
             claiming.append(record)
         duplicates = []
         for record, ours in zip(claiming, transaction.claim(claims), strict=True):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
-from services.feature.definitions import USER_ENTITY, pair_id
+from services.feature.definitions import USER_ENTITY, Key, pair_id
 from services.feature.states.key_state import KeyState
-from services.feature.states.keys import Key
 from services.feature.states.refunds import RefundLedger
 from services.feature.store.protocol import StoreTransaction
 

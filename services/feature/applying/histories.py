@@ -12,14 +12,14 @@ import json
 from collections.abc import Mapping
 
 from services.feature.applying.batch_states import BatchStates
-from services.feature.definitions import USER_ENTITY, pair_id, pair_members
+from services.feature.definitions import USER_ENTITY, Key, pair_id, pair_members
 from services.feature.identity.alias import take_over
 from services.feature.identity.forget import forget_actor, names_actors
 from services.feature.states.applied_event import AppliedEvent
 from services.feature.states.attribute_notes import AttributeNotes
 from services.feature.states.codec import decode_state, encode_state
 from services.feature.states.entity_plan import EntityPlan
-from services.feature.states.keys import Key, KeyRules
+from services.feature.states.keys import KeyRules
 
 _STATE = "*state"
 _PAIRS = "*pairs"

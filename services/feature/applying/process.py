@@ -49,8 +49,8 @@ class ApplyFiles(NamedTuple):
 class ApplyTask(NamedTuple):
     """What the child works with: a store, which says what it is filled for, and its log.
 
-    ``niceness`` is added to the child's: what is built beside serving gives way. ``names``: what
-    the store knows users and devices by.
+    ``niceness`` is added to the child's: what is built beside serving gives way.
+    ``pseudonymiser``: what the store knows users and devices by.
     """
 
     log_dir: Path
@@ -58,7 +58,7 @@ class ApplyTask(NamedTuple):
     niceness: int = 0
     store: StoreOptions = StoreOptions()
     log_id: str = ""
-    names: Pseudonymiser | None = None
+    pseudonymiser: Pseudonymiser | None = None
 
     def open_store(self, domain: Domain, *, writes: bool) -> FeatureStore:
         """The store, for the states of ``domain``."""
@@ -213,7 +213,7 @@ def apply_main(
     domain = read_definitions(task.store_dir).as_domain()
     store = task.open_store(domain, writes=True)
     try:
-        translate = task.names.translate if task.names is not None else None
+        translate = task.pseudonymiser.translate if task.pseudonymiser is not None else None
         applier = Applier(domain, store, system_clock_ms, translate)
         follow(
             applier,

@@ -27,11 +27,11 @@ from services.common.convert_limits import (
     MAX_REGION_BYTES,
     MAX_TIME_SECONDS,
     Value,
-    attribute_values,
     optional_id,
     optional_text,
     require_actor,
     require_assignment,
+    require_attributes,
     require_count,
     require_entity,
     require_id,
@@ -129,7 +129,7 @@ class EventChecker:
         optional_text(f"{at}.surface", event.surface, MAX_NAME_BYTES)
         require_traffic_class(f"{at}.traffic_class", event.traffic_class)
         self._check_entities(at, event, known_type=declared is not None)
-        values = attribute_values(f"{at}.attributes", event.attributes, MAX_ATTRIBUTES)
+        values = require_attributes(f"{at}.attributes", event.attributes, MAX_ATTRIBUTES)
         for name, dtype in (declared.attributes if declared else {}).items():
             if name in values:
                 _require_declared(f"{at}.attributes.{name}", name, values[name], dtype)
@@ -264,7 +264,7 @@ class EventChecker:
     ) -> None:
         """Attributes that an event sets on an entity are declared for it, and of their type."""
         declared = self._domain.entities.get(subject)
-        values = attribute_values(f"{place}.attributes", attributes, MAX_ENTITY_ATTRIBUTES)
+        values = require_attributes(f"{place}.attributes", attributes, MAX_ENTITY_ATTRIBUTES)
         known = declared.attributes if declared is not None else {}
         for name, value in values.items():
             field = f"{place}.attributes.{name}"

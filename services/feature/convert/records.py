@@ -45,13 +45,9 @@ FINGERPRINT_BYTES: Final = 16
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-def fingerprint(event: Event) -> bytes:
-    """16 bytes that tell events with one id but other content apart."""
-    return fingerprint_of(event.SerializeToString(deterministic=True))
-
-
 def fingerprint_of(serialised: bytes) -> bytes:
-    """The same of an event that was serialised deterministically."""
+    """16 bytes that tell events with one id but other content apart, from an event's deterministic
+    serialisation."""
     return hashlib.blake2b(serialised, digest_size=FINGERPRINT_BYTES).digest()
 
 
@@ -67,6 +63,10 @@ class DecodedRecord:
     message: LoggedEvent
     applied: AppliedEvent | None
     skipped: str = ""
+
+    def fingerprint(self) -> bytes:
+        """See ``fingerprint_of``; of the event with its pseudonyms as they are wanted."""
+        return fingerprint_of(self.message.event.SerializeToString(deterministic=True))
 
 
 class RecordDecoder:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from podium.feature.v1 import feature_pb2
 from services.feature.convert.features import entity_refs, entity_rows, row_bytes
-from services.feature.definitions import FeatureView
+from services.feature.definitions import FeatureView, Key
 from services.feature.rows.rows import Row
-from services.feature.watch.hub import Key
 from services.feature.watch.stream import Rows
 
 _Response = feature_pb2.WatchEntitiesResponse

@@ -48,6 +48,7 @@ from services.feature.definitions.aggregates import (
 )
 from services.feature.definitions.entities import (
     MAX_KEY_BYTES,
+    Key,
     catalogue_entities,
     is_pair_id,
     other_side,
@@ -127,6 +128,7 @@ __all__ = [
     "FeatureValue",
     "FeatureView",
     "Fold",
+    "Key",
     "LastEntriesAggregate",
     "LastTimeAggregate",
     "LastValueAggregate",

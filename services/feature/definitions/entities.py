@@ -7,8 +7,10 @@ from typing import Final
 from services.common.domain import Domain
 from services.feature.definitions.events import USER_ENTITY
 
-_PAIR_MARK: Final = ":"
+Key = tuple[str, str]
+"""(entity type, id) of an entity, user or pair."""
 
+_PAIR_MARK: Final = ":"
 
 MAX_KEY_BYTES: Final = 128
 """Longest id, in UTF-8, that an attribute may derive; longer ones derive nothing."""

@@ -52,6 +52,7 @@ def window_reader(aggregates: EntityAggregates, window: WindowAggregate) -> Wind
 
     def read(state: KeyState, t_ms: int, known: LevelTotals) -> tuple[Number | None, int]:
         tiles = state.tiles[index]
+        # ``window_start_ms``, whose hop is known here.
         start_ms = (t_ms - window_ms) // window_hop_ms * window_hop_ms
         latest_ms = tiles.latest_ms
         if latest_ms < start_ms:

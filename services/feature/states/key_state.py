@@ -26,7 +26,8 @@ Entry = tuple[int, int, str, str]
 """(event time ms, arrival, event type, id) of a last_n list."""
 
 
-# What one event does to one state. Plain tuples, because they are stored as JSON while pending:
+# What one event does to one state. Plain tuples, because the codec packs them as they are while
+# they wait:
 #   ("k", event time)                              the entity is known from then on
 #   ("w", index of the tiles, event time, number)  a tile takes a number in
 #   ("r", index of the tiles, event time, number)  a tile takes a refund's number in

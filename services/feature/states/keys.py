@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from services.common.domain import Domain
-from services.feature.definitions import CATALOGUE_EVENTS, MAX_KEY_BYTES, USER_ENTITY, pair_id
+from services.feature.definitions import CATALOGUE_EVENTS, MAX_KEY_BYTES, USER_ENTITY, Key, pair_id
 from services.feature.states.applied_event import AppliedEvent
-
-Key = tuple[str, str]
-"""(entity type, id)"""
 
 ReadAttribute = Callable[[Key, str], str | None]
 """A string attribute of an entity as known when the event arrived."""

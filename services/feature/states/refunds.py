@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from services.feature.definitions import Key
 from services.feature.states.applied_event import RefundFacts
-from services.feature.states.keys import Key
 
 
 class CountChange(NamedTuple):

@@ -20,12 +20,15 @@ import lmdb
 
 from services.common.errors import Unavailable
 from services.common.files import LOCAL_FILES
-from services.feature.definitions import pair_id
+from services.feature.definitions import Key, pair_id
 from services.feature.store.lmdb_file import check_size
-from services.feature.store.protocol import Change, Claim, Key
+from services.feature.store.protocol import Change, Claim
 
 MAP_BYTES = 64 << 30
 """Address space reserved; the file grows only as far as it is used."""
+
+STORE_FILE = "data.mdb"
+"""What LMDB calls its file in a store's directory."""
 
 TEND_S = 30.0
 
@@ -69,7 +72,7 @@ class EmbeddedStore:
         self._max_bytes = max_bytes
         self._monotonic_s = monotonic_s
         self._tended_s = monotonic_s()
-        check_size(directory / "data.mdb")
+        check_size(directory / STORE_FILE)
         try:
             self._environment = lmdb.open(
                 str(directory),
@@ -333,7 +336,7 @@ class EmbeddedTransaction(EmbeddedView):
 
 def compact_store(directory: Path) -> None:
     """Writes a store anew, without what lies in freed pages. No process may have it open."""
-    path, made = directory / "data.mdb", directory / "compacted"
+    path, made = directory / STORE_FILE, directory / "compacted"
     made.mkdir(exist_ok=True)
     with lmdb.open(str(directory), readonly=True, create=False, max_dbs=len(_TABLES)) as found:
         found.copy(str(made), compact=True)

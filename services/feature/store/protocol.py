@@ -15,8 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
-Key = tuple[str, str]
-"""(entity type, id) of a state."""
+from services.feature.definitions import Key
 
 
 class StoreConflict(Exception):

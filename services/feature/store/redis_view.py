@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from services.common.errors import Unavailable
-from services.feature.store.protocol import Change, Key
+from services.feature.definitions import Key
+from services.feature.store.protocol import Change
 from services.feature.store.redis_names import Names
 from services.feature.store.redis_scripts import CHANGES
 from services.feature.store.redis_servers import PARTITIONS, Command, Servers, call

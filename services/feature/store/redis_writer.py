@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import Final
 
 from services.common.errors import FailedPrecondition
-from services.feature.definitions import USER_ENTITY, is_pair_id, pair_id, pair_members
-from services.feature.store.protocol import Claim, Key, StoreConflict
+from services.feature.definitions import USER_ENTITY, Key, is_pair_id, pair_id, pair_members
+from services.feature.store.protocol import Claim, StoreConflict
 from services.feature.store.redis_names import Names
 from services.feature.store.redis_scripts import ADD_CHANGES, CLAIM, COMMIT, REPLACE
 from services.feature.store.redis_servers import PARTITIONS, Command, Servers, call

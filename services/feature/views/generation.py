@@ -38,7 +38,7 @@ _logger = logging.getLogger(__name__)
 class Surroundings:
     """What generations share. ``synced_position``: the log's end on disk; ``applied`` is told how
     far the store in force has come; ``restarted``: an applying process had to be started again.
-    ``log_id``: the log's, where the store is shared. ``names``: all keys of pseudonyms."""
+    ``log_id``: the log's, where the store is shared. ``pseudonymiser``: all keys of pseudonyms."""
 
     log_dir: Path
     clock_ms: Callable[[], int]
@@ -49,7 +49,7 @@ class Surroundings:
     observer: WatchObserver
     store: StoreOptions
     log_id: str
-    names: Pseudonymiser
+    pseudonymiser: Pseudonymiser
     log_level: str = "INFO"
 
 
@@ -84,7 +84,9 @@ class Generation:
 
     def __init__(self, directory: Path, state: StateDefinitions, around: Surroundings) -> None:
         self.directory = directory
-        self.names = around.names.under(key_version_of(directory) or around.names.version)
+        self.pseudonymiser = around.pseudonymiser.under(
+            key_version_of(directory) or around.pseudonymiser.version
+        )
         """What the store knows users and devices by."""
         self.state = state
         self.documents: tuple[ViewDocument, ...] = ()
@@ -231,7 +233,12 @@ class Generation:
     def _task(self, niceness: int) -> ApplyTask:
         around = self._around
         return ApplyTask(
-            around.log_dir, self.directory, niceness, around.store, around.log_id, self.names
+            around.log_dir,
+            self.directory,
+            niceness,
+            around.store,
+            around.log_id,
+            self.pseudonymiser,
         )
 
     def _make_feed(self, readers: Mapping[str, RowReader], main: bool) -> CatalogueFeed:

@@ -84,7 +84,7 @@ class Generations:
         if registry.key_version() is None:
             before = current_store(store_dir)
             known = key_version_of(before) if before is not None else None
-            registry.ask_for_key(known or around.names.version)
+            registry.ask_for_key(known or around.pseudonymiser.version)
         self._seen = registry.fingerprint()
         self._documents = self._registered()
         self.current = self._open()
@@ -179,13 +179,13 @@ class Generations:
     @property
     def _key_version(self) -> int:
         """Version of the key that is asked for."""
-        return self._registry.key_version() or self._around.names.version
+        return self._registry.key_version() or self._around.pseudonymiser.version
 
     def _suffices(self, generation: Generation) -> bool:
         """Whether the store in force holds what is wanted, and is as new."""
         parts: list[StateDefinitions | Domain] = [self._domain, *self._documents]
         is_new = generation.build == self._registry.build()
-        is_under_key = generation.names.version == self._key_version
+        is_under_key = generation.pseudonymiser.version == self._key_version
         return is_new and is_under_key and covers(generation.state, parts)
 
     def _open(self) -> Generation:
@@ -213,7 +213,7 @@ class Generations:
 
     def _check_key_of(self, directory: Path) -> None:
         version = key_version_of(directory)
-        if version is not None and version not in self._around.names.versions:
+        if version is not None and version not in self._around.pseudonymiser.versions:
             raise FailedPrecondition(
                 f"the store in {directory} is filled under key {version}, which {SETTING} does not"
                 " have: bring it back, and run podium keys rotate before it is dropped",

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, NamedTuple
 
-from services.feature.definitions import FeatureView
+from services.feature.definitions import FeatureView, Key
 from services.feature.rows.moving import expiry_ms, next_hop_ms
 from services.feature.rows.rows import Row, RowReader, decoded
 from services.feature.store.protocol import FeatureStore, StoreView
@@ -42,8 +42,6 @@ _LOOKS_A_TURN: Final = 16
 _COURTESY_S: Final = 0.0002
 _EPOCH_BYTES = 8
 _TOKEN = struct.Struct("<8s16sQ")
-Key = tuple[str, str]
-"""(entity type, id)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from services.feature.definitions import FeatureView
+from services.feature.definitions import FeatureView, Key
 from services.feature.rows.rows import Row
 from services.feature.watch.feed import CatalogueFeed, Waited
-from services.feature.watch.hub import Changes, EntityHub, Key, views_digest
+from services.feature.watch.hub import Changes, EntityHub, views_digest
 from services.feature.watch.turns import Turns
 
 HEARTBEAT_S: Final = 1.0

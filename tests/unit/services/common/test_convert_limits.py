@@ -59,7 +59,7 @@ def test_counts_and_ranges() -> None:
 def test_numbers_are_finite(value: float) -> None:
     _refused(lambda: limits.require_finite("x", value), "x", "must be finite")
     message = AttributeValue(double_value=value)
-    _refused(lambda: limits.attribute_value("a", message), "a", "must be finite")
+    _refused(lambda: limits.require_attribute("a", message), "a", "must be finite")
 
 
 def test_actors() -> None:
@@ -170,7 +170,7 @@ def test_measures_have_the_range_of_their_unit(name: str, low: int, high: int) -
     ],
 )
 def test_attribute_values(message: AttributeValue, value: object) -> None:
-    found = limits.attribute_value("a", message)
+    found = limits.require_attribute("a", message)
     assert found == value
     assert type(found) is type(value)
 
@@ -185,16 +185,16 @@ def test_attribute_values(message: AttributeValue, value: object) -> None:
     ],
 )
 def test_attribute_values_over_the_limit(message: AttributeValue, field: str, text: str) -> None:
-    _refused(lambda: limits.attribute_value("a", message), field, text)
+    _refused(lambda: limits.require_attribute("a", message), field, text)
 
 
 def test_attributes_are_counted() -> None:
     one = AttributeValue(int_value=1)
     full = {f"k{number}": one for number in range(32)}
-    assert limits.attribute_values("a", full) == dict.fromkeys(full, 1)
-    _refused(lambda: limits.attribute_values("a", full | {"more": one}), "a", "0 to 32")
-    _refused(lambda: limits.attribute_values("a", {"k" * 65: one}), "a key", "65 bytes")
-    _refused(lambda: limits.attribute_values("a", {"": one}), "a key", "required")
+    assert limits.require_attributes("a", full) == dict.fromkeys(full, 1)
+    _refused(lambda: limits.require_attributes("a", full | {"more": one}), "a", "0 to 32")
+    _refused(lambda: limits.require_attributes("a", {"k" * 65: one}), "a key", "65 bytes")
+    _refused(lambda: limits.require_attributes("a", {"": one}), "a key", "required")
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from podium.event.v1.event_pb2 import LoggedEvent
 from services.feature.applying.batch_states import BatchStates
 from services.feature.applying.histories import Histories
 from services.feature.convert.records import RecordDecoder
-from services.feature.definitions import pair_id
+from services.feature.definitions import Key, pair_id
 from services.feature.states.applied_event import AppliedEvent
 from services.feature.states.attribute_notes import AttributeNotes
 from services.feature.states.codec import decode_state, encode_state
 from services.feature.states.entity_plan import compile_plans
-from services.feature.states.keys import Key, KeyRules
+from services.feature.states.keys import KeyRules
 from services.feature.store.protocol import StoreTransaction
 from tests.support.alias_streams import aliased_streams, pairs_domain
 from tests.support.feature_streams import START_MS
