@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from services.feature.identity.erasing import Looked
+    from cli.search import Searched
 
 LEFT = 1
 
@@ -85,7 +85,7 @@ def erase(
         raise typer.Exit(LEFT)
 
 
-def _show(console: Console, looked: Sequence[Looked]) -> None:
+def _show(console: Console, looked: Sequence[Searched]) -> None:
     from rich.table import Table
     from rich.text import Text
 

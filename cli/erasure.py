@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from cli.search import Searched, search
 from offline.archive.read import read_archive, read_history
 from offline.archive.rewrite import holds_actor, rewrite_archive
 from offline.archive.target import Target
@@ -14,6 +15,7 @@ from services.common.convert_event import logged_arrival
 from services.common.domain import Domain
 from services.common.errors import FailedPrecondition, InvalidArgument, NotFound
 from services.common.event_log import WRITER_LOCK
+from services.common.event_log.rewrite import records_of
 from services.common.files import LOCAL_FILES
 from services.common.pseudonym import Pseudonymiser
 from services.common.spool import ACKNOWLEDGED_FILE
@@ -24,7 +26,7 @@ from services.feature.convert.erasure import (
     find_aliases,
     find_erased,
 )
-from services.feature.identity.erasing import Looked, erase_in_log, look, records_of
+from services.feature.identity.erasing import erase_in_log
 from services.feature.store.embedded import STORE_FILE, EmbeddedStore, compact_store
 
 _ERASE_LOCK = "erase.lock"
@@ -106,24 +108,24 @@ class ErasureJob:
         """Stores that have not applied the last erasure yet: they need to read whom it names."""
         return [p for p in stores_in(store_dir) if _position(p) < self._erasures.end]
 
-    def look(self, places: Iterable[Path], spools: Collection[Path]) -> list[Looked]:
+    def look(self, places: Iterable[Path], spools: Collection[Path]) -> list[Searched]:
         """What was searched, and where something is left of who is to be forgotten.
 
         The erasures do not count, nor do events that came after them: these are a new history,
         and what names in stores and elsewhere belong to it then nobody can tell.
         """
         needles = [name.encode() for name in (*self._erasures.pseudonyms, *self._ids) if name]
-        in_log = look(self._log, needles)
+        in_log = search(self._log, needles)
         hits = {path: set(self._hits(path, needles)) for path in in_log.found}
         is_back = any("later" in found for found in hits.values())
         looked = [replace(in_log, found=tuple(p for p, found in hits.items() if "left" in found))]
         for place in places:
-            found = look(place, needles)
+            found = search(place, needles)
             # A folder around the log holds what was judged above.
             kept = (p for p in found.found if not p.is_relative_to(self._log))
             looked.append(replace(found, found=tuple(kept)))
         for place in spools:
-            found = look(place, needles)
+            found = search(place, needles)
             before = shipped(place)
             kept = (p for p in found.found if self._is_in_shipped(p, needles, before))
             looked.append(replace(found, found=tuple(kept)))
@@ -155,7 +157,7 @@ class ErasureJob:
             for sequence, part in parts
         )
 
-    def _look_in_archive(self, target: Target, needles: Collection[bytes]) -> Looked:
+    def _look_in_archive(self, target: Target, needles: Collection[bytes]) -> Searched:
         records = size = 0
         left: list[Path] = []
         for arrival, record in read_archive(target):
@@ -164,7 +166,7 @@ class ErasureJob:
             held = any(needle in record for needle in needles)
             if held and self._kind(arrival, record) == "left":
                 left.append(Path(f"record {arrival}"))
-        return Looked(target.url, records, size, tuple(left))
+        return Searched(target.url, records, size, tuple(left))
 
 
 def stores_in(store_dir: Path) -> list[Path]:

@@ -15,10 +15,10 @@ from offline.progress import Progress, no_progress
 from services.common.convert_event import logged_arrival
 from services.common.errors import FailedPrecondition
 from services.common.event_log import WRITER_LOCK, Segment, list_segments
+from services.common.event_log.rewrite import rewrite_segment, rewrite_torn
 from services.common.files import LOCAL_FILES
 from services.common.pseudonym import SETTING, Pseudonymiser
 from services.common.pseudonym_scan import PseudonymScan
-from services.feature.identity.erasing import rewrite_segment, rewrite_torn
 from services.feature.views.generation import key_version_of
 from services.feature.views.registry import DEFINITIONS_FILE, current_store
 

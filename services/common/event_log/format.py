@@ -21,6 +21,9 @@ from services.common.files import LOCAL_FILES, Files
 HEADER = struct.Struct("<II")
 MAX_PAYLOAD_BYTES = 64 << 20
 SUFFIX = ".segment"
+TORN_SUFFIX = ".torn"
+"""Of the file that keeps what was cut off the end of a segment."""
+
 WRITER_LOCK = "writer.lock"
 """File that the writer of a log holds a lock on."""
 

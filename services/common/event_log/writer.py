@@ -13,6 +13,7 @@ from services.common.event_log.damage import Damage, LogCorrupt, Salvage
 from services.common.event_log.format import (
     HEADER,
     MAX_PAYLOAD_BYTES,
+    TORN_SUFFIX,
     WRITER_LOCK,
     Segment,
     frame,
@@ -199,7 +200,7 @@ class LogWriter:
 
     def _cut(self, segment: Segment, data: bytes, end: int, arrival: int) -> None:
         """Cuts a torn tail off; it is kept beside the segment, where there is room."""
-        kept = segment.path.with_name(f"{segment.path.stem}-{end}.torn")
+        kept = segment.path.with_name(f"{segment.path.stem}-{end}{TORN_SUFFIX}")
         try:
             write_whole(self._files, kept, data[end:])
         except OSError as error:

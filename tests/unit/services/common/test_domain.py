@@ -243,7 +243,11 @@ def test_an_entity_may_name_two_vocabularies_alike(tmp_path: Path) -> None:
     )
     path = tmp_path / "domain.yaml"
     path.write_text(text)
-    load_domain(path)
+
+    tower = load_domain(path).entities["room"].tower
+
+    assert tower is not None
+    assert tower.fields["course_2"] == "id"
 
 
 def test_items_and_actions_of_the_sequence_come_from_the_same_events(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from cli.search import holds, search
 from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.convert_event import logged_arrival, record_digest
 from services.common.event_log import LogWriter, list_segments, read_log
 from services.feature.convert.erasure import Erasures, RecordEraser, find_aliases, find_erased
-from services.feature.identity.erasing import erase_in_log, holds, look
+from services.feature.identity.erasing import erase_in_log
 from services.feature.identity.forget import forget_actor
 from services.feature.rows.rows import NOT_FOUND
 from services.feature.states.entity_plan import compile_plans
@@ -151,7 +152,7 @@ def test_files_keep_their_form_and_lose_the_pseudonym(tmp_path: Path) -> None:
 
     assert changed == 4
     assert {s.path: s.path.stat().st_size for s in list_segments(directory)} == sizes
-    assert look(tmp_path, [ANN.encode()]).found == ()
+    assert search(tmp_path, [ANN.encode()]).found == ()
     after = [LoggedEvent.FromString(payload) for _, payload in read_log(directory)]
     assert [record.arrival for record in after] == list(range(7))
     assert [bool(record.erased) for record in after] == [
@@ -197,7 +198,7 @@ def test_what_is_damaged_is_blotted_out(tmp_path: Path) -> None:
         DOMAIN, Erasures([*find_erased(_payloads(_little_log()))]), tombstones=True
     )
     erase_in_log(directory, eraser.erase, logged_arrival, [ANN])
-    assert not look(directory, [ANN.encode()]).found
+    assert not search(directory, [ANN.encode()]).found
     assert segment.path.stat().st_size == len(data)
 
 
@@ -206,7 +207,7 @@ def test_the_search_finds_across_chunks(tmp_path: Path) -> None:
     path.write_bytes(b"." * ((8 << 20) - 5) + ANN.encode() + b"." * 10)
     assert holds(path, [ANN.encode()])
     assert not holds(path, [PHONE.encode()])
-    looked = look(tmp_path, [ANN.encode()])
+    looked = search(tmp_path, [ANN.encode()])
     assert (looked.files, looked.found) == (1, (path,))
 
 
