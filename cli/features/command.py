@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cli.features.client import Served
     from offline.dataset.skew import FeatureSkew
-    from services.feature.views.views import ViewDocument
+    from services.feature.views.documents import ViewDocument
 
 SHORT_HASH = 16
 
@@ -93,8 +93,8 @@ def backfill(
     """
     from services.common.domain import load_domain
     from services.common.errors import NotFound
+    from services.feature.views.documents import documents_of, merged
     from services.feature.views.registry import registry_of
-    from services.feature.views.views import documents_of, merged
 
     declared = load_domain(domain)
     if name not in declared.features:

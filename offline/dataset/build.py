@@ -20,7 +20,7 @@ from offline.dataset.tables import (
     SPLITS,
     DatasetMeta,
     ViewReference,
-    catalogue_entities,
+    described_entities,
 )
 from offline.progress import Progress, no_progress
 from services.common.domain import Domain
@@ -47,11 +47,11 @@ def build_dataset(
 
     What was removed from the log is read from its ``archive``. The compacted columns stay in
     ``out_dir/columns``, so that a later build of a grown log reads only what is new. ``open_log``:
-    the engine that computes the tables. ``meta.json``
-    is written last: a directory without it is no dataset. Equal logs give equal files. Raises
-    ``NotFound`` without a log or any event in it,
-    ``FailedPrecondition`` (FEATURE_LEAK) when a sampled example is not what the log up to its point
-    gives.
+    the engine that computes the tables. ``meta.json`` is written last: a directory without it is no
+    dataset. Equal logs give equal files.
+
+    Raises ``NotFound`` without a log or any event in it, ``FailedPrecondition`` (FEATURE_LEAK) when
+    a sampled example is not what the log up to its point gives.
     """
     (out_dir / META_FILE).unlink(missing_ok=True)
     schema = ColumnSchema.of(domain)
@@ -65,7 +65,7 @@ def build_dataset(
         starts = split_starts(domain, end_ms)
         expressions = ExampleTables(domain, tables, end_ms, starts)
         rows: dict[str, int] = {}
-        stages = [f"catalogue/{entity}" for entity in catalogue_entities(domain)]
+        stages = [f"catalogue/{entity}" for entity in described_entities(domain)]
         stages += ["interactions", "examples"]
         for number, stage in enumerate(stages):
             progress("tables", number, len(stages))

@@ -15,10 +15,14 @@ from offline.dataset.schema import attribute_column, entity_column
 from offline.dataset.tables import TEST, TRAIN, VALIDATION, numeric_names, vocabulary_names
 from services.common.domain import Domain
 from services.common.domain_features import LastNFeature
-from services.feature.definitions import USER_ENTITY, ViewFeature, compile_views
+from services.feature.definitions import (
+    IMPRESSION,
+    SLATE_SERVED,
+    USER_ENTITY,
+    ViewFeature,
+    compile_views,
+)
 
-IMPRESSION = "impression"
-SLATE_SERVED = "slate_served"
 OWN_ID = "id"
 _IDENTITY = (
     "example_id",

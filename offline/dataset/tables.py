@@ -111,7 +111,7 @@ def numeric_names(domain: Domain) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for tower in towers for name in tower.numeric))
 
 
-def catalogue_entities(domain: Domain) -> tuple[str, ...]:
+def described_entities(domain: Domain) -> tuple[str, ...]:
     """Entity types that the catalogue describes: all that declare attributes or a tower, but users,
     who are in no catalogue."""
     described = (name for name, e in domain.entities.items() if e.attributes or e.tower)

@@ -46,6 +46,7 @@ from services.feature.convert.plain import PlainEvents
 from services.feature.convert.slates import check_slate
 from services.feature.definitions import (
     CATALOGUE_EVENTS,
+    IMPRESSION,
     LATENESS_MS,
     LONG_LATE,
     LONG_LATENESS_MS,
@@ -55,7 +56,6 @@ from services.feature.definitions import (
     declared_value,
 )
 
-IMPRESSION: Final = "impression"
 _PAYLOADS: Final[Mapping[str, str]] = {
     "purchase": "purchase",
     "refund": "refund",

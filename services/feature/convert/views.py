@@ -15,8 +15,8 @@ from services.common.convert_limits import (
 )
 from services.common.errors import InvalidArgument
 from services.feature.rows.leaders import DecayedScore, FeatureScore, Leader, RisingScore, Score
+from services.feature.views.documents import ViewDocument
 from services.feature.views.generations import Building
-from services.feature.views.views import ViewDocument
 
 MAX_LEADERS = 100
 DEFAULT_LEADERS = 20

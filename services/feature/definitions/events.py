@@ -7,6 +7,12 @@ from typing import Final
 USER_ENTITY: Final = "user"
 
 
+IMPRESSION: Final = "impression"
+
+
+SLATE_SERVED: Final = "slate_served"
+
+
 PURCHASE: Final = "purchase"
 
 
@@ -61,7 +67,7 @@ LONG_LATENESS_MS: Final = 60 * DAY_MS
 have waited out a long outage."""
 
 
-LONG_LATE: Final = frozenset((REFUND, "slate_served", "exposure", "decision"))
+LONG_LATE: Final = frozenset((REFUND, SLATE_SERVED, "exposure", "decision"))
 
 
 def remembered_days(now_ms: int) -> range:

@@ -20,8 +20,8 @@ from services.feature.rows.lookup import FeatureLookup
 from services.feature.rows.rows import RowReader
 from services.feature.states.entity_plan import compile_plans
 from services.feature.store.opening import StoreOptions
+from services.feature.views.documents import StateDefinitions, ViewDocument, covers, view_reader
 from services.feature.views.registry import read_definitions, write_definitions
-from services.feature.views.views import StateDefinitions, ViewDocument, covers, view_reader
 from services.feature.watch.acknowledged import Acknowledgements
 from services.feature.watch.feed import CatalogueFeed
 from services.feature.watch.feeds import Watching

@@ -24,6 +24,13 @@ from services.common.errors import FailedPrecondition, PodiumError, Unavailable
 from services.common.log_removed import check_not_removed
 from services.common.pseudonym import SETTING
 from services.feature.store.protocol import StoreView
+from services.feature.views.documents import (
+    StateDefinitions,
+    ViewDocument,
+    covers,
+    documents_of,
+    merged,
+)
 from services.feature.views.generation import (
     Generation,
     Surroundings,
@@ -36,13 +43,6 @@ from services.feature.views.registry import (
     current_store,
     put_in_force,
     read_definitions,
-)
-from services.feature.views.views import (
-    StateDefinitions,
-    ViewDocument,
-    covers,
-    documents_of,
-    merged,
 )
 
 REGISTRY_POLL_S: Final = 0.5

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from services.common.errors import FailedPrecondition, NotFound
 from services.common.files import LOCAL_FILES, Files, write_whole
-from services.feature.views.views import FORMAT_VERSION, StateDefinitions, ViewDocument
+from services.feature.views.documents import FORMAT_VERSION, StateDefinitions, ViewDocument
 
 BUILD_FILE: Final = "build"
 CURRENT_FILE: Final = "current"

@@ -9,8 +9,8 @@ from services.common.clock import system_clock_ms as now_ms
 from services.common.domain import load_domain
 from services.common.event_log import LogWriter
 from services.feature.definitions import compile_views
+from services.feature.views.documents import documents_of
 from services.feature.views.registry import registry_of
-from services.feature.views.views import documents_of
 from tests.support.eventually import eventually
 from tests.support.feature_server import FeatureClient, service_process
 from tests.support.feature_streams import interaction, logged

@@ -19,13 +19,13 @@ from services.feature.definitions import compile_views
 from services.feature.rows.rows import Row, RowReader, decoded, row_readers
 from services.feature.states.entity_plan import compile_plans
 from services.feature.store.embedded import EmbeddedStore
+from services.feature.views.documents import ViewDocument, covers, documents_of, merged, view_reader
 from services.feature.views.registry import (
     ViewRegistry,
     current_store,
     read_definitions,
     write_definitions,
 )
-from services.feature.views.views import ViewDocument, covers, documents_of, merged, view_reader
 from tests.support.event_streams import START_MS, random_log, small_domain, write_log
 from tests.support.feature_streams import domain_with
 from tests.support.more_features import LIVE_COURSES
