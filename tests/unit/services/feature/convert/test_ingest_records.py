@@ -16,7 +16,7 @@ from services.common.errors import InvalidArgument
 from services.feature.convert.events import EventChecker
 from services.feature.convert.ingest import EVENTS_A_SLICE, EventConverter, StoredEvent
 from services.feature.convert.plain import PlainEvents
-from services.feature.convert.records import fingerprint
+from services.feature.convert.records import fingerprint_of
 
 DOMAIN = load_domain(Path(__file__).parents[5] / "config" / "live_courses.yaml")
 NOW_MS = 1_700_000_000_000
@@ -121,7 +121,9 @@ def test_a_record_is_what_protobuf_makes_of_it(
     expected.arrival_time.FromMilliseconds(arrival_ms)
     assert LoggedEvent.FromString(payload) == expected
     assert len(payload) == expected.ByteSize()
-    assert stored.fingerprint == fingerprint(expected.event)
+    assert stored.fingerprint == fingerprint_of(
+        expected.event.SerializeToString(deterministic=True)
+    )
     assert logged_arrival(payload) == arrival
 
 
