@@ -38,6 +38,7 @@ from services.feature.definitions import (
     REFUND,
     ROOM_EVENTS,
     USER_ENTITY,
+    counted_time_ms,
     declared_value,
 )
 
@@ -80,7 +81,7 @@ class EventCodec:
                 change = _change(event, self._schema.catalogue[subject[0]])
                 if change is not None:
                     change["arrival"] = arrival
-                    change["time_ms"] = milliseconds(event.event_time)
+                    change["time_ms"] = _time_ms(logged)
                     change["id"] = subject[1]
                     changes[subject[0]].append(change)
         tables = {"events": _from_columns(columns, self._schema.event_schema)}
@@ -95,8 +96,7 @@ class EventCodec:
     ) -> None:
         """Adds one row, in the order of ``ColumnSchema.event_schema``."""
         event = logged.event
-        time_ms = milliseconds(event.event_time)
-        clock_ms = _clock_ms(logged)
+        time_ms, clock_ms = _time_ms(logged), _clock_ms(logged)
         named: list[str | None] = [None] * len(self._entity_index)
         for reference in reversed(event.entities):
             index = self._entity_index.get(reference.type)
@@ -135,6 +135,12 @@ class EventCodec:
                 yield _kept(attribute_value(event.attributes[name]), dtype)
             else:
                 yield None
+
+
+def _time_ms(logged: event_pb2.LoggedEvent) -> int:
+    """The time at which the event counts."""
+    event = logged.event
+    return counted_time_ms(event.type, milliseconds(event.event_time), _clock_ms(logged))
 
 
 def _clock_ms(logged: event_pb2.LoggedEvent) -> int:

@@ -13,7 +13,7 @@ from services.common.domain import Domain
 from services.common.domain_features import vector_dim
 from services.feature.definitions import values_read
 
-COLUMNS_VERSION = 3
+COLUMNS_VERSION = 4
 ENDINGS = "endings"
 ENDING_SCHEMA = pa.schema(
     [

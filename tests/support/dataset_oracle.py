@@ -14,7 +14,7 @@ from podium.event.v1.event_pb2 import Event, LoggedEvent
 from services.common.actor import actor_key
 from services.common.domain import Domain, Objective
 from services.common.durations import duration_ms
-from tests.support.feature_oracle import Oracle, known_events, time_ms
+from tests.support.feature_oracle import Oracle, counted_ms, known_events, time_ms
 
 FOREVER_MS = 2**60
 MAX_ARRIVAL = 2**62
@@ -34,7 +34,7 @@ class ExampleOracle:
             if not user_of(logged.event)
             or self._whose(user_of(logged.event), logged.arrival, MAX_ARRIVAL) is not None
         ]
-        self.end_ms = max((time_ms(logged.event) for logged in self.known), default=0)
+        self.end_ms = max((counted_ms(logged) for logged in self.known), default=0)
         self.ranked = {surface.entity for surface in domain.surfaces.values()}
         self.candidates = self._candidates()
 
@@ -95,7 +95,7 @@ class ExampleOracle:
                 event = logged.event
                 if event.type == "slate_served" and event.rank_id == candidate.event.rank_id:
                     return time_ms(event), logged.arrival
-        return time_ms(candidate.event), candidate.arrival
+        return counted_ms(candidate), candidate.arrival
 
     def _described(self, row: dict[str, Any]) -> dict[str, Any]:
         model = self.domain.model
@@ -175,18 +175,18 @@ class ExampleOracle:
         rule = objective.attribution
         assert rule is not None
         named = {(ref.type, ref.id) for ref in event.entities}
-        in_order = sorted(self.candidates, key=lambda c: (time_ms(c.event), c.arrival))
+        in_order = sorted(self.candidates, key=lambda c: (counted_ms(c), c.arrival))
         if event.rank_id:
             for shown in in_order:
                 subject = shown.event.entities[0]
                 same_slate = shown.event.rank_id == event.rank_id
                 if same_slate and (subject.type, subject.id) in named:
-                    late = time_ms(event) > time_ms(shown.event) + duration_ms(rule.window)
+                    late = time_ms(event) > counted_ms(shown) + duration_ms(rule.window)
                     return None if late else shown.arrival
             return None
         touched = []
         for shown in in_order:
-            age = time_ms(event) - time_ms(shown.event)
+            age = time_ms(event) - counted_ms(shown)
             if not 0 <= age <= duration_ms(rule.window):
                 continue
             if not user_of(event) or not self._same_user(shown, logged):
@@ -212,19 +212,19 @@ class ExampleOracle:
             for logged in self.known
             if logged.event.type == "refund"
             and logged.event.refund.purchase_event_id == event.event_id
-            and time_ms(logged.event) <= time_ms(event) + delay_ms
+            and counted_ms(logged) <= time_ms(event) + delay_ms
         ]
         given = sum(refund.amount.amount_minor for refund in refunds)
         return bool(refunds) and given >= refunds[0].purchase_amount.amount_minor
 
     def _met_again(self, logged: LoggedEvent, base: Objective, within_ms: int) -> bool:
-        place = (time_ms(logged.event), logged.arrival)
+        place = (counted_ms(logged), logged.arrival)
         return bool(user_of(logged.event)) and any(
             meets(other.event, base)
             and not self._undone(other.event, base)
             and self._same_user(logged, other)
-            and (time_ms(other.event), other.arrival) > place
-            and time_ms(other.event) <= place[0] + within_ms
+            and (counted_ms(other), other.arrival) > place
+            and counted_ms(other) <= place[0] + within_ms
             for other in self.counted
         )
 

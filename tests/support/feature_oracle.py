@@ -18,6 +18,7 @@ from services.common.durations import duration_ms
 from tests.support.feature_oracle_kinds import (
     Found,
     Value,
+    counted_ms,
     event_value,
     expression,
     from_events,
@@ -27,7 +28,15 @@ from tests.support.feature_oracle_kinds import (
     window_start,
 )
 
-__all__ = ["Oracle", "OracleValue", "event_value", "known_events", "time_ms", "window_start"]
+__all__ = [
+    "Oracle",
+    "OracleValue",
+    "counted_ms",
+    "event_value",
+    "known_events",
+    "time_ms",
+    "window_start",
+]
 
 ABSENT_DEFAULTS: dict[str, Value] = {
     "string": "",
@@ -69,7 +78,7 @@ def known_events(
         logged
         for logged in log
         if logged.arrival < arrival
-        and time_ms(logged.event) <= t_ms
+        and counted_ms(logged) <= t_ms
         and not logged.duplicate
         and not logged.too_late
         and logged.event.traffic_class in LIVE
@@ -194,7 +203,7 @@ class Oracle:
         """(time, id) of what a distinct feature counts. Of an erased actor nothing is left, but for
         a place without a name in a list that was full."""
         told = [
-            (logged.arrival, time_ms(logged.event), identity)
+            (logged.arrival, counted_ms(logged), identity)
             for logged in naming
             if logged.event.type in feature.events
             for identity in named_ids(logged, feature.of, self.named)
@@ -235,7 +244,7 @@ class Oracle:
     def is_withdrawn(self, entity: str, identity: str) -> bool:
         """Whether the last upsert or withdrawal of the entity is a withdrawal."""
         changes = [
-            (time_ms(logged.event), logged.arrival, logged.event.type == "entity_withdrawal")
+            (counted_ms(logged), logged.arrival, logged.event.type == "entity_withdrawal")
             for logged in self._about(entity, identity)
             if logged.event.type in ("entity_upsert", "entity_withdrawal")
         ]
@@ -299,7 +308,7 @@ class Oracle:
         latest: dict[str, tuple[tuple[int, int], Value]] = {}
         declared = self.domain.entities[entity].attributes
         for logged in self._about(entity, identity):
-            order = (time_ms(logged.event), logged.arrival)
+            order = (counted_ms(logged), logged.arrival)
             for name, value in _attribute_changes(logged.event):
                 if name in declared and (name not in latest or order > latest[name][0]):
                     latest[name] = order, _as_declared(value, declared[name])

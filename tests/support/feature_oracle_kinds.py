@@ -42,6 +42,17 @@ def time_ms(event: Event) -> int:
     return event.event_time.ToMilliseconds()
 
 
+def counted_ms(logged: LoggedEvent) -> int:
+    """The same of when a record counts: of the catalogue not later than it arrived."""
+    happened_ms = time_ms(logged.event)
+    of_catalogue = logged.event.type.startswith(("entity_", "room_")) or (
+        logged.event.type == "profile"
+    )
+    if of_catalogue and logged.HasField("arrival_time"):
+        return min(happened_ms, logged.arrival_time.ToMilliseconds())
+    return happened_ms
+
+
 def window_start(t_ms: int, window: str) -> int:
     """floor((t - W) / hop) * hop, with the longest hop that is at most W / 12."""
     length = duration_ms(window)
@@ -95,16 +106,14 @@ def from_events(
             latest_ms = max((at for at, _ in inside_of), default=0)
             return Found(min(number, feature.cap), "PRESENT", latest_ms)
         case "recency":
-            times = [
-                time_ms(logged.event) for logged in known if logged.event.type in feature.events
-            ]
+            times = [counted_ms(logged) for logged in known if logged.event.type in feature.events]
             if not times:
                 return Found(feature.default, "NULL")
             return Found((t_ms - max(times)) / 1000, "PRESENT", max(times))
         case "last_n":
             oldest_ms = t_ms - duration_ms(feature.ttl) if feature.ttl else 0
             entries = [
-                (time_ms(logged.event), logged.arrival, logged.event.type, ref.id)
+                (counted_ms(logged), logged.arrival, logged.event.type, ref.id)
                 for logged in known
                 if logged.event.type in feature.events
                 for ref in logged.event.entities
@@ -126,7 +135,7 @@ def latest_named(
     for logged in known:
         if logged.event.type in events:
             for identity in named_ids(logged, of, named):
-                times[identity] = max(times.get(identity, 0), time_ms(logged.event))
+                times[identity] = max(times.get(identity, 0), counted_ms(logged))
     order = sorted(((at, identity) for identity, at in times.items()), reverse=True)
     return [(identity, at) for at, identity in order[:limit]]
 
@@ -179,7 +188,7 @@ def _from_values(
     assert feature.kind in ("sum", "mean", "min", "max", "last")
     dtype = _dtype(domain, feature.events[0], feature.value)
     inside = [
-        (time_ms(logged.event), logged.arrival, value)
+        (counted_ms(logged), logged.arrival, value)
         for logged in _inside(known, feature.events, feature.window, t_ms)
         if (value := event_value(logged.event, feature.value, dtype)) is not None
     ]
@@ -223,12 +232,12 @@ def _inside(
     return [
         logged
         for logged in known
-        if logged.event.type in events and start <= time_ms(logged.event) <= t_ms
+        if logged.event.type in events and start <= counted_ms(logged) <= t_ms
     ]
 
 
 def _latest(events: list[LoggedEvent]) -> int:
-    return max((time_ms(logged.event) for logged in events), default=0)
+    return max((counted_ms(logged) for logged in events), default=0)
 
 
 def named_ids(logged: LoggedEvent, of: str, named: Named) -> list[str]:

@@ -36,6 +36,7 @@ from services.feature.definitions import (
     REFUND,
     ROOM_EVENTS,
     Scalar,
+    counted_time_ms,
     declared_value,
     values_read,
 )
@@ -93,6 +94,7 @@ class RecordDecoder:
         time_ms = milliseconds(event.event_time)
         # An importer without arrival times leaves them out: events then arrive when they happen.
         clock_ms = milliseconds(logged.arrival_time) if logged.HasField("arrival_time") else time_ms
+        time_ms = counted_time_ms(event.type, time_ms, clock_ms)
         record = DecodedRecord(
             arrival,
             event.event_id,

@@ -20,6 +20,9 @@ Refunds reverse purchases at the purchase's own time, as soon as the refund is k
 - each key goes by the refunds that name it, of those that are known;
 - min, max, last, distinct, recency, last_n and pairs are not reversed.
 
+An event counts at the time at which it happened; what is said of the catalogue at its arrival at
+the latest (see ``counted_time_ms``).
+
 A value's *event time* is that of the latest event counted in it: for a window the latest inside
 that the value is made from, refunded or not (refunds do not move it); for an attribute the event
 that set it, when it is STALE too; for a list its latest entry; for pairs when the first was named;
@@ -76,6 +79,7 @@ from services.feature.definitions.events import (
     ROOM_HEARTBEAT,
     SLATE_SERVED,
     USER_ENTITY,
+    counted_time_ms,
     remembered_days,
 )
 from services.feature.definitions.values import (
@@ -146,6 +150,7 @@ __all__ = [
     "catalogue_entities",
     "compile_aggregates",
     "compile_views",
+    "counted_time_ms",
     "declared_value",
     "hop_ms",
     "inputs_of",

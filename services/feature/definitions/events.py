@@ -50,6 +50,12 @@ PROFILE_VERSION: Final = "profile_version"
 CATALOGUE_EVENTS: Final = (ENTITY_UPSERT, ENTITY_WITHDRAWAL, *ROOM_EVENTS, PROFILE)
 
 
+def counted_time_ms(event_type: str, time_ms: int, arrival_ms: int) -> int:
+    """The time at which an event counts, epoch ms: when it happened. What is said of the catalogue
+    counts when it arrives at the latest: a producer whose clock is ahead delays no room's end."""
+    return min(time_ms, arrival_ms) if event_type in CATALOGUE_EVENTS else time_ms
+
+
 DAY_MS: Final = 86_400_000
 
 
