@@ -64,7 +64,7 @@ def compact(
 ) -> None:
     """Bring an archive, Parquet by UTC date of arrival, up to the end of the log.
 
-    Exit code 1 when records of the log are damaged, and so missing from the archive.
+    Exit code 1 when the archive lacks something: records of the log that are damaged, or a file.
     """
     from rich.console import Console
 
@@ -93,8 +93,8 @@ def compact(
         with stage_progress(console) as progress:
             removed = remove(log, target, position, progress=progress)
         console.print(f"{len(removed):,} segments removed from {log}")
-    if report.gaps:
-        _show_damage(console, [str(found) for found in (*report.damage, *report.gaps)])
+    if report.lacks:
+        _show_damage(console, report.lacks)
         raise typer.Exit(DAMAGED)
 
 
@@ -169,7 +169,10 @@ def restore(
     *,
     log: Annotated[Path, typer.Option("--log", help="Folder of the event log.")],
 ) -> None:
-    """Bring records that were removed from the front of a log back from its archive."""
+    """Bring records that were removed from the front of a log back from its archive.
+
+    Exit code 1 when the archive lacks some of them.
+    """
     from rich.console import Console
 
     from cli.progress import stage_progress
@@ -178,8 +181,11 @@ def restore(
 
     console = Console()
     with stage_progress(console) as progress:
-        written = restore_log(open_target(archive), log, progress=progress)
-    console.print(f"{written:,} records restored to {log}")
+        restored = restore_log(open_target(archive), log, progress=progress)
+    console.print(f"{restored.records:,} records restored to {log}")
+    if restored.gaps:
+        _show_damage(console, [str(gap) for gap in restored.gaps])
+        raise typer.Exit(DAMAGED)
 
 
 def _filter(

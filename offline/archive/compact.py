@@ -26,13 +26,21 @@ _SHOWN_RECORDS = 10_000
 @dataclass(frozen=True)
 class CompactReport:
     """What one run archived: ``records`` new ones up to ``next_arrival``; ``gaps`` that it left,
-    and the ``damage`` to the log behind them."""
+    and the ``damage`` to the log behind them; ``missing``: files that the archive lists and has
+    not."""
 
     records: int
     next_arrival: int
     gaps: tuple[Gap, ...]
+    missing: tuple[str, ...]
     damage: tuple[Damage, ...]
     manifest: Manifest
+
+    @property
+    def lacks(self) -> list[str]:
+        """What the archive lacks, now or since earlier runs, in words."""
+        files = [f"{name} is missing" for name in self.missing]
+        return [*map(str, self.damage), *map(str, self.manifest.damaged_gaps()), *files]
 
 
 def compact_log(
@@ -69,11 +77,13 @@ def compact_log(
         progress("compact", end, max(end, 1))
         manifest = archive.manifest
         gaps = tuple(manifest.gaps())[known:]
-    missing = sum(gap.next_arrival - gap.first_arrival for gap in gaps)
+        missing = tuple(sorted(manifest.names() - target.names()))
+    lost = sum(gap.next_arrival - gap.first_arrival for gap in gaps)
     return CompactReport(
-        records=manifest.next_arrival - start - missing,
+        records=manifest.next_arrival - start - lost,
         next_arrival=manifest.next_arrival,
         gaps=gaps,
+        missing=missing,
         damage=tuple(told for told in damage if told.first_arrival >= start),
         manifest=manifest,
     )

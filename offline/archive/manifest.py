@@ -100,6 +100,10 @@ class Manifest(_Part):
         for batch in self.batches:
             yield from batch.gaps
 
+    def damaged_gaps(self) -> list[Gap]:
+        """Those that nobody wanted."""
+        return [gap for gap in self.gaps() if gap.reason == "damaged"]
+
     def names(self) -> set[str]:
         """Names of all files."""
         return {file.name for batch in self.batches for file in batch.files}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from offline.archive.log import read_sound
+from offline.archive.manifest import Gap
 from offline.archive.read import read_archive
 from offline.archive.target import Target
 from offline.archive.writer import load_manifest
@@ -20,15 +22,22 @@ _SUFFIX = ".restored"
 _BUFFER_BYTES = 1 << 20
 
 
+class Restored(NamedTuple):
+    """How many records are back, and the gaps among them: records lost to damage."""
+
+    records: int
+    gaps: tuple[Gap, ...]
+
+
 def restore_log(
     target: Target,
     log_dir: Path,
     *,
     segment_bytes: int = 64 << 20,
     progress: Progress = no_progress,
-) -> int:
-    """Writes what an archive holds before a log's first record in front of it; returns how many
-    records. A log that is empty or not there gets all of the archive.
+) -> Restored:
+    """Writes what an archive holds before a log's first record in front of it. A log that is empty
+    or not there gets all of the archive.
 
     The log may be in use. Interrupted, it is as it was or begins earlier, always without a hole. A
     gap of the archive is one of the log, told as damage by its readers. Raises ``NotFound`` without
@@ -60,7 +69,8 @@ def restore_log(
         LOCAL_FILES.sync_directory(log_dir)
     forget_removed(log_dir)
     progress("restore", max(end, 1), max(end, 1))
-    return written
+    lost = [gap for gap in manifest.damaged_gaps() if gap.first_arrival < end]
+    return Restored(written, tuple(lost))
 
 
 def _check_fits(target: Target, log_dir: Path, first: int, archived: int) -> None:

@@ -1,7 +1,7 @@
 """States from and to the bytes that a store keeps. Pure.
 
 MessagePack, with times as distances back from the clock at which the state was stored: most take a
-byte or a few.
+byte or a few. A checksum follows: what was not written here is not served.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
+from zlib import crc32
 
 import msgpack
 
@@ -17,7 +18,7 @@ from services.common.errors import Unavailable
 from services.feature.definitions import HOPS_MS, EntityAggregates, TileAggregate
 from services.feature.states.key_state import KeyState, Number, Tiles, latest, put
 
-STATE_FORMAT: Final = 3
+STATE_FORMAT: Final = 4
 """Raised when stored states change their form: stores are then rebuilt from the log."""
 
 _HOP_NUMBERS: Final[Mapping[int, int]] = MappingProxyType(
@@ -25,6 +26,8 @@ _HOP_NUMBERS: Final[Mapping[int, int]] = MappingProxyType(
 )
 _LARGE_INT: Final = 1
 """Extension type of an int beyond 64 bits, in decimal: a total that is capped only when served."""
+
+_CHECKSUM: Final = struct.Struct("<I")
 
 _VECTOR: Final = 2
 """Extension type of little-endian float32."""
@@ -95,8 +98,11 @@ def decode_state(data: bytes) -> KeyState:
 
 
 def _decoded(data: bytes) -> KeyState:
+    body = memoryview(data)[: -_CHECKSUM.size]
+    if _CHECKSUM.unpack_from(data, len(body))[0] != crc32(body):
+        raise ValueError("the checksum does not fit")
     clock_ms, known, tiles, times, values, entries, recents, attributes, listing, pending = (
-        msgpack.unpackb(data, use_list=False, ext_hook=_extension)
+        msgpack.unpackb(body, use_list=False, ext_hook=_extension)
     )
     return KeyState(
         tiles=[_tiles(stored, clock_ms) for stored in tiles],
@@ -184,7 +190,7 @@ def _extension(code: int, data: bytes) -> Any:
 
 def _packed(parts: Iterable[object]) -> bytes:
     data: bytes = msgpack.packb(parts, default=_large)
-    return data
+    return data + _CHECKSUM.pack(crc32(data))
 
 
 def _large(value: Any) -> msgpack.ExtType:

@@ -179,6 +179,32 @@ def test_damage_is_named_and_ends_with_1(log: Path, tmp_path: Path) -> None:
     assert (tmp_path / "some.jsonl").exists()
 
 
+def test_what_an_archive_lacks_is_named_every_time_and_ends_with_1(
+    log: Path, tmp_path: Path
+) -> None:
+    spoil(log, [8])
+    archive = tmp_path / "archive"
+    for _ in range(2):
+        compacted = run("compact", log, "--to", archive)
+        assert compacted.exit_code == 1, compacted.output
+        assert "arrivals 8 are missing: damaged" in compacted.output
+    restored = run("restore", archive, "--log", tmp_path / "restored")
+    assert restored.exit_code == 1, restored.output
+    assert "arrivals 8 are missing: damaged" in restored.output
+
+
+def test_a_file_that_an_archive_lists_and_lacks_is_named(log: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    assert run("compact", log, "--to", archive).exit_code == 0
+    first = sorted(archive.glob("date=*/*.parquet"))[0]
+    first.unlink()
+
+    result = run("compact", log, "--to", archive)
+
+    assert result.exit_code == 1, result.output
+    assert f"{first.relative_to(archive)} is missing" in result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

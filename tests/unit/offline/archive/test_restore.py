@@ -43,16 +43,16 @@ def target(log: Path, tmp_path: Path) -> LocalTarget:
 def test_a_log_is_whole_again(log: Path, target: LocalTarget) -> None:
     first = list_segments(log)[0].first_arrival
     with LogWriter(log) as writer:
-        assert restore_log(target, log, segment_bytes=3_000) == first
+        assert restore_log(target, log, segment_bytes=3_000).records == first
         writer.append([b"after"])
     assert len(list_segments(log)) > 3
     assert list(read_log(log)) == [*EXPECTED, (len(RECORDS), b"after")]
-    assert restore_log(target, log) == 0
+    assert restore_log(target, log).records == 0
     assert {path.suffix for path in log.iterdir()} == {".segment", ".lock"}
 
 
 def test_a_lost_log_is_made_anew(target: LocalTarget, tmp_path: Path) -> None:
-    assert restore_log(target, tmp_path / "new") == len(RECORDS)
+    assert restore_log(target, tmp_path / "new").records == len(RECORDS)
     assert list(read_log(tmp_path / "new")) == EXPECTED
 
 
@@ -87,7 +87,7 @@ def test_a_crash_leaves_no_hole(
     assert len(segments) == len(kept) + 2
     first = segments[0].first_arrival
     assert list(read_log(log, first)) == EXPECTED[first:]
-    assert restore_log(target, log) == first
+    assert restore_log(target, log).records == first
     assert list(read_log(log)) == EXPECTED
 
 
