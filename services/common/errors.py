@@ -10,6 +10,8 @@ PodiumError
 ├── Unavailable            not ready, or a part is down        UNAVAILABLE
 ├── ConfigError            a configuration file is wrong       (start-up only)
 └── BundleError            a bundle is missing or corrupt      FAILED_PRECONDITION
+
+``services.common.event_log`` adds LogCorrupt (start-up, commands) and SyncFailed, an Unavailable.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -85,14 +84,6 @@ class RedisServer:
             self._process.wait(30)
             self._process = None
 
-    def freeze(self) -> None:
-        """Stops the server: connections stay, nothing is answered."""
-        self._signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Lets a frozen server go on."""
-        self._signal(signal.SIGCONT)
-
     def empty(self) -> None:
         """Removes what a killed server has kept."""
         for name in ("appendonly.aof", "dump.rdb", "appendonlydir"):
@@ -105,10 +96,6 @@ class RedisServer:
     def client(self) -> Redis:
         """A client of the server."""
         return Redis(port=self.port, socket_timeout=10)
-
-    def _signal(self, number: int) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
 
     def _answers(self) -> bool:
         with self.client() as client:

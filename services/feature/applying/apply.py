@@ -47,9 +47,16 @@ from services.feature.store.protocol import (
 )
 
 CACHED_STATES = 20_000
+"""Decoded states that are kept between batches; when there are more, those of the last batch."""
+
 KEPT_CHANGES = 100_000
+"""Changes that a store keeps for watchers; one that is farther behind looks at everything."""
+
 FORGOTTEN_PER_BATCH = 5_000
+"""Event ids past their time that a batch removes at most."""
+
 ATTEMPTS = 100
+"""How often a batch is folded before other writers count as always faster."""
 
 _logger = logging.getLogger(__name__)
 

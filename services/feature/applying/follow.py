@@ -13,6 +13,7 @@ from services.feature.applying.apply import Applier
 
 RETRY_S = 0.5
 FULL_RETRY_S = 2.0
+"""Pauses before a store is tried again: one that can't be reached, and one that is full."""
 
 _logger = logging.getLogger(__name__)
 

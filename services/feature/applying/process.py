@@ -30,9 +30,15 @@ from services.feature.store.protocol import FeatureStore
 from services.feature.views.registry import read_definitions
 
 WATCH_S = 0.1
+"""The child is looked at this often."""
+
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
+"""Pause before a child that ended is started again, and what doubling it leads to at most; a child
+that has lived for longer than that begins with the first pause again."""
+
 STOP_S = 10.0
+"""Time that a child gets to finish its transaction, before it is killed."""
 
 _logger = logging.getLogger(__name__)
 

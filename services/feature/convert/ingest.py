@@ -139,13 +139,6 @@ class EventConverter:
         self._config_hash = domain.config_hash
         self._encrypt = lru_cache(CACHED_PSEUDONYMS)(encrypt)
 
-    def ingest_call(self, request: IngestRequest, now_ms: int) -> IngestCall:
-        """The whole request at once; see ``in_slices``."""
-        call = self.open_call(request)
-        for _ in self.in_slices(call, request, now_ms):
-            pass
-        return call
-
     def open_call(self, request: IngestRequest) -> IngestCall:
         """The call before its events. Raises ``InvalidArgument`` for what concerns all of it."""
         require_count("events", len(request.events), 1, MAX_EVENTS)

@@ -14,6 +14,7 @@ from services.feature.store.protocol import FeatureStore
 StoreKind = Literal["embedded", "redis", "redis_cluster"]
 
 WRITER_TIMEOUT_S: Final = 10.0
+"""Longest wait of the applying process for an answer of Redis; nobody waits for it."""
 
 
 @dataclass(frozen=True)

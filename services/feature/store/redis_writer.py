@@ -9,7 +9,15 @@ from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import Final
 
 from services.common.errors import FailedPrecondition
-from services.feature.definitions import USER_ENTITY, Key, is_pair_id, pair_id, pair_members
+from services.feature.definitions import (
+    DAY_MS,
+    DEDUPLICATION_MS,
+    USER_ENTITY,
+    Key,
+    is_pair_id,
+    pair_id,
+    pair_members,
+)
 from services.feature.store.protocol import Claim, StoreConflict
 from services.feature.store.redis_names import Names
 from services.feature.store.redis_scripts import ADD_CHANGES, CLAIM, COMMIT, REPLACE
@@ -23,7 +31,9 @@ from services.feature.store.redis_view import (
     values,
 )
 
-CLAIM_SECONDS: Final = 8 * 86_400
+CLAIM_SECONDS: Final = (DEDUPLICATION_MS + DAY_MS) // 1_000
+"""A day more than event ids are remembered, whatever time of day they came."""
+
 TEND_S: Final = 1.0
 
 Replacements = Mapping[bytes, tuple[bytes, bytes]]

@@ -29,6 +29,8 @@ from services.feature.watch.hub import EntityHub
 from services.feature.watch.stream import StepEncoder, WatchObserver
 
 BUILD_NICENESS = 10
+"""Added to the niceness of a process that fills a store beside the one in force."""
+
 POLL_S = 0.02
 
 _logger = logging.getLogger(__name__)

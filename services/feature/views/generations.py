@@ -47,7 +47,11 @@ from services.feature.views.registry import (
 
 REGISTRY_POLL_S: Final = 0.5
 PROGRESS_S: Final = 2.0
+"""While it starts the service logs this often how far it is."""
+
 RETRY_S: Final = 30.0
+"""Pause after a store could not be made."""
+
 SWITCH_POLL_S: Final = 0.01
 SWITCH_PATIENCE_S: Final = 10.0
 """So long the next store may be the later one of two that follow the log; then the first rests."""

@@ -19,6 +19,8 @@ from services.feature.watch.stream import StepEncoder, WatchObserver, WatchStrea
 
 MAX_FEEDS: Final = 16
 LINGER_S: Final = 60.0
+"""A feed is kept for so long after its last watcher has left."""
+
 FULL_RETRY_MS: Final = 10_000
 
 MakeFeed = Callable[[Mapping[str, RowReader], bool], CatalogueFeed]

@@ -32,6 +32,8 @@ MOVING_INTERVAL_S: Final = 2.0
 """What only moves is gathered for this long, so that a value told is younger than 5 s."""
 
 MAX_CHANGES: Final = 20_000
+"""Changes of the store read in one refresh."""
+
 LOOKS_A_REFRESH: Final = 500
 """Moving entities looked at in one refresh: what is urgent does not wait for more."""
 

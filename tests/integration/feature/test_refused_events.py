@@ -262,7 +262,9 @@ def test_an_attribute_that_a_price_sets_is_in_the_currency_of_the_domain() -> No
         upsert_event("far", now_ms(), "course:c", region="x" * 17),
     ]
 
-    call = converter.ingest_call(feature_pb2.IngestRequest(events=events), now_ms())
+    request = feature_pb2.IngestRequest(events=events)
+    call = converter.open_call(request)
+    list(converter.in_slices(call, request, now_ms()))
 
     assert [refused.error.message.partition(": ")[0] for refused in call.refused] == [
         "events[1].entity_upsert.attributes.currency",
