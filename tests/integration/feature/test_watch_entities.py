@@ -54,12 +54,23 @@ def test_watchers_see_moving_features(client: FeatureClient) -> None:
 def test_an_event_ahead_of_the_clock_shows_when_its_time_comes(client: FeatureClient) -> None:
     client.ingest(
         upsert_event("a-c", now_ms(), "course:a-c", title="Now"),
-        upsert_event("a-d", now_ms() + 1_500, "course:a-c", title="Soon"),
+        interaction("a-click", "click", now_ms() + 1_500, "a-ann", "course:a-c"),
     )
     replica = WatchingReplica()
     steps = client.watch("course")
     replica.until(steps, lambda: replica.rows.get("course:a-c", {}).get("title") == "Now")
-    replica.until(steps, lambda: replica.rows["course:a-c"]["title"] == "Soon")
+    replica.until(steps, lambda: replica.rows["course:a-c"]["clicks_1h"] == 1)
+
+
+def test_what_is_said_of_the_catalogue_shows_at_once_whatever_its_clock(
+    client: FeatureClient,
+) -> None:
+    client.ingest(upsert_event("h-c", now_ms() + 240_000, "course:h-c", title="Ahead"))
+    replica = WatchingReplica()
+    replica.until(
+        client.watch("course"),
+        lambda: replica.rows.get("course:h-c", {}).get("title") == "Ahead",
+    )
 
 
 def test_a_watcher_resumes_where_it_stopped(client: FeatureClient) -> None:
