@@ -70,7 +70,7 @@ class BatchStates:
         for purchase, stored in self._transaction.ledgers_with(actor.encode()):
             ledger = RefundLedger.decode(stored)
             if ledger.forget(names, log_id, arrival):
-                self._transaction.put_refunds(purchase, ledger.encode())
+                self._transaction.put_ledger(purchase, ledger.encode())
 
 
 class BatchLedgers:
@@ -84,7 +84,7 @@ class BatchLedgers:
         """The ledger of a purchase, to be changed."""
         held = self._ledgers.get(purchase_event_id)
         if held is None:
-            stored = self._transaction.refunds(purchase_event_id)
+            stored = self._transaction.ledger(purchase_event_id)
             ledger = RefundLedger.decode(stored) if stored is not None else RefundLedger()
             held = self._ledgers[purchase_event_id] = (ledger, stored)
         return held[0]
@@ -94,5 +94,5 @@ class BatchLedgers:
         for purchase_event_id, (ledger, stored) in self._ledgers.items():
             entered = ledger.encode()
             if entered != stored:
-                self._transaction.put_refunds(purchase_event_id, entered)
+                self._transaction.put_ledger(purchase_event_id, entered)
         self._ledgers.clear()

@@ -279,14 +279,14 @@ class EmbeddedTransaction(EmbeddedView):
         """Nothing is in any state that is not before the position."""
         return 0
 
-    def refunds(self, purchase_event_id: str) -> bytes | None:
+    def ledger(self, purchase_event_id: str) -> bytes | None:
         return self._get("refunds", purchase_event_id.encode())
 
     def ledgers_with(self, text: bytes) -> list[tuple[str, bytes]]:
         with self._transaction.cursor(self._tables["refunds"]) as cursor:
             return [(bytes(k).decode(), bytes(data)) for k, data in cursor if text in bytes(data)]
 
-    def put_refunds(self, purchase_event_id: str, data: bytes) -> None:
+    def put_ledger(self, purchase_event_id: str, data: bytes) -> None:
         self._put("refunds", purchase_event_id.encode(), data)
 
     def claim(self, claims: Sequence[Claim]) -> Sequence[bool]:

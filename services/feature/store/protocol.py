@@ -111,7 +111,7 @@ class StoreTransaction(StoreView, Protocol):
         """Sets a state, which then holds all records before the ``put_position`` to come."""
         ...
 
-    def refunds(self, purchase_event_id: str) -> bytes | None:
+    def ledger(self, purchase_event_id: str) -> bytes | None:
         """Ledger of the refunds known of a purchase."""
         ...
 
@@ -128,7 +128,7 @@ class StoreTransaction(StoreView, Protocol):
         there are."""
         ...
 
-    def put_refunds(self, purchase_event_id: str, data: bytes) -> None:
+    def put_ledger(self, purchase_event_id: str, data: bytes) -> None:
         """Sets a ledger. It may stay where the states of the transaction do not."""
         ...
 

@@ -166,7 +166,7 @@ class RedisTransaction(RedisView):
             return self._states[entity, identity]
         return self._value(self._names.state(entity, identity))
 
-    def refunds(self, purchase_event_id: str) -> bytes | None:
+    def ledger(self, purchase_event_id: str) -> bytes | None:
         written = self._ledgers.get(purchase_event_id)
         if written is not None:
             return written
@@ -232,10 +232,10 @@ class RedisTransaction(RedisView):
             purchases.update(p for p in map(self._names.purchase_of, keys) if p is not None)
         every = sorted(purchases)
         self._read.update(self._unread([self._names.ledger(purchase) for purchase in every]))
-        found = ((purchase, self.refunds(purchase)) for purchase in every)
+        found = ((purchase, self.ledger(purchase)) for purchase in every)
         return [(p, data) for p, data in found if data is not None and text in data]
 
-    def put_refunds(self, purchase_event_id: str, data: bytes) -> None:
+    def put_ledger(self, purchase_event_id: str, data: bytes) -> None:
         self._ledgers[purchase_event_id] = data
 
     def forget_fingerprints(self, before_day: int, limit: int) -> None:

@@ -69,7 +69,7 @@ def test_a_new_store_is_empty(store: FeatureStore) -> None:
         assert list(view.states("course")) == []
     with store.write() as transaction:
         assert transaction.position() == 0
-        assert transaction.refunds("p") is None
+        assert transaction.ledger("p") is None
         assert transaction.folded_through("course", "c") == 0
 
 
@@ -77,7 +77,7 @@ def test_a_transaction_that_fails_changes_nothing(store: FeatureStore) -> None:
     def fail_half_way() -> None:
         with store.write() as transaction:
             transaction.put_state("course", "c", b"half")
-            transaction.put_refunds("p", b"half")
+            transaction.put_ledger("p", b"half")
             transaction.put_position(7, b"digest")
             raise ZeroDivisionError
 
@@ -86,7 +86,7 @@ def test_a_transaction_that_fails_changes_nothing(store: FeatureStore) -> None:
     with store.read() as view:
         assert (view.position(), view.state("course", "c")) == (0, None)
     with store.write() as transaction:
-        assert transaction.refunds("p") is None
+        assert transaction.ledger("p") is None
 
 
 def test_what_a_transaction_wrote_is_there_after_a_reopening(opener: Opener) -> None:
@@ -95,7 +95,7 @@ def test_what_a_transaction_wrote_is_there_after_a_reopening(opener: Opener) -> 
         transaction.clear(SCHEMA)
         transaction.put_state("course", "c", b"whole")
         transaction.put_state("user", "ü\0\n", b"")
-        transaction.put_refunds("p", b"ledger")
+        transaction.put_ledger("p", b"ledger")
         transaction.put_next_sequence("spool", 4)
         transaction.put_position(7, b"digest")
 
@@ -108,20 +108,20 @@ def test_what_a_transaction_wrote_is_there_after_a_reopening(opener: Opener) -> 
         assert view.next_sequences() == {"spool": 4}
     with store.write() as transaction:
         transaction.prefetch([("course", "c")], ["p"])
-        assert transaction.refunds("p") == b"ledger"
+        assert transaction.ledger("p") == b"ledger"
         assert transaction.state("course", "c") == b"whole"
 
 
 def test_a_transaction_sees_what_it_wrote(store: FeatureStore) -> None:
     with store.write() as transaction:
-        transaction.put_refunds("p", b"one")
-        assert transaction.refunds("p") == b"one"
-        transaction.put_refunds("p", b"two")
+        transaction.put_ledger("p", b"one")
+        assert transaction.ledger("p") == b"one"
+        transaction.put_ledger("p", b"two")
         transaction.put_state("course", "c", b"state")
         assert transaction.state("course", "c") == b"state"
         transaction.put_position(1, b"")
     with store.write() as transaction:
-        assert transaction.refunds("p") == b"two"
+        assert transaction.ledger("p") == b"two"
 
 
 def test_positions_rise_and_states_hold_what_is_before_them(store: FeatureStore) -> None:
@@ -165,16 +165,16 @@ def test_pairs_are_found_by_their_first_member(store: FeatureStore) -> None:
 
 def test_ledgers_are_found_by_what_is_in_them(store: FeatureStore) -> None:
     with store.write() as transaction:
-        transaction.put_refunds("p1", b"of ann")
-        transaction.put_refunds("p2", b"of bob")
-        transaction.put_refunds("p:r:3", b"of ann, too")
+        transaction.put_ledger("p1", b"of ann")
+        transaction.put_ledger("p2", b"of bob")
+        transaction.put_ledger("p:r:3", b"of ann, too")
         assert sorted(transaction.ledgers_with(b"ann")) == [
             ("p1", b"of ann"),
             ("p:r:3", b"of ann, too"),
         ]
         transaction.put_position(1, b"")
     with store.write() as transaction:
-        transaction.put_refunds("p1", b"of nobody")
+        transaction.put_ledger("p1", b"of nobody")
         assert transaction.ledgers_with(b"ann") == [("p:r:3", b"of ann, too")]
         assert transaction.ledgers_with(b"carol") == []
 
@@ -256,7 +256,7 @@ def test_clearing_leaves_only_the_schema(store: FeatureStore) -> None:
             transaction.clear(SCHEMA)
     with store.write() as transaction:
         transaction.put_state("course", "c", b"x")
-        transaction.put_refunds("p", b"x")
+        transaction.put_ledger("p", b"x")
         transaction.put_next_sequence("spool", 4)
         transaction.claim([Claim("e", 100, b"1", 0)])
         transaction.add_changes([("course", "c", True)], keep=9)
