@@ -23,7 +23,7 @@ demo: $(READY) ## the whole loop in one run: simulate, train, serve, rank, feed 
 	@echo 0 > $(VENV)/.setup_seconds
 
 test: $(READY) ## the test suite, a process a core and one more
-	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=15
 
 test-spark: $(READY) ## the dataset suite on PySpark in local mode; needs Java 17 or 21
 	@command -v java >/dev/null || [ -n "$$JAVA_HOME" ] || { echo "no java on the PATH, no JAVA_HOME" >&2; exit 1; }

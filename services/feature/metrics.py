@@ -19,7 +19,9 @@ PAUSE_REASONS = (
     *("STORE_FULL", "STORE_UNAVAILABLE", "STORE_BUSY", "STORE_DAMAGED"),
     "PSEUDONYM_KEY_MISSING",
 )
-"""Reasons of the ``Unavailable`` that applying is paused by."""
+"""Reasons of the ``Unavailable`` that applying is paused by; any other counts as ``OTHER_PAUSE``."""
+
+OTHER_PAUSE = "OTHER"
 
 
 class FeatureMetrics:
@@ -100,6 +102,9 @@ class FeatureMetrics:
         """Says where to look when metrics are read."""
         for reason in PAUSE_REASONS:
             self._paused.labels(reason).set_function(partial(_is_one, pause_reason, reason))
+        self._paused.labels(OTHER_PAUSE).set_function(
+            lambda: float(pause_reason() not in ("", *PAUSE_REASONS))
+        )
         self._unapplied.set_function(unapplied)
         self._damaged_bytes.set_function(lambda: sum(found.bytes for found in damage()))
         self._lost_records.set_function(lambda: sum(found.records or 0 for found in damage()))
