@@ -19,7 +19,7 @@ PAUSE_REASONS = (
     *("STORE_FULL", "STORE_UNAVAILABLE", "STORE_BUSY", "STORE_DAMAGED"),
     "PSEUDONYM_KEY_MISSING",
 )
-"""Reasons of the ``Unavailable`` that applying is paused by; any other counts as ``OTHER_PAUSE``."""
+"""Reasons of the ``Unavailable`` that applying is paused by; others count as ``OTHER_PAUSE``."""
 
 OTHER_PAUSE = "OTHER"
 
