@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,12 +49,12 @@ class CutOff:
     calls: int = 0
     single = True
 
-    def run(self, commands: Sequence[Command]) -> list[Any]:
+    def run(self, commands: Sequence[Command], *, together: bool = False) -> list[Any]:
         self.calls += 1
         self.before_call(self.calls)
         cut = self.cuts.pop(self.calls, None)
         if cut is None:
-            return self.servers.run(commands)
+            return self.servers.run(commands, together=together)
         if cut == "after":
             self.servers.run(commands)
         elif cut == "first half":
@@ -72,8 +73,15 @@ class CutOff:
         self.servers.close()
 
 
-def redis_store(servers: Servers, name: str, domain: Domain, log_id: str = "a" * 16) -> RedisStore:
-    return RedisStore(servers, name=name, log_id=log_id, listed=catalogue_entities(domain))
+def redis_store(
+    servers: Servers,
+    name: str,
+    domain: Domain,
+    log_id: str = "a" * 16,
+    pause: Callable[[float], None] = time.sleep,
+) -> RedisStore:
+    listed = catalogue_entities(domain)
+    return RedisStore(servers, name=name, log_id=log_id, listed=listed, pause=pause)
 
 
 def write_log(directory: Path, log: Sequence[LoggedEvent]) -> None:

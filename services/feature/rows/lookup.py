@@ -6,11 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from services.common.errors import NotFound, UnknownFeatureView
+from services.feature.definitions import Key
 from services.feature.rows.row_cache import RowCache
-from services.feature.rows.rows import Row, RowReader, decoded
+from services.feature.rows.rows import ReadState, Row, RowReader, decoded
 from services.feature.states.codec import decode_state
 from services.feature.states.key_state import KeyState
 from services.feature.store.protocol import FeatureStore
+
+MOMENTS: Final = 8
+"""How often rows are read until they list no pairs but those that were read with them."""
 
 _TOLD_VIEWS: Final = 8
 
@@ -71,24 +75,54 @@ class FeatureLookup:
     def read(self, served: ServedView, keys: Sequence[str]) -> Lookup:
         """Rows of entities of the view's type, all from one moment of the store, with their
         times."""
-        reader, cache = served
-        entity = reader.view.entity
+        entity = served.reader.view.entity
         with self._store.read() as view:
             t_ms = self._clock_ms()
+            listed: list[Key] = []
+            for more in reversed(range(MOMENTS)):
+                position, states = view.moment([*((entity, key) for key in keys), *listed])
+                held = dict(zip(listed, states[len(keys) :], strict=True))
+                # A shared store has moved on by the time it is asked again: then all is read again.
+                unread: dict[Key, None] | None = {} if self._store.shared and more else None
 
-            def read_state(other: str, identity: str) -> KeyState | None:
-                return decoded(view.state(other, identity))
+                def read_state(
+                    other: str,
+                    identity: str,
+                    held: Mapping[Key, bytes | None] = held,
+                    unread: dict[Key, None] | None = unread,
+                ) -> KeyState | None:
+                    key = (other, identity)
+                    if key in held:
+                        return decoded(held[key])
+                    if unread is None:
+                        return decoded(view.state(other, identity))
+                    unread[key] = None
+                    return None
 
-            def row(key: str, data: bytes | None) -> Row:
-                if data is None:
-                    return reader.row(None, t_ms)
+                rows = _rows(served, keys, states, t_ms, read_state)
+                if not unread:
+                    break
+                listed += unread
+        return Lookup(rows, t_ms, position)
 
-                def compute() -> tuple[KeyState, Row]:
-                    state = reader.visible(decode_state(data), t_ms)
-                    found = reader.row(state, t_ms, identity=key, read=read_state, times=True)
-                    return state, found
 
-                return cache.row(key, data, t_ms, compute)
+def _rows(
+    served: ServedView,
+    keys: Sequence[str],
+    states: Sequence[bytes | None],
+    t_ms: int,
+    read: ReadState,
+) -> list[Row]:
+    reader, cache = served
 
-            states = view.states_at([(entity, key) for key in keys])
-            return Lookup(list(map(row, keys, states)), t_ms, view.position())
+    def row(key: str, data: bytes | None) -> Row:
+        if data is None:
+            return reader.row(None, t_ms)
+
+        def compute() -> tuple[KeyState, Row]:
+            state = reader.visible(decode_state(data), t_ms)
+            return state, reader.row(state, t_ms, identity=key, read=read, times=True)
+
+        return cache.row(key, data, t_ms, compute)
+
+    return [row(key, data) for key, data in zip(keys, states, strict=False)]

@@ -22,7 +22,7 @@ from services.common.errors import Unavailable
 from services.common.files import LOCAL_FILES
 from services.feature.definitions import Key, pair_id
 from services.feature.store.lmdb_file import check_size
-from services.feature.store.protocol import Change, Claim
+from services.feature.store.protocol import Change, Claim, Moment
 
 MAP_BYTES = 64 << 30
 """Address space reserved; the file grows only as far as it is used."""
@@ -189,6 +189,9 @@ class EmbeddedView:
 
     def states_at(self, keys: Sequence[Key]) -> list[bytes | None]:
         return [self._get("states", _state_key(*key)) for key in keys]
+
+    def moment(self, keys: Sequence[Key]) -> Moment:
+        return Moment(self.position(), self.states_at(keys))
 
     def states(self, entity: str) -> Iterator[tuple[str, bytes]]:
         beginning = len(_state_key(entity, ""))

@@ -32,6 +32,13 @@ class Change(NamedTuple):
     described: bool
 
 
+class Moment(NamedTuple):
+    """States as they were at one moment, when this process's log was applied up to ``position``."""
+
+    position: int
+    states: list[bytes | None]
+
+
 class Claim(NamedTuple):
     """An event id to be remembered: the record at ``arrival`` brought it on ``day`` (since the
     epoch), with this content."""
@@ -64,6 +71,12 @@ class StoreView(Protocol):
 
     def states_at(self, keys: Sequence[Key]) -> list[bytes | None]:
         """The states of ``keys``, in their order."""
+        ...
+
+    def moment(self, keys: Sequence[Key]) -> Moment:
+        """The states of ``keys`` with the position that they hold, not a record of this log more
+        or less. In a shared store it may be ahead of ``position``, and a later call's of this
+        one's; where the store stays half written it is one that they hold at least."""
         ...
 
     def states(self, entity: str) -> Iterator[tuple[str, bytes]]:

@@ -11,6 +11,14 @@ that readers see is written last. Every transaction moves every partition on, an
 them when nothing is written, so that a partition that is not where it was left is noticed within a
 second.
 
+**Moments.** Readers read states together with their partitions' positions: where these agree, the
+states are those of that position. (On a single server the log tells where it is ``moving``; while
+that is its position nobody needs to look into partitions.) A single server writes all partitions in
+one transaction, so that they always agree, but for a transaction that met another writer. In a
+Cluster they differ while a batch is written; readers then read again, for some 60 ms at most. Where
+a writer was stopped half-way, rows are given with the position of the partition that is farthest
+behind.
+
 **Two writers.** A value begins with a stamp of its last write. States are replaced only where the
 stamp is still the one they were read with; else the partition stays as it was and the transaction
 raises ``StoreConflict``, to be folded again from what is there now. Ledgers are written before the
@@ -31,7 +39,8 @@ and the last one to leave removes it. Redis must not evict (``maxmemory-policy n
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+import time
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -47,8 +56,8 @@ BATCH_RECORDS: Final = 4_096
 
 class RedisStore:
     """The store called ``name``, as the process with the log ``log_id`` (16 hex digits) sees it.
-    ``listed``: entity types that ``states`` can list. Views may be used by several
-    threads, transactions by one."""
+    ``listed``: entity types that ``states`` can list. ``pause`` waits some seconds. Views may be
+    used by several threads, transactions by one."""
 
     shared = True
     batch_records = BATCH_RECORDS
@@ -61,7 +70,9 @@ class RedisStore:
         log_id: str,
         listed: Container[str],
         prefix: str = "podium",
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._pause = pause
         self.log_id = log_id
         self._servers = servers
         self._listed = listed
@@ -72,7 +83,7 @@ class RedisStore:
     @contextmanager
     def read(self) -> Iterator[RedisView]:
         """A view; what it gives is read when it is asked for."""
-        yield RedisView(self._horizon, self._servers, self._names)
+        yield RedisView(self._horizon, self._servers, self._names, self._pause)
 
     @contextmanager
     def write(self) -> Iterator[RedisTransaction]:

@@ -76,9 +76,18 @@ return {string.format('%.0f', from), found}
 """Reads the list of changes. ARGV: sequence to begin with, how many. Returns the sequence of the
 first one found, and the changes."""
 
+READ_AT: Final = """
+local partitions = tonumber(ARGV[2])
+local positions = {}
+for i = 1, partitions do positions[i] = redis.call('HGET', KEYS[i], ARGV[1]) or '0' end
+return {positions, redis.call('MGET', unpack(KEYS, partitions + 1))}
+"""
+"""Reads values and how far a log is applied there. KEYS: positions of all partitions of the keys
+that follow, those keys. ARGV: log, how many partitions. Returns the positions, and the values."""
+
 SCRIPTS: Final = {
     hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(): text
-    for text in (COMMIT, REPLACE, CLAIM, ADD_CHANGES, CHANGES)
+    for text in (COMMIT, REPLACE, CLAIM, ADD_CHANGES, CHANGES, READ_AT)
 }
 """Every script by the name that EVALSHA knows it by."""
 

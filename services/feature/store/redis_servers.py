@@ -49,9 +49,10 @@ class Servers(Protocol):
         name keys of several."""
         ...
 
-    def run(self, commands: Sequence[Command]) -> list[Any]:
+    def run(self, commands: Sequence[Command], *, together: bool = False) -> list[Any]:
         """Replies of all commands, in order. They are not atomic: where this raises, any of them
-        may have been executed, and a command may be executed twice."""
+        may have been executed, and a command may be executed twice. ``together``: where there is a
+        single server, others see what all of them did or nothing of it."""
         ...
 
     def keys(self, pattern: bytes) -> Iterator[list[bytes]]:
@@ -79,9 +80,9 @@ class SingleServer:
         except ValueError as error:
             raise _wrong_url(error) from error
 
-    def run(self, commands: Sequence[Command]) -> list[Any]:
+    def run(self, commands: Sequence[Command], *, together: bool = False) -> list[Any]:
         try:
-            return _replies(self._client, commands, self._scripts)
+            return _replies(self._client, commands, self._scripts, together=together)
         except exceptions.RedisError as error:
             raise unavailable(error) from error
 
@@ -115,7 +116,12 @@ class ServerCluster:
         with suppress(Unavailable):
             self._connected()
 
-    def run(self, commands: Sequence[Command]) -> list[Any]:
+    def run(
+        self,
+        commands: Sequence[Command],
+        *,
+        together: bool = False,  # noqa: ARG002 - nodes have no transactions in common
+    ) -> list[Any]:
         replies: list[Any] = [None] * len(commands)
         left = list(range(len(commands)))
         for attempt in range(ATTEMPTS):
@@ -211,10 +217,12 @@ def _options(timeout_s: float) -> dict[str, Any]:
     }
 
 
-def _replies(client: Redis, commands: Sequence[Command], scripts: Sequence[str]) -> list[Any]:
+def _replies(
+    client: Redis, commands: Sequence[Command], scripts: Sequence[str], *, together: bool = False
+) -> list[Any]:
     """Replies of one server; those of commands that belong elsewhere are the errors."""
     for attempt in range(2):
-        pipeline: Any = client.pipeline(transaction=False)
+        pipeline: Any = client.pipeline(transaction=together)
         for command in commands:
             pipeline.execute_command(*command.arguments)
         replies: list[Any] = pipeline.execute(raise_on_error=False)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from services.common.errors import Unavailable
 from services.feature.definitions import Key
-from services.feature.store.protocol import Change
+from services.feature.store.protocol import Change, Moment
 from services.feature.store.redis_names import Names
-from services.feature.store.redis_scripts import CHANGES
+from services.feature.store.redis_scripts import CHANGES, READ_AT
 from services.feature.store.redis_servers import PARTITIONS, Command, Servers, call
 
 STAMP_BYTES: Final = 8
@@ -19,6 +20,10 @@ CLAIMANT_BYTES: Final = 16
 """A claim begins with the log (8 bytes) and the arrival (8 bytes) of the record that made it."""
 
 STATES_AT_ONCE: Final = 512
+
+PAUSES_S: Final = (0, 0, *(0.001 * 2**number for number in range(6)))
+"""How long to wait each time that states are read again, their partitions being at different
+positions: 63 ms in all."""
 
 Name = tuple[int, bytes]
 """Partition and name of a key."""
@@ -33,19 +38,31 @@ class Horizon:
     def saw(self, position: int, at_least: int) -> None:
         """Takes note of a position read. Raises ``Unavailable`` (STORE_BEHIND) when it is behind
         what the horizon was before."""
-        if position < at_least:
-            raise Unavailable(
-                f"the store lost what it held and is filled again: {position} of {at_least} "
-                "records are applied",
-                reason="STORE_BEHIND",
-            )
+        check_not_behind(position, at_least)
         self.position = max(self.position, position)
+
+
+def check_not_behind(position: int, at_least: int) -> None:
+    """Raises ``Unavailable`` (STORE_BEHIND) for a position that is less than what there was."""
+    if position < at_least:
+        raise Unavailable(
+            f"the store lost what it held and is filled again: {position} of {at_least} "
+            "records are applied",
+            reason="STORE_BEHIND",
+        )
 
 
 class RedisView:
     """See ``StoreView``."""
 
-    def __init__(self, horizon: Horizon, servers: Servers, names: Names) -> None:
+    def __init__(
+        self,
+        horizon: Horizon,
+        servers: Servers,
+        names: Names,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._pause = pause
         self._horizon = horizon
         self._servers = servers
         self._names = names
@@ -84,6 +101,29 @@ class RedisView:
             held = values(self._servers, names)
         self._look_out()
         return [content(value) for value in held]
+
+    def moment(self, keys: Sequence[Key]) -> Moment:
+        names = [self._names.state(*key) for key in keys]
+        quiet = self._quiet_moment(names) if self._servers.single else None
+        if quiet is not None:
+            return quiet
+        # A partition's states and position change together. Where partitions are at different ones
+        # a batch is being written (or its writer was stopped): soon it is in all of them.
+        self._look_out()
+        commands = self._read_at_commands(names)
+        replies = self._servers.run(commands)
+        positions = _positions(replies)
+        for pause_s in PAUSES_S:
+            if len(positions) <= 1:
+                break
+            if pause_s:
+                self._pause(pause_s)
+            replies = self._servers.run(commands, together=True)
+            positions = _positions(replies)
+        position = min(positions, default=self.position())
+        check_not_behind(position, self.position())
+        held = placed(names, self._servers, [found for _, found in replies])
+        return Moment(position, [content(value) for value in held])
 
     def states(self, entity: str) -> Iterator[tuple[str, bytes]]:
         self._look_out()
@@ -133,11 +173,41 @@ class RedisView:
         (reply,) = self._servers.run([Command(names.home, ("HGETALL", names.producers))])
         return {producer.decode(): int(sequence) for producer, sequence in reply.items()}
 
+    def _quiet_moment(self, names: Sequence[Name]) -> Moment | None:
+        """Values of keys on a single server, if nothing is being written there, neither before nor
+        after they are read: then all partitions are where the log is."""
+        where = Command(self._names.home, ("HMGET", self._names.log, b"position", b"moving"))
+        before, *replies, after = self._servers.run([where, *many(names, self._servers), where])
+        position = int(before[0] or 0)
+        if self._position is None:
+            self._position = position
+        self._look_out()
+        check_not_behind(position, self._position)
+        if before != after or before[0] != before[1]:
+            return None
+        held = placed(names, self._servers, replies)
+        return Moment(position, [content(value) for value in held])
+
+    def _read_at_commands(self, names: Sequence[Name]) -> list[Command]:
+        commands = []
+        for group in _groups(names, self._servers):
+            partitions = sorted({names[index][0] for index in group})
+            keys = [self._names.positions(partition) for partition in partitions]
+            keys += [names[index][1] for index in group]
+            arguments: list[bytes | int] = [self._names.log_id, len(partitions)]
+            commands.append(call(partitions[0], READ_AT, keys, arguments))
+        return commands
+
     def _look_out(self) -> None:
         self._horizon.saw(self.position(), self._at_least)
 
     def _position_command(self) -> Command:
         return Command(self._names.home, ("HGET", self._names.log, b"position"))
+
+
+def _positions(replies: Sequence[tuple[Sequence[bytes], Sequence[bytes | None]]]) -> set[int]:
+    """The different positions in replies of ``READ_AT``."""
+    return {int(position) for positions, _ in replies for position in positions}
 
 
 def content(value: bytes | None) -> bytes | None:
@@ -171,13 +241,11 @@ def placed(
 
 def _groups(names: Sequence[Name], servers: Servers) -> list[Sequence[int]]:
     """Indices of keys that can be read by one command."""
-    count = len(names)
-    if servers.single:
-        return [
-            range(start, min(start + STATES_AT_ONCE, count))
-            for start in range(0, count, STATES_AT_ONCE)
-        ]
-    found: dict[int, list[int]] = {}
+    together: dict[int, list[int]] = {}
     for index, (partition, _) in enumerate(names):
-        found.setdefault(partition, []).append(index)
-    return list(found.values())
+        together.setdefault(0 if servers.single else partition, []).append(index)
+    return [
+        some[start : start + STATES_AT_ONCE]
+        for some in together.values()
+        for start in range(0, len(some), STATES_AT_ONCE)
+    ]

@@ -99,7 +99,9 @@ class LogCursor:
         ``FailedPrecondition`` (STORE_MOVED) when one is not where it was left.
         """
         positions, names = self._known(), self._names
-        commands = []
+        # Before anything else: readers of a single server know from it that they look too early.
+        moving = ("HSET", names.log, b"moving", max(position, *positions))
+        commands = [Command(names.home, moving)]
         for partition, at in enumerate(positions):
             arguments: list[bytes | int] = [names.log_id, at, max(at, position)]
             replacements = states.get(partition, {})
@@ -108,7 +110,8 @@ class LogCursor:
             keys = [names.positions(partition), *replacements]
             commands.append(call(partition, COMMIT, keys, arguments))
         conflicts = 0
-        for partition, reply in enumerate(self._servers.run(commands)):
+        _, *replies = self._servers.run(commands, together=True)
+        for partition, reply in enumerate(replies):
             if reply == [-1]:
                 raise FailedPrecondition(
                     "the store is not where this log left it", reason="STORE_MOVED"

@@ -63,6 +63,8 @@ def test_a_new_store_is_empty(store: FeatureStore) -> None:
         assert (view.position(), view.schema(), view.last_record()) == (0, "", (0, b""))
         assert view.state("course", "c") is None
         assert view.states_at([("course", "c"), ("user", "u")]) == [None, None]
+        assert view.moment([("course", "c"), ("user", "u")]) == (0, [None, None])
+        assert view.moment([]) == (0, [])
         assert view.fingerprints(["e"], range(10)) == {}
         assert view.changes(0, 10) == []
         assert view.next_sequences() == {}
@@ -134,6 +136,7 @@ def test_positions_rise_and_states_hold_what_is_before_them(store: FeatureStore)
         with store.read() as view:
             assert view.position() == position
             assert view.state("course", "c") == str(position).encode()
+            assert view.moment([("course", "c")]) == (position, [str(position).encode()])
 
 
 def test_states_are_listed_by_type(store: FeatureStore) -> None:
@@ -213,6 +216,7 @@ def test_many_states_are_read_and_listed(store: FeatureStore) -> None:
         assert listed == [(f"c{number:04}", str(number).encode()) for number in range(1_500)]
         keys = [("course", identity) for identity, _ in reversed(listed)]
         assert view.states_at(keys) == [data for _, data in reversed(listed)]
+        assert view.moment([*keys, *keys]) == (1, [data for _, data in reversed(listed)] * 2)
 
 
 def test_event_ids_are_remembered_with_their_content(store: FeatureStore) -> None:
@@ -307,6 +311,7 @@ def test_a_store_holds_what_was_written_last(
     with store.read() as view:
         keys = sorted(expected)
         assert view.states_at(keys) == [expected[key] for key in keys]
+        assert view.moment(keys) == (len(batches), [expected[key] for key in keys])
         for entity in ("course", "room"):
             listed = sorted((i, data) for (kind, i), data in expected.items() if kind == entity)
             assert sorted(view.states(entity)) == listed
