@@ -1,4 +1,4 @@
-"""Rows that were computed before and still hold: windows stand still between their hops.
+"""Rows that were computed before and still hold: windows stand still until something leaves them.
 
 A row is kept with the bytes of the state it came from and the time until which nothing in it
 changes but the age of recencies, which are written anew. What is kept never differs from what
@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from services.common.domain_features import Feature
-from services.common.durations import duration_ms
-from services.feature.definitions import inputs_of, window_hops_ms
-from services.feature.rows.moving import expiry_ms
+from services.feature.definitions import inputs_of
+from services.feature.rows.moving import StillWindows, expiry_ms
 from services.feature.rows.rows import PRESENT, Row, RowReader
 from services.feature.states.key_state import KeyState
 
@@ -38,8 +37,7 @@ class RowCache:
         self._older: dict[str, _Kept] = {}
         definitions = {column.name: column.definition for column in reader.columns}
         self._ages = [n for n, c in enumerate(reader.columns) if c.kind == "recency"]
-        windows = [getattr(definition, "window", None) for definition in definitions.values()]
-        self._windows = sorted({duration_ms(window) for window in windows if window is not None})
+        self._windows = StillWindows(reader.plan.aggregates, definitions.values())
         self._usable = not any(_never_still(d, definitions) for d in definitions.values())
         self._view = reader.view
 
@@ -52,23 +50,35 @@ class RowCache:
     ) -> Row:
         """The row of a state as of ``t_ms``. ``compute`` gives the visible state and its row with
         times, if none is kept."""
+        found = self.kept(identity, data, t_ms)
+        if found is not None:
+            return found
+        state, row = compute()
+        self.keep(identity, data, t_ms, state, row)
+        return row
+
+    def kept(self, identity: str, data: bytes, t_ms: int) -> Row | None:
+        """The row that is kept of a state, if it holds at ``t_ms``."""
         kept = self._recent.get(identity) or self._older.get(identity)
         if kept is not None and kept.data == data and kept.from_ms <= t_ms < kept.until_ms:
             return self._aged(kept.row, t_ms)
-        state, row = compute()
-        if self._usable:
-            self._keep(identity, _Kept(data, t_ms, self._until_ms(state, t_ms), row))
-        return row
+        return None
 
-    def _keep(self, identity: str, kept: _Kept) -> None:
+    def keep(self, identity: str, data: bytes, t_ms: int, state: KeyState, row: Row) -> None:
+        """Keeps a row with times, computed as of ``t_ms`` from the visible ``state``."""
+        if not self._usable:
+            return
         recent = self._recent
-        recent[identity] = kept
+        recent[identity] = _Kept(data, t_ms, self._until_ms(state, t_ms), row)
         if len(recent) >= self._kept_rows:
             self._recent, self._older = {}, recent
 
     def _until_ms(self, state: KeyState, t_ms: int) -> int:
         """The first time at which something else may be read of the state."""
-        ends = [window_hops_ms(t_ms, window_ms) for window_ms in self._windows]
+        ends = []
+        still_ms = self._windows.until_ms(state, t_ms)
+        if still_ms is not None:
+            ends.append(still_ms)
         if state.pending:
             ends.append(state.pending[0][0])
         expiry = expiry_ms(self._view, state, t_ms)

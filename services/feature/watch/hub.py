@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 
 from services.feature.definitions import FeatureView, Key
 from services.feature.rows.moving import expiry_ms, next_hop_ms
+from services.feature.rows.row_cache import RowCache
 from services.feature.rows.rows import Row, RowReader, decoded
 from services.feature.store.protocol import FeatureStore, StoreView
 from services.feature.watch.acknowledged import Acknowledgements
@@ -40,6 +41,7 @@ LOOKS_A_REFRESH: Final = 500
 KEPT_TOMBSTONES: Final = 50_000
 """Entities that are gone are told to watchers that missed fewer later ones; others start anew."""
 
+_KEPT_ROWS: Final = 500_000
 _LOOKS_A_TURN: Final = 16
 _COURTESY_S: Final = 0.0002
 _EPOCH_BYTES = 8
@@ -113,6 +115,7 @@ class EntityHub:
     ) -> None:
         self._store = store
         self._readers = dict(readers)
+        self._caches = {e: RowCache(r, kept_rows=_KEPT_ROWS) for e, r in self._readers.items()}
         self._clock_ms = clock_ms
         self._monotonic_s = monotonic_s
         self._acknowledgements = acknowledgements or Acknowledgements()
@@ -360,12 +363,20 @@ class EntityHub:
 
     def _look(self, key: Key, reader: RowReader, data: bytes | None, now_ms: int) -> Update | None:
         """The update an entity's state gives, if its row changed."""
-        state = decoded(data)
-        if state is None:
-            return None
         entity, identity = key
+        cache = self._caches[entity]
+        if data is not None and (kept := cache.kept(identity, data, now_ms)) is not None:
+            # Nothing but ages has changed since it was looked at.
+            return self._update(key, kept._replace(times_ms=()))
+        state = decoded(data)
+        if state is None or data is None:
+            return None
         visible = reader.visible(state, now_ms)
-        row = reader.row(visible, now_ms) if visible.in_catalogue else None
+        row = None
+        if visible.in_catalogue:
+            row = reader.row(visible, now_ms, times=True)
+            cache.keep(identity, data, now_ms, visible, row)
+            row = row._replace(times_ms=())
         if visible.pending:
             self._look_again(key, visible.pending[0][0])
         if row is not None:
@@ -376,8 +387,11 @@ class EntityHub:
             self._moving[entity][identity] = None
         else:
             self._moving[entity].pop(identity, None)
+        return self._update(key, row)
+
+    def _update(self, key: Key, row: Row | None) -> Update | None:
         _, before = self._rows.get(key, (0, None))
-        return Update(entity, identity, row) if row != before else None
+        return Update(*key, row) if row != before else None
 
 
 def views_digest(views: Sequence[FeatureView]) -> bytes:

@@ -139,7 +139,7 @@ class CountingReader:
         return self._state, self._reader.row(self._state, t_ms, times=True)
 
 
-def test_a_row_is_computed_once_a_hop_and_state_and_few_are_kept(tmp_path: Path) -> None:
+def test_a_row_is_computed_anew_when_something_leaves_a_window(tmp_path: Path) -> None:
     clicks = {"kind": "count", "entities": ["course"], "events": ["click"], "window": "1h"}
     domain = domain_with({"clicks": clicks})
     reader = row_readers(domain)["course"]
@@ -157,15 +157,20 @@ def test_a_row_is_computed_once_a_hop_and_state_and_few_are_kept(tmp_path: Path)
     compute = CountingReader(reader, data)
     cache = RowCache(reader, kept_rows=2)
 
-    def read(key: str, t_ms: int) -> None:
-        cache.row(key, data, t_ms, lambda: compute(t_ms))
+    column = [found.name for found in reader.columns].index("clicks")
 
-    for t_ms in (start_ms, start_ms + 1, start_ms + hop_ms - 1):
-        read("c1", t_ms)
+    def read(key: str, t_ms: int) -> object:
+        return cache.row(key, data, t_ms, lambda: compute(t_ms)).values[column]
+
+    # The window starts elsewhere each hop; the event leaves it with the first after an hour.
+    leaves_ms = start_ms + hop_ms + 3_600_000
+    for t_ms in (start_ms, start_ms + 1, start_ms + hop_ms, leaves_ms - 1):
+        assert read("c1", t_ms) == 1
     assert compute.computed == 1
-    read("c1", start_ms + hop_ms)
+    for t_ms in (leaves_ms, leaves_ms + hop_ms):
+        assert read("c1", t_ms) == 0
     assert compute.computed == 2
     # Beyond what is kept, the oldest are forgotten.
     for key in ("c2", "c3", "c4", "c5", "c1"):
-        read(key, start_ms + hop_ms)
+        read(key, leaves_ms)
     assert compute.computed == 7
