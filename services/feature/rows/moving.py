@@ -11,6 +11,7 @@ from services.feature.definitions import (
     EntityAggregates,
     FeatureView,
     hop_ms,
+    last_value_aggregate,
     recent_key,
     window_aggregates,
     window_hops_ms,
@@ -38,14 +39,15 @@ def next_hop_ms(view: FeatureView, t_ms: int) -> int | None:
 
 
 class StillWindows:
-    """How long the windows of a state stand still: until the first tile, or the first of the
-    entities counted, passes out of one of them."""
+    """How long the windows of a state stand still: until the first tile, the first of the entities
+    counted, or a last value passes out of one of them."""
 
     def __init__(self, aggregates: EntityAggregates, definitions: Iterable[Feature]) -> None:
         keys = [(tiles.events, tiles.value, tiles.fold) for tiles in aggregates.tiles]
         named = [(recent.events, recent.of) for recent in aggregates.recents]
         tiled: set[tuple[int, int]] = set()
         counted: set[tuple[int, int]] = set()
+        lasts: set[tuple[int, int]] = set()
         for definition in definitions:
             for window in window_aggregates(definition):
                 key = (window.events, window.value, window.fold)
@@ -53,8 +55,12 @@ class StillWindows:
             if definition.kind == "distinct":
                 index = named.index(recent_key(definition.events, definition.of))
                 counted.add((index, duration_ms(definition.window)))
+            elif definition.kind == "last":
+                index = aggregates.last_values.index(last_value_aggregate(definition))
+                lasts.add((index, duration_ms(definition.window)))
         self._tiled = sorted(tiled)
         self._counted = sorted(counted)
+        self._lasts = sorted(lasts)
         self._levels = [[level.hop_ms for level in tiles.levels] for tiles in aggregates.tiles]
 
     def until_ms(self, state: KeyState, t_ms: int) -> int | None:
@@ -82,6 +88,10 @@ class StillWindows:
             earliest_ms = min(inside, default=None)
             if earliest_ms is not None:
                 times.append(_passes_ms(earliest_ms, window_ms))
+        for index, window_ms in self._lasts:
+            held_last = state.last_values[index]
+            if held_last is not None and held_last[0] >= window_start_ms(t_ms, window_ms):
+                times.append(_passes_ms(held_last[0], window_ms))
         return min(times, default=None)
 
 
