@@ -25,6 +25,7 @@ from tests.support.feature_streams import (
     domains,
     interaction,
     logged,
+    purchase_event,
     streams,
     upsert_event,
 )
@@ -137,6 +138,41 @@ class CountingReader:
     def __call__(self, t_ms: int) -> tuple[KeyState, Row]:
         self.computed += 1
         return self._state, self._reader.row(self._state, t_ms, times=True)
+
+
+@pytest.mark.parametrize(
+    ("feature", "inside", "outside"),
+    [
+        ({"kind": "count", "events": ["purchase"]}, 1, 0),
+        ({"kind": "sum", "events": ["purchase"], "value": "amount_minor"}, 500, 0),
+        ({"kind": "max", "events": ["purchase"], "value": "amount_minor", "default": 7}, 500, 7),
+        ({"kind": "last", "events": ["purchase"], "value": "amount_minor"}, 500, 0),
+        ({"kind": "distinct", "events": ["purchase"], "of": "user", "cap": 5}, 1, 0),
+    ],
+)
+def test_a_kept_row_ends_with_its_window_whatever_the_kind(
+    tmp_path: Path, feature: dict[str, object], inside: int, outside: int
+) -> None:
+    domain = domain_with({"found": {**feature, "entities": ["course"], "window": "1h"}})
+    store = EmbeddedStore(tmp_path)
+    applier = Applier(domain, store, lambda: START_MS)
+    applier.prepare(tmp_path)
+    event = purchase_event("e", START_MS, 500, "ann", "course:c1")
+    applier.apply([(0, logged(0, event, START_MS).SerializeToString())])
+    now_ms = START_MS
+    lookup = FeatureLookup(store, lambda: now_ms)
+    lookup.serve([row_readers(domain)["course"]])
+    view = compile_views(domain)["course"]
+    served = lookup.view("course", view.name, view.hash)
+    column = [found.name for found in served.reader.columns].index("found")
+    for at_ms, expected in (
+        (START_MS, inside),
+        (START_MS + 3_600_000, inside),
+        (START_MS + 3_900_000, outside),
+    ):
+        now_ms = at_ms
+        assert lookup.read(served, ["c1"]).rows[0].values[column] == expected
+    store.close()
 
 
 def test_a_row_is_computed_anew_when_something_leaves_a_window(tmp_path: Path) -> None:
