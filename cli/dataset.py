@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import DEFAULT_DOMAIN, DomainFile
+from cli.options import DEFAULT_DOMAIN, DomainFile, LogOption
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
     def dataset(
         *,
         domain: DomainFile = DEFAULT_DOMAIN,
-        log: Annotated[Path, typer.Option("--log", help="Folder of the event log.")],
+        log: LogOption,
         archive: Annotated[
             str | None,
             typer.Option(

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import DEFAULT_DOMAIN, DomainFile, pseudonymiser
+from cli.options import (
+    DEFAULT_DOMAIN,
+    ArchiveOption,
+    DomainFile,
+    LogArgument,
+    SearchOption,
+    SpoolOption,
+    pseudonymiser,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +28,7 @@ LEFT = 1
 
 
 def erase(
-    log: Annotated[Path, typer.Argument(help="Folder of the event log.")],
+    log: LogArgument,
     *,
     store: Annotated[
         Path | None,
@@ -29,16 +37,9 @@ def erase(
             " themselves stay in the log: another store may still have to read whom they name."
         ),
     ] = None,
-    archive: Annotated[
-        str | None, typer.Option(help="Archive of the log: a folder or s3://bucket/path.")
-    ] = None,
-    spool: Annotated[
-        list[Path] | None, typer.Option(help="Spool that ships to the log; may be repeated.")
-    ] = None,
-    search: Annotated[
-        list[Path] | None,
-        typer.Option(help="Another folder that is searched, e.g. replicas; may be repeated."),
-    ] = None,
+    archive: ArchiveOption = None,
+    spool: SpoolOption = None,
+    search: SearchOption = None,
     domain_file: DomainFile = DEFAULT_DOMAIN,
 ) -> None:
     """Clear log, archive and spools of who was erased by EraseUser, then search for what is left.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_DOMAIN, DomainFile
+from cli.options import DEFAULT_DOMAIN, DomainFile, LogOption
 
 
 def register(app: typer.Typer) -> None:
@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
     def evaluate(
         *,
         domain: DomainFile = DEFAULT_DOMAIN,
-        log: Annotated[Path, typer.Option("--log", help="Folder of the event log.")],
+        log: LogOption,
         dataset: Annotated[Path, typer.Option("--dataset", help="Folder of the dataset.")],
         bundles: Annotated[Path, typer.Option("--bundles", help="Folder of the bundles.")],
         version: Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.erase import erase
-from cli.options import epoch_ms
+from cli.options import LogArgument, LogOption, epoch_ms
 from services.common.actor import actor_key
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def register(app: typer.Typer) -> None:
 
 
 def compact(
-    log: Annotated[Path, typer.Argument(help="Folder of the event log.")],
+    log: LogArgument,
     *,
     to: Annotated[str, typer.Option("--to", help="Archive: a folder or s3://bucket/path.")],
     remove_archived: Annotated[
@@ -167,7 +167,7 @@ def export(
 def restore(
     archive: Annotated[str, typer.Argument(help="Archive: a folder or s3://bucket/path.")],
     *,
-    log: Annotated[Path, typer.Option("--log", help="Folder of the event log.")],
+    log: LogOption,
 ) -> None:
     """Bring records that were removed from the front of a log back from its archive.
 

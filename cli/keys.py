@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import pseudonymiser
+from cli.options import ArchiveOption, LogArgument, SearchOption, SpoolOption, pseudonymiser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,19 +43,12 @@ def new(
 
 
 def rotate(
-    log: Annotated[Path, typer.Argument(help="Folder of the event log.")],
+    log: LogArgument,
     *,
     store: Annotated[Path, typer.Option(help="Folder of the feature service's stores.")],
-    archive: Annotated[
-        str | None, typer.Option(help="Archive of the log: a folder or s3://bucket/path.")
-    ] = None,
-    spool: Annotated[
-        list[Path] | None, typer.Option(help="Spool that ships to the log; may be repeated.")
-    ] = None,
-    search: Annotated[
-        list[Path] | None,
-        typer.Option(help="Another folder that is looked through; may be repeated."),
-    ] = None,
+    archive: ArchiveOption = None,
+    spool: SpoolOption = None,
+    search: SearchOption = None,
     target: Annotated[
         str, typer.Option(help="Where the feature service listens, HOST:PORT.")
     ] = "localhost:50051",

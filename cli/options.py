@@ -14,6 +14,19 @@ if TYPE_CHECKING:
 DEFAULT_DOMAIN = Path("config/live_courses.yaml")
 DomainFile = Annotated[Path, typer.Option("--domain", help="Domain file, config/*.yaml.")]
 
+LogArgument = Annotated[Path, typer.Argument(help="Folder of the event log.")]
+LogOption = Annotated[Path, typer.Option("--log", help="Folder of the event log.")]
+ArchiveOption = Annotated[
+    str | None, typer.Option(help="Archive of the log: a folder or s3://bucket/path.")
+]
+SpoolOption = Annotated[
+    list[Path] | None, typer.Option(help="Spool that ships to the log; may be repeated.")
+]
+SearchOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="Another folder that is searched, e.g. replicas; may be repeated."),
+]
+
 
 def epoch_ms(field: str, text: str) -> int:
     """Epoch milliseconds of an ISO 8601 time (without a zone: UTC).
