@@ -4,10 +4,11 @@
 
 50 features of mixed kinds (``benchmarks.features_workload``) of courses, read by 1 and by 100 rows,
 one call after another by one caller. Ours: GetFeatures over gRPC on loopback, decoded into numpy
-arrays; windows are summed as of the call. Feast: its ``FeatureStore.get_online_features`` and
-``to_dict`` in process, of the very values that ours answered, written through Feast; on SQLite
-beside our embedded store, and on the same Redis server beside ours on Redis. Feast lives in an
-environment of its own, made by pip if none is given. The last line is JSON.
+arrays and lists; windows are summed as of the call. Feast: its
+``FeatureStore.get_online_features`` and ``to_dict`` in process, of the very values that ours
+answered, written through Feast; on SQLite beside our embedded store, and on the same Redis server
+beside ours on Redis. Feast lives in an environment of its own, made by pip if none is given. The
+last line is JSON.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from rich.table import Table
 from benchmarks.features_workload import ENTITY, course_ids, write_domain, write_log
 from benchmarks.processes import await_serving, child, cores, free_port
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
+from services.common.convert_feature_block import block_columns
 from services.common.domain import Domain
 from services.feature.definitions import compile_views
 
@@ -154,14 +156,15 @@ class _Reader:
         """Values a second and latencies (ms) of calls for ``rows`` courses drawn anew."""
         random = np.random.default_rng(0)
         latencies: list[float] = []
+        strings_a_row = len(self._view.names("string"))
         end = time.perf_counter() + seconds
         while time.perf_counter() < end or len(latencies) < 2 * WARM_CALLS:
             chosen = [ids[n] for n in random.integers(0, len(ids), rows)]
             before = time.perf_counter()
-            block = self._call(chosen)
-            self._decode(block)
+            columns = block_columns(self._call(chosen))
+            strings, lists = list(columns.strings), list(columns.list_values)
             latencies.append(time.perf_counter() - before)
-            if block.rows != rows or block.statuses.count(3):
+            if columns.rows != rows or not all(strings[::strings_a_row]) or not lists:
                 raise RuntimeError("not every course was found")
         kept = np.array(latencies[WARM_CALLS:])
         return {
@@ -174,8 +177,10 @@ class _Reader:
         """Every course's values."""
         columns: dict[str, list[Any]] = {"course": list(ids)}
         for start in range(0, len(ids), 1_000):
-            for name, values in self._decode(self._call(ids[start : start + 1_000])).items():
-                columns.setdefault(name, []).extend(values)
+            found = block_columns(self._call(ids[start : start + 1_000]))
+            for row in range(found.rows):
+                for name, value in found.values(row).items():
+                    columns.setdefault(name, []).append(value)
         return pa.table(columns)
 
     def _call(self, ids: Sequence[str]) -> feature_pb2.FeatureBlock:
@@ -184,23 +189,6 @@ class _Reader:
             entity_type=ENTITY, ids=ids, view_name=view.name, view_hash=view.hash
         )
         return self._stub.GetFeatures(request, timeout=30).block
-
-    def _decode(self, block: feature_pb2.FeatureBlock) -> dict[str, Any]:
-        rows = block.rows
-        floats = np.frombuffer(block.float_values, "<f4").reshape(rows, -1)
-        ints = np.frombuffer(block.int_values, "<i8").reshape(rows, -1)
-        strings = list(block.string_values)
-        width = len(block.string_features)
-        offsets = np.frombuffer(block.list_offsets, "<i4").tolist()
-        lists = list(block.list_values)
-        found: dict[str, Any] = dict(zip(block.float_features, floats.T, strict=True))
-        found |= zip(block.int_features, ints.T, strict=True)
-        found |= {name: strings[n::width] for n, name in enumerate(block.string_features)}
-        count = len(block.list_features)
-        for n, name in enumerate(block.list_features):
-            starts = range(n, rows * count, count)
-            found[name] = [lists[offsets[at] : offsets[at + 1]] for at in starts]
-        return found
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from services.common.call import CallPolicy
 from services.common.errors import InvalidArgument, Overloaded
 from services.feature.convert.features import (
     ViewName,
-    event_times,
     feature_block,
     feature_keys,
     requested_view,
@@ -59,9 +58,10 @@ POLICIES = {
     f"/{SERVICE_NAME}/TopEntities": CallPolicy(default_deadline_ms=1_000, max_deadline_ms=10_000),
     f"/{SERVICE_NAME}/ListViews": CallPolicy(default_deadline_ms=1_000, max_deadline_ms=10_000),
 }
-ROWS_ON_THE_LOOP = 64
-"""Larger lookups go to a thread, as do those that wait for a network: they would hold the event
-loop up."""
+ROWS_ON_THE_LOOP = 256
+COMPUTED_ON_THE_LOOP = 32
+"""Lookups of more rows, or that have to compute more of them, go to a thread, as do those that wait
+for a network: they would hold the event loop up."""
 
 LEADERS_ON_THE_LOOP = 2_000
 """The same of more rows to choose leaders from."""
@@ -171,16 +171,17 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
             served = lookup.view(wanted.entity, wanted.name, wanted.hash)
             pairs = wanted.entity in generation.pairs
             keys = feature_keys(request, generation.pseudonymiser.encrypt, pairs=pairs)
+            found = None
             if len(keys) <= ROWS_ON_THE_LOOP and not generation.store.shared:
-                found = lookup.read(served, keys)
-            else:
+                found = lookup.read_soon(served, keys, compute_at_most=COMPUTED_ON_THE_LOOP)
+            if found is None:
                 found = await asyncio.to_thread(lookup.read, served, keys)
         view, times = served.reader.view, request.include_event_times
         response = feature_pb2.GetFeaturesResponse(
             block=feature_block(view, found.rows),
             log_position=found.position,
             view_hash=view.hash,
-            event_times_ms=event_times(found.rows) if times else b"",
+            event_times_ms=found.rows.times_ms if times else b"",
         )
         response.evaluated_at.FromMilliseconds(found.t_ms)
         return response

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Final
-
-import numpy as np
 
 from podium.common.v1.common_pb2 import EntityRef
 from podium.feature.v1 import feature_pb2
@@ -24,10 +19,9 @@ from services.common.convert_limits import (
     require_id,
 )
 from services.common.errors import InvalidArgument
-from services.feature.definitions import USER_ENTITY, FeatureValue, FeatureView, pair_id
+from services.feature.definitions import USER_ENTITY, FeatureView, pair_id
+from services.feature.rows.packed import RowBlock, RowPacker
 from services.feature.rows.rows import DTYPE_ORDER, PRESENT, Row
-
-_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -89,64 +83,37 @@ def watched_views(request: feature_pb2.WatchEntitiesRequest) -> list[ViewName]:
     return views
 
 
-def feature_block(view: FeatureView, rows: Sequence[Row]) -> feature_pb2.FeatureBlock:
+def feature_block(view: FeatureView, rows: RowBlock) -> feature_pb2.FeatureBlock:
     """Rows of a view as columns by dtype."""
     floats, ints, strings, lists, vectors = (view.names(dtype) for dtype in DTYPE_ORDER)
-    dims = [feature.dim for feature in view.features if feature.dtype == "vector"]
-    ints_from = len(floats)
-    strings_from = ints_from + len(ints)
-    lists_from = strings_from + len(strings)
-    vectors_from = lists_from + len(lists)
-    statuses = b"".join(row.statuses for row in rows)
-    offsets = [0]
-    list_values: list[str] = []
-    for row in rows:
-        for value in row.values[lists_from:vectors_from]:
-            list_values.extend(map(str, value) if isinstance(value, tuple) else ())
-            offsets.append(len(list_values))
-    elements = [
-        element
-        for row in rows
-        for value in row.values[vectors_from:]
-        for element in (value if isinstance(value, tuple) else ())
-    ]
+    all_present = rows.statuses.count(PRESENT) == len(rows.statuses)
     return feature_pb2.FeatureBlock(
-        rows=len(rows),
+        rows=rows.rows,
         float_features=floats,
-        float_values=_floats([row.values[:ints_from] for row in rows], ints_from),
+        float_values=rows.floats,
         int_features=ints,
-        int_values=struct.pack(
-            f"<{len(rows) * len(ints)}q",
-            *chain.from_iterable([row.values[ints_from:strings_from] for row in rows]),
-        ),
+        int_values=rows.ints,
         string_features=strings,
-        string_values=[str(v) for r in rows for v in r.values[strings_from:lists_from]],
+        string_values=rows.strings,
         list_features=lists,
-        list_offsets=np.array(offsets, "<i4").tobytes() if lists else b"",
-        list_values=list_values,
-        statuses=b"" if statuses.count(PRESENT) == len(statuses) else statuses,
+        list_offsets=rows.list_offsets,
+        list_values=rows.list_values,
+        statuses=b"" if all_present else rows.statuses,
         vector_features=vectors,
-        vector_dims=dims,
-        vector_values=_floats([elements], len(elements)),
+        vector_dims=view.vector_dims,
+        vector_values=rows.vectors,
     )
-
-
-def _floats(rows: Sequence[Sequence[FeatureValue]], width: int) -> bytes:
-    """Little-endian float32, row after row; what is larger than any becomes the largest."""
-    flat = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * width)
-    return np.clip(flat, -_LARGEST, _LARGEST).astype("<f4").tobytes()
-
-
-def event_times(rows: Sequence[Row]) -> bytes:
-    """Event times of rows that were read with them, epoch ms, little-endian int64."""
-    return np.array([row.times_ms for row in rows], "<i8").tobytes()
 
 
 def entity_rows(
     view: FeatureView, ids: Sequence[str], rows: Sequence[Row]
 ) -> feature_pb2.EntityRows:
     """Rows of a watched entity type."""
-    return feature_pb2.EntityRows(entity_type=view.entity, ids=ids, block=feature_block(view, rows))
+    packer = RowPacker(view)
+    block = packer.block([packer.pack(row) for row in rows])
+    return feature_pb2.EntityRows(
+        entity_type=view.entity, ids=ids, block=feature_block(view, block)
+    )
 
 
 def row_bytes(identity: str, row: Row) -> int:

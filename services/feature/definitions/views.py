@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -52,7 +53,19 @@ class FeatureView:
 
     def names(self, dtype: FeatureDType) -> tuple[str, ...]:
         """Columns of ``dtype``, in order."""
-        return tuple(f.name for f in self.features if f.dtype == dtype)
+        return self._names.get(dtype, ())
+
+    @cached_property
+    def vector_dims(self) -> tuple[int, ...]:
+        """Elements of each vector, in order."""
+        return tuple(feature.dim for feature in self.features if feature.dtype == "vector")
+
+    @cached_property
+    def _names(self) -> Mapping[FeatureDType, tuple[str, ...]]:
+        names: dict[FeatureDType, list[str]] = {}
+        for feature in self.features:
+            names.setdefault(feature.dtype, []).append(feature.name)
+        return {dtype: tuple(found) for dtype, found in names.items()}
 
 
 def compile_views(domain: Domain) -> dict[str, FeatureView]:

@@ -7,8 +7,9 @@ from typing import Final, NamedTuple
 
 from services.common.errors import NotFound, UnknownFeatureView
 from services.feature.definitions import Key
+from services.feature.rows.packed import PackedRow, RowBlock, RowPacker
 from services.feature.rows.row_cache import RowCache
-from services.feature.rows.rows import ReadState, Row, RowReader, decoded
+from services.feature.rows.rows import ReadState, RowReader, decoded
 from services.feature.states.codec import decode_state
 from services.feature.states.key_state import KeyState
 from services.feature.store.protocol import FeatureStore
@@ -20,9 +21,10 @@ _TOLD_VIEWS: Final = 8
 
 
 class Lookup(NamedTuple):
-    """Rows in the order asked for, as of ``t_ms``, from the log up to ``position``."""
+    """Rows in the order asked for with their times, as of ``t_ms``, from the log up to
+    ``position``."""
 
-    rows: list[Row]
+    rows: RowBlock
     t_ms: int
     position: int
 
@@ -31,7 +33,9 @@ class ServedView(NamedTuple):
     """A view that is served, with the rows it served lately."""
 
     reader: RowReader
-    cache: RowCache
+    packer: RowPacker
+    cache: RowCache[PackedRow]
+    missing: PackedRow
 
 
 class FeatureLookup:
@@ -49,7 +53,7 @@ class FeatureLookup:
             view = reader.view
             before = self._served.get(view.entity, {}).get(view.hash)
             served.setdefault(view.entity, {})[view.hash] = (
-                ServedView(reader, RowCache(reader)) if before is None else before
+                _served_view(reader) if before is None else before
             )
         self._served = served
 
@@ -73,8 +77,18 @@ class FeatureLookup:
         return found
 
     def read(self, served: ServedView, keys: Sequence[str]) -> Lookup:
-        """Rows of entities of the view's type, all from one moment of the store, with their
-        times."""
+        """Rows of entities of the view's type, all from one moment of the store."""
+        found = self._read(served, keys, len(keys))
+        assert found is not None  # noqa: S101 - every row may be computed
+        return found
+
+    def read_soon(
+        self, served: ServedView, keys: Sequence[str], *, compute_at_most: int
+    ) -> Lookup | None:
+        """The same; None when more than ``compute_at_most`` rows would have to be computed."""
+        return self._read(served, keys, compute_at_most)
+
+    def _read(self, served: ServedView, keys: Sequence[str], compute_at_most: int) -> Lookup | None:
         entity = served.reader.view.entity
         with self._store.read() as view:
             t_ms = self._clock_ms()
@@ -99,11 +113,16 @@ class FeatureLookup:
                     unread[key] = None
                     return None
 
-                rows = _rows(served, keys, states, t_ms, read_state)
-                if not unread:
+                rows = _rows(served, keys, states, t_ms, read_state, compute_at_most)
+                if rows is None or not unread:
                     break
                 listed += unread
-        return Lookup(rows, t_ms, position)
+        return Lookup(served.packer.block(rows, t_ms), t_ms, position) if rows is not None else None
+
+
+def _served_view(reader: RowReader) -> ServedView:
+    packer = RowPacker(reader.view)
+    return ServedView(reader, packer, RowCache(reader), packer.pack(reader.row(None, 0)))
 
 
 def _rows(
@@ -112,17 +131,22 @@ def _rows(
     states: Sequence[bytes | None],
     t_ms: int,
     read: ReadState,
-) -> list[Row]:
-    reader, cache = served
-
-    def row(key: str, data: bytes | None) -> Row:
+    compute_at_most: int,
+) -> list[PackedRow] | None:
+    """None when more rows than that have to be computed."""
+    reader, packer, cache, missing = served
+    rows: list[PackedRow] = []
+    for key, data in zip(keys, states, strict=False):
         if data is None:
-            return reader.row(None, t_ms)
-
-        def compute() -> tuple[KeyState, Row]:
+            rows.append(missing)
+            continue
+        packed = cache.kept(key, data, t_ms)
+        if packed is None:
+            if compute_at_most == 0:
+                return None
+            compute_at_most -= 1
             state = reader.visible(decode_state(data), t_ms)
-            return state, reader.row(state, t_ms, identity=key, read=read, times=True)
-
-        return cache.row(key, data, t_ms, compute)
-
-    return [row(key, data) for key, data in zip(keys, states, strict=False)]
+            packed = packer.pack(reader.row(state, t_ms, identity=key, read=read, times=True))
+            cache.keep(key, data, t_ms, state, packed)
+        rows.append(packed)
+    return rows

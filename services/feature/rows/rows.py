@@ -107,6 +107,7 @@ class RowReader:
             feature for dtype in DTYPE_ORDER for feature in view.features if feature.dtype == dtype
         )
         self.moves = any(feature.kind != "attribute" for feature in view.features)
+        self._ages = [n for n, column in enumerate(self.columns) if column.kind == "recency"]
         self._domain = domain
         self._others = others if others is not None else {}
         self._by_name = {column.name: self._reader(column) for column in self.columns}
@@ -146,6 +147,17 @@ class RowReader:
     def visible(self, state: KeyState, t_ms: int) -> KeyState:
         """The state as visible at ``t_ms``."""
         return self.plan.as_of(state, t_ms)
+
+    def aged(self, row: Row, t_ms: int) -> Row:
+        """A row with times as of ``t_ms``, if nothing else has changed since it was computed; then
+        without times."""
+        if not self._ages:
+            return row._replace(times_ms=())
+        values = list(row.values)
+        for column in self._ages:
+            if row.statuses[column] == PRESENT:
+                values[column] = (t_ms - row.times_ms[column]) / 1000
+        return Row(tuple(values), row.statuses)
 
     def cell(self, name: str, state: KeyState | None, t_ms: int) -> Cell:
         """One feature of a state as of ``t_ms``, of those that need no other state."""

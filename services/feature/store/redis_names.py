@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from functools import lru_cache
+from typing import Final
 
 from services.feature.store.redis_servers import PARTITIONS, TAGS
+
+KEPT_NAMES: Final = 65_536
+"""Names of states that are not made anew each time."""
 
 
 class Names:
@@ -14,6 +19,8 @@ class Names:
     def __init__(self, prefix: str, name: str, log_id: str) -> None:
         short = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
         self.base = f"{prefix}:{short}:".encode()
+        self.state = lru_cache(KEPT_NAMES)(self._state)
+        """Partition and name of a state, by entity type and id."""
         self.log_id = bytes.fromhex(log_id)
         self.home = zlib.crc32(self.log_id) % PARTITIONS
         self.log = self._name(self.home, b"log:" + self.log_id)
@@ -32,8 +39,7 @@ class Names:
         """Ids of a partition's entities of a listed type."""
         return self._name(partition, b"ids:" + entity.encode())
 
-    def state(self, entity: str, identity: str) -> tuple[int, bytes]:
-        """Partition and name of a state."""
+    def _state(self, entity: str, identity: str) -> tuple[int, bytes]:
         name = f"{entity}\0{identity}".encode()
         partition = zlib.crc32(name) % PARTITIONS
         return partition, self._name(partition, b"s:" + name)

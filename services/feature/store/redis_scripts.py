@@ -85,9 +85,16 @@ return {positions, redis.call('MGET', unpack(KEYS, partitions + 1))}
 """Reads values and how far a log is applied there. KEYS: positions of all partitions of the keys
 that follow, those keys. ARGV: log, how many partitions. Returns the positions, and the values."""
 
+READ_WITH_LOG: Final = """
+return {redis.call('HMGET', KEYS[1], 'position', 'moving'),
+        #KEYS > 1 and redis.call('MGET', unpack(KEYS, 2)) or {}}
+"""
+"""Reads values and where a log is, on a server that holds all partitions. KEYS: the log, keys of
+values. Returns {position, where it is moving}, and the values."""
+
 SCRIPTS: Final = {
     hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(): text
-    for text in (COMMIT, REPLACE, CLAIM, ADD_CHANGES, CHANGES, READ_AT)
+    for text in (COMMIT, REPLACE, CLAIM, ADD_CHANGES, CHANGES, READ_AT, READ_WITH_LOG)
 }
 """Every script by the name that EVALSHA knows it by."""
 

@@ -10,7 +10,7 @@ from services.common.errors import Unavailable
 from services.feature.definitions import Key
 from services.feature.store.protocol import Change, Moment
 from services.feature.store.redis_names import Names
-from services.feature.store.redis_scripts import CHANGES, READ_AT
+from services.feature.store.redis_scripts import CHANGES, READ_AT, READ_WITH_LOG
 from services.feature.store.redis_servers import PARTITIONS, Command, Servers, call
 
 STAMP_BYTES: Final = 8
@@ -174,19 +174,23 @@ class RedisView:
         return {producer.decode(): int(sequence) for producer, sequence in reply.items()}
 
     def _quiet_moment(self, names: Sequence[Name]) -> Moment | None:
-        """Values of keys on a single server, if nothing is being written there, neither before nor
-        after they are read: then all partitions are where the log is."""
-        where = Command(self._names.home, ("HMGET", self._names.log, b"position", b"moving"))
-        before, *replies, after = self._servers.run([where, *many(names, self._servers), where])
-        position = int(before[0] or 0)
+        """Values of keys on a single server, if nothing is being written there: then all partitions
+        are where the log is."""
+        home, log = self._names.home, self._names.log
+        commands = [
+            call(home, READ_WITH_LOG, [log, *(name for _, name in some)], [])
+            for some in _parts(names)
+        ]
+        replies = self._servers.run(commands, together=len(commands) > 1)
+        ((position, moving), _), *_ = replies
+        at = int(position or 0)
         if self._position is None:
-            self._position = position
+            self._position = at
         self._look_out()
-        check_not_behind(position, self._position)
-        if before != after or before[0] != before[1]:
+        check_not_behind(at, self._position)
+        if position != moving:
             return None
-        held = placed(names, self._servers, replies)
-        return Moment(position, [content(value) for value in held])
+        return Moment(at, [content(value) for _, values in replies for value in values])
 
     def _read_at_commands(self, names: Sequence[Name]) -> list[Command]:
         commands = []
@@ -237,6 +241,13 @@ def placed(
         for index, value in zip(group, reply, strict=True):
             found[index] = value
     return found
+
+
+def _parts(names: Sequence[Name]) -> list[Sequence[Name]]:
+    """Keys that are read at once; one part if there are none."""
+    return [
+        names[start : start + STATES_AT_ONCE] for start in range(0, len(names) or 1, STATES_AT_ONCE)
+    ]
 
 
 def _groups(names: Sequence[Name], servers: Servers) -> list[Sequence[int]]:

@@ -115,7 +115,9 @@ class EntityHub:
     ) -> None:
         self._store = store
         self._readers = dict(readers)
-        self._caches = {e: RowCache(r, kept_rows=_KEPT_ROWS) for e, r in self._readers.items()}
+        self._caches: dict[str, RowCache[Row]] = {
+            e: RowCache(r, kept_rows=_KEPT_ROWS) for e, r in self._readers.items()
+        }
         self._clock_ms = clock_ms
         self._monotonic_s = monotonic_s
         self._acknowledgements = acknowledgements or Acknowledgements()
@@ -355,19 +357,27 @@ class EntityHub:
             due_s = now_s + max(0, min(times) - now_ms) / 1000
         return min(due_s, self._told_s + MOVING_INTERVAL_S) if self._gathered.keys else due_s
 
-    def _look_again(self, key: Key, at_ms: int) -> None:
-        """Has an entity looked at when that time comes; the earliest of several counts."""
-        if at_ms < self._due_ms.get(key, at_ms + 1):
-            self._due_ms[key] = at_ms
-            heapq.heappush(self._due, (at_ms, key))
+    def _look_next(self, key: Key, times_ms: Sequence[int]) -> None:
+        """Has an entity looked at when the first of these comes, whatever was due before."""
+        if not times_ms:
+            self._due_ms.pop(key, None)
+            return
+        due_ms = min(times_ms)
+        if self._due_ms.get(key) != due_ms:
+            self._due_ms[key] = due_ms
+            heapq.heappush(self._due, (due_ms, key))
+        if len(self._due) > 2 * len(self._due_ms) + 1_000:
+            # Most are of times that an entity is not waited for any more.
+            self._due = [(due_ms, key) for key, due_ms in self._due_ms.items()]
+            heapq.heapify(self._due)
 
     def _look(self, key: Key, reader: RowReader, data: bytes | None, now_ms: int) -> Update | None:
         """The update an entity's state gives, if its row changed."""
         entity, identity = key
         cache = self._caches[entity]
         if data is not None and (kept := cache.kept(identity, data, now_ms)) is not None:
-            # Nothing but ages has changed since it was looked at.
-            return self._update(key, kept._replace(times_ms=()))
+            # Nothing but ages has changed since it was looked at, and what is due is known.
+            return self._update(key, reader.aged(kept, now_ms))
         state = decoded(data)
         if state is None or data is None:
             return None
@@ -377,12 +387,11 @@ class EntityHub:
             row = reader.row(visible, now_ms, times=True)
             cache.keep(identity, data, now_ms, visible, row)
             row = row._replace(times_ms=())
-        if visible.pending:
-            self._look_again(key, visible.pending[0][0])
+        changes_ms = [visible.pending[0][0]] if visible.pending else []
         if row is not None:
             expires_ms = expiry_ms(reader.view, visible, now_ms)
-            if expires_ms is not None:
-                self._look_again(key, expires_ms)
+            changes_ms += [expires_ms] if expires_ms is not None else []
+        self._look_next(key, changes_ms)
         if row is not None and visible.moves:
             self._moving[entity][identity] = None
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import grpc
 import pytest
 
@@ -95,11 +97,13 @@ def test_calls_are_spread_over_servers() -> None:
 
 
 def test_errors_without_details_follow_their_code() -> None:
-    with sync_server(Script(), ServerOptions()) as running:
+    given_up = threading.Event()
+    with sync_server(Script(lambda _: given_up.wait(10)), ServerOptions()) as running:
         running.ready()
         with open_channel(running.target, retries=False) as channel:
             with pytest.raises(grpc.RpcError) as late:
-                experiment_pb2_grpc.ExperimentServiceStub(channel).Assign(request(), timeout=0)
+                experiment_pb2_grpc.ExperimentServiceStub(channel).Assign(request(), timeout=0.05)
+            given_up.set()
             assert isinstance(error_from_rpc(late.value), DeadlinePassed)
             with pytest.raises(grpc.RpcError) as unknown:
                 channel.unary_unary("/podium.experiment.v1.ExperimentService/Nothing")(b"")

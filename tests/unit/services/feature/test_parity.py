@@ -18,6 +18,7 @@ from services.feature.store.embedded import EmbeddedStore
 from tests.support.feature_oracle import Oracle, OracleValue
 from tests.support.feature_streams import START_MS
 from tests.support.feature_worlds import KEYS, worlds
+from tests.support.served_rows import served_rows
 from tests.support.world_streams import world_streams
 
 STATUS = {PRESENT: "PRESENT", NULL: "NULL", NOT_FOUND: "NOT_FOUND", STALE: "STALE"}
@@ -38,13 +39,10 @@ class Served:
         """One entity's features by name, as the service would answer now."""
         reader = self.readers[entity]
         view = self._lookup.view(entity, reader.view.name, reader.view.hash)
-        row = self._lookup.read(view, [identity]).rows[0]
-        cells = zip(reader.columns, row.values, row.statuses, row.times_ms, strict=True)
+        (row,) = served_rows(reader.view, self._lookup.read(view, [identity]))
         return {
-            column.name: OracleValue(
-                list(value) if isinstance(value, tuple) else value, STATUS[status], event_ms
-            )
-            for column, value, status, event_ms in cells
+            name: OracleValue(found.value, STATUS[found.status], found.time_ms)
+            for name, found in row.items()
         }
 
 

@@ -15,9 +15,8 @@ from services.feature.applying.apply import Applier
 from services.feature.definitions import compile_views
 from services.feature.rows.lookup import FeatureLookup
 from services.feature.rows.row_cache import RowCache
-from services.feature.rows.rows import Row, RowReader, row_readers
+from services.feature.rows.rows import Row, row_readers
 from services.feature.states.codec import decode_state
-from services.feature.states.key_state import KeyState
 from services.feature.store.embedded import EmbeddedStore
 from tests.support.feature_streams import (
     START_MS,
@@ -29,6 +28,7 @@ from tests.support.feature_streams import (
     streams,
     upsert_event,
 )
+from tests.support.served_rows import as_served, served_rows
 
 KEYS = [("user", "ann"), ("user", "bob"), ("course", "c1"), ("course", "c2"), ("room", "r1")]
 STEPS_MS = (0, 1, 999, 4_000, 5_000, 60_000, 299_999, 3_600_000, 86_400_000, -1, -70_000)
@@ -68,8 +68,9 @@ def check(domain: Domain, store: EmbeddedStore, lookup: FeatureLookup, t_ms: int
     for entity, key in KEYS:
         view = compile_views(domain)[entity]
         served = lookup.view(entity, view.name, view.hash)
-        (found,) = lookup.read(served, [key]).rows
-        assert found == fresh(domain, store, entity, key, t_ms), (entity, key, t_ms)
+        (found,) = served_rows(view, lookup.read(served, [key]))
+        expected = as_served(view, fresh(domain, store, entity, key, t_ms))
+        assert found == expected, (entity, key, t_ms)
 
 
 @settings(
@@ -127,19 +128,6 @@ def test_what_moves_by_itself_is_not_kept_too_long(tmp_path: Path, names: list[s
     store.close()
 
 
-class CountingReader:
-    """Computes rows, counting how often."""
-
-    def __init__(self, reader: RowReader, data: bytes) -> None:
-        self.computed = 0
-        self._reader = reader
-        self._state = decode_state(data)
-
-    def __call__(self, t_ms: int) -> tuple[KeyState, Row]:
-        self.computed += 1
-        return self._state, self._reader.row(self._state, t_ms, times=True)
-
-
 @pytest.mark.parametrize(
     ("feature", "inside", "outside"),
     [
@@ -164,14 +152,33 @@ def test_a_kept_row_ends_with_its_window_whatever_the_kind(
     lookup.serve([row_readers(domain)["course"]])
     view = compile_views(domain)["course"]
     served = lookup.view("course", view.name, view.hash)
-    column = [found.name for found in served.reader.columns].index("found")
     for at_ms, expected in (
         (START_MS, inside),
         (START_MS + 3_600_000, inside),
         (START_MS + 3_900_000, outside),
     ):
         now_ms = at_ms
-        assert lookup.read(served, ["c1"]).rows[0].values[column] == expected
+        assert served_rows(view, lookup.read(served, ["c1"]))[0]["found"].value == expected
+    store.close()
+
+
+def test_a_lookup_gives_up_when_more_rows_must_be_computed_than_it_may(tmp_path: Path) -> None:
+    domain = domain_with({})
+    store = EmbeddedStore(tmp_path)
+    applier = Applier(domain, store, lambda: START_MS)
+    applier.prepare(tmp_path)
+    events = [upsert_event(f"u{n}", START_MS, f"course:c{n}", title="One") for n in range(4)]
+    log = [logged(n, event, START_MS) for n, event in enumerate(events)]
+    applier.apply([(r.arrival, r.SerializeToString()) for r in log])
+    lookup = FeatureLookup(store, lambda: START_MS)
+    lookup.serve([row_readers(domain)["course"]])
+    view = compile_views(domain)["course"]
+    served = lookup.view("course", view.name, view.hash)
+    keys = ["c0", "c1", "c2", "unknown"]
+    assert lookup.read_soon(served, keys, compute_at_most=2) is None
+    # What it did compute is kept.
+    found = lookup.read_soon(served, keys, compute_at_most=1)
+    assert found == lookup.read(served, keys)
     store.close()
 
 
@@ -190,23 +197,28 @@ def test_a_row_is_computed_anew_when_something_leaves_a_window(tmp_path: Path) -
         data = view.state("course", "c1")
     store.close()
     assert data is not None
-    compute = CountingReader(reader, data)
-    cache = RowCache(reader, kept_rows=2)
-
+    state, computed = decode_state(data), 0
+    cache: RowCache[Row] = RowCache(reader, kept_rows=2)
     column = [found.name for found in reader.columns].index("clicks")
 
     def read(key: str, t_ms: int) -> object:
-        return cache.row(key, data, t_ms, lambda: compute(t_ms)).values[column]
+        nonlocal computed
+        row = cache.kept(key, data, t_ms)
+        if row is None:
+            row = reader.row(state, t_ms, times=True)
+            computed += 1
+            cache.keep(key, data, t_ms, state, row)
+        return row.values[column]
 
     # The window starts elsewhere each hop; the event leaves it with the first after an hour.
     leaves_ms = start_ms + hop_ms + 3_600_000
     for t_ms in (start_ms, start_ms + 1, start_ms + hop_ms, leaves_ms - 1):
         assert read("c1", t_ms) == 1
-    assert compute.computed == 1
+    assert computed == 1
     for t_ms in (leaves_ms, leaves_ms + hop_ms):
         assert read("c1", t_ms) == 0
-    assert compute.computed == 2
+    assert computed == 2
     # Beyond what is kept, the oldest are forgotten.
     for key in ("c2", "c3", "c4", "c5", "c1"):
         read(key, leaves_ms)
-    assert compute.computed == 7
+    assert computed == 7

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from podium.event.v1.event_pb2 import Event
@@ -305,6 +305,7 @@ STEPS = st.lists(
 
 
 @settings(max_examples=40, deadline=None)
+@example(steps=[("start", 0), ("wait", 10), ("start", 0), *[("wait", 30_000)] * 3])
 @given(steps=STEPS)
 def test_rows_kept_by_looking_are_those_of_a_catalogue_read_anew(
     steps: list[tuple[str, int]],
