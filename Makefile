@@ -25,9 +25,11 @@ demo: $(READY) ## the whole loop in one run: simulate, train, serve, rank, feed 
 test: $(READY) ## the test suite, a process a core and one more
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=15
 
-test-spark: $(READY) ## the dataset suite on PySpark in local mode; needs Java 17 or 21
-	@command -v java >/dev/null || [ -n "$$JAVA_HOME" ] || { echo "no java on the PATH, no JAVA_HOME" >&2; exit 1; }
+spark: $(READY) ## add PySpark to .venv; then the test suite has its tests, too, where there is Java
 	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -r requirements/spark.lock
+
+test-spark: spark ## the dataset suite on PySpark in local mode alone; needs Java 17 or 21
+	@command -v java >/dev/null || [ -n "$$JAVA_HOME" ] || { echo "no java on the PATH, no JAVA_HOME" >&2; exit 1; }
 	@$(BIN)/python -m pytest -n0 tests/unit/offline/dataset/test_on_spark.py
 
 lint: $(READY) ## ruff: lint and format
@@ -65,4 +67,4 @@ load: $(READY) ## ghz against a running ranker (GHZ=path to ghz, TARGET=host:por
 test-k8s: $(READY) ## build, apply and try the deployment on a real Kubernetes
 	deploy/k8s/test
 
-.PHONY: help setup demo test test-spark lint types imports proto-lint stubs baseline lock chaos load test-k8s
+.PHONY: help setup demo test spark test-spark lint types imports proto-lint stubs baseline lock chaos load test-k8s
