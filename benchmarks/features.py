@@ -2,8 +2,9 @@
 
     python -m benchmarks.features [--quick] [--feast-python PYTHON] [--redis-server PROGRAM]
 
-50 features of mixed kinds (``benchmarks.features_workload``) of courses, read by 1 and by 100 rows,
-one call after another by one caller. Ours: GetFeatures over gRPC on loopback, decoded into numpy
+50 features of mixed kinds (``benchmarks.features_workload``) of courses, read by 1 and by 100 rows
+a call, by one caller alone and by four at once, which are threads of one process on both sides,
+each making one call after another. Ours: GetFeatures over gRPC on loopback, decoded into numpy
 arrays and lists; windows are summed as of the call. Feast: its
 ``FeatureStore.get_online_features`` and ``to_dict`` in process, of the very values that ours
 answered, written through Feast; on SQLite beside our embedded store, and on the same Redis server
@@ -21,7 +22,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +44,9 @@ from services.feature.definitions import compile_views
 
 FEAST = "feast[redis]==0.67.0"
 ROWS = (1, 100)
+CALLERS = (1, 4)
 WARM_CALLS = 50
+_COLUMNS = ("store", "rows", "callers", "values/s", "p50 ms", "p99 ms", "Feast values/s", "ratio")
 
 
 def main() -> None:
@@ -107,7 +112,11 @@ def _measure(
             await_serving(service, port, 900)
         reader = _Reader(domain, port)
         with console.status(f"{backend}: reading"):
-            found = {rows: reader.measure(course_ids(courses), rows, seconds) for rows in ROWS}
+            found = {
+                (rows, callers): reader.measure(course_ids(courses), rows, seconds, callers)
+                for rows in ROWS
+                for callers in CALLERS
+            }
         values = reader.table(course_ids(courses))
     pq.write_table(values, workspace / "values.parquet")
     with console.status(f"{backend}: Feast"):
@@ -127,13 +136,13 @@ def _measure(
         ).stdout
     theirs = json.loads(output.strip().splitlines()[-1])
     report: dict[str, Any] = {"feast_version": theirs["version"]}
-    for rows in ROWS:
-        peer = theirs[str(rows)]
-        report[f"rows_{rows}"] = {
-            **{key: round(value, 3) for key, value in found[rows].items()},
+    for (rows, callers), ours in found.items():
+        peer = theirs[f"{rows}x{callers}"]
+        report[f"rows_{rows}_callers_{callers}"] = {
+            **{key: round(value, 3) for key, value in ours.items()},
             "feast_values_per_s": round(peer["values_per_s"], 1),
             "feast_p50_ms": round(peer["p50_ms"], 3),
-            "ratio": round(found[rows]["values_per_s"] / peer["values_per_s"], 1),
+            "ratio": round(ours["values_per_s"] / peer["values_per_s"], 1),
         }
     return report
 
@@ -152,25 +161,34 @@ class _Reader:
         self._channel = grpc.insecure_channel(f"127.0.0.1:{port}")
         self._stub = feature_pb2_grpc.FeatureServiceStub(self._channel)
 
-    def measure(self, ids: Sequence[str], rows: int, seconds: float) -> dict[str, float]:
+    def measure(
+        self, ids: Sequence[str], rows: int, seconds: float, callers: int
+    ) -> dict[str, float]:
         """Values a second and latencies (ms) of calls for ``rows`` courses drawn anew."""
-        random = np.random.default_rng(0)
-        latencies: list[float] = []
+
+        def call(caller: int) -> list[float]:
+            random = np.random.default_rng(caller)
+            latencies: list[float] = []
+            end = time.perf_counter() + seconds
+            while time.perf_counter() < end or len(latencies) < 2 * WARM_CALLS:
+                chosen = [ids[n] for n in random.integers(0, len(ids), rows)]
+                before = time.perf_counter()
+                columns = block_columns(self._call(chosen))
+                strings, lists = list(columns.strings), list(columns.list_values)
+                latencies.append(time.perf_counter() - before)
+                if columns.rows != rows or not all(strings[::strings_a_row]) or not lists:
+                    raise RuntimeError("not every course was found")
+            return latencies[WARM_CALLS:]
+
         strings_a_row = len(self._view.names("string"))
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end or len(latencies) < 2 * WARM_CALLS:
-            chosen = [ids[n] for n in random.integers(0, len(ids), rows)]
-            before = time.perf_counter()
-            columns = block_columns(self._call(chosen))
-            strings, lists = list(columns.strings), list(columns.list_values)
-            latencies.append(time.perf_counter() - before)
-            if columns.rows != rows or not all(strings[::strings_a_row]) or not lists:
-                raise RuntimeError("not every course was found")
-        kept = np.array(latencies[WARM_CALLS:])
+        with ThreadPoolExecutor(callers) as pool:
+            kept = list(pool.map(call, range(callers)))
+        values = rows * len(self._view.features)
+        together = np.concatenate(kept)
         return {
-            "values_per_s": rows * len(self._view.features) / float(kept.mean()),
-            "p50_ms": float(np.percentile(kept, 50)) * 1e3,
-            "p99_ms": float(np.percentile(kept, 99)) * 1e3,
+            "values_per_s": sum(values / float(np.mean(one)) for one in kept),
+            "p50_ms": float(np.percentile(together, 50)) * 1e3,
+            "p99_ms": float(np.percentile(together, 99)) * 1e3,
         }
 
     def table(self, ids: Sequence[str]) -> pa.Table:
@@ -209,21 +227,31 @@ def _redis(program: str | None, workspace: Path) -> Iterator[str]:
 
 def _print(console: Console, report: dict[str, Any]) -> None:
     table = Table(title=f"features: values read a second ({platform.machine()})")
-    for column in ("store", "rows", "values/s", "p50 ms", "p99 ms", "Feast values/s", "ratio"):
+    columns = (
+        "store",
+        "rows",
+        "callers",
+        "values/s",
+        "p50 ms",
+        "p99 ms",
+        "Feast values/s",
+        "ratio",
+    )
+    for column in columns:
         table.add_column(column, justify="right")
-    for backend in ("embedded", "redis"):
-        for rows in ROWS:
-            found = report.get(backend, {}).get(f"rows_{rows}")
-            if found:
-                table.add_row(
-                    backend,
-                    str(rows),
-                    f"{found['values_per_s']:,.0f}",
-                    f"{found['p50_ms']:.2f}",
-                    f"{found['p99_ms']:.2f}",
-                    f"{found['feast_values_per_s']:,.0f}",
-                    f"{found['ratio']:.1f}",
-                )
+    for backend, rows, callers in product(("embedded", "redis"), ROWS, CALLERS):
+        found = report.get(backend, {}).get(f"rows_{rows}_callers_{callers}")
+        if found:
+            table.add_row(
+                backend,
+                str(rows),
+                str(callers),
+                f"{found['values_per_s']:,.0f}",
+                f"{found['p50_ms']:.2f}",
+                f"{found['p99_ms']:.2f}",
+                f"{found['feast_values_per_s']:,.0f}",
+                f"{found['ratio']:.1f}",
+            )
     console.print(table)
 
 
