@@ -18,9 +18,10 @@ WITHDRAW_EVERY_S = 0.2
 class Replica:
     """Watches courses, and withdraws one after the other once it is told to."""
 
-    def __init__(self, channel: grpc.Channel, view: FeatureView, courses: int) -> None:
+    def __init__(self, channel: grpc.Channel, view: FeatureView, courses: int, prefix: str) -> None:
         self._stub = feature_pb2_grpc.FeatureServiceStub(channel)
         self._courses = courses
+        self._prefix = prefix
         self._acknowledged_s: dict[str, float] = {}
         self._seen_s: dict[str, float] = {}
         self._stop = threading.Event()
@@ -70,7 +71,7 @@ class Replica:
             if self._stop.wait(WITHDRAW_EVERY_S):
                 return
             self._ingest([self._said("entity_withdrawal", number)])
-            self._acknowledged_s[f"offered-{number}"] = time.perf_counter()
+            self._acknowledged_s[f"{self._prefix}{number}"] = time.perf_counter()
 
     def _follow(self) -> None:
         try:
@@ -88,9 +89,9 @@ class Replica:
             raise RuntimeError(f"not every event was accepted: {response}")
 
     def _said(self, kind: str, number: int) -> Event:
-        event = Event(event_id=f"{kind}-{number}", type=kind)
+        event = Event(event_id=f"{kind}-{self._prefix}{number}", type=kind)
         event.event_time.FromMilliseconds(time.time_ns() // 1_000_000)
-        event.entities.add(type="course", id=f"offered-{number}")
+        event.entities.add(type="course", id=f"{self._prefix}{number}")
         if kind == "entity_upsert":
             event.entity_upsert.attributes["title"].string_value = f"Course {number}"
         else:

@@ -22,6 +22,7 @@ from services.common.server import AioServer, ServerOptions, build_aio_server, s
 from services.common.settings import FeatureSettings
 from services.common.start import make_pseudonymiser, server_options
 from services.common.telemetry import MetricsEndpoint, configure_logging, new_registry
+from services.common.threads import take_short_turns
 from services.feature.applying.process import ApplyFiles, ApplyProcess, log_salvage
 from services.feature.convert.ingest import EventConverter
 from services.feature.convert.watch import WatchEncoder
@@ -152,6 +153,7 @@ def run(settings: FeatureSettings) -> None:
     ``FailedPrecondition`` while another process writes the log, and ``Unavailable`` after the log
     could not be synced: a new start finds out what is on disk."""
     configure_logging("feature", settings.log_level)
+    take_short_turns()
     domain = load_domain(settings.domain_file)
     registry = new_registry()
     with MetricsEndpoint(registry, settings.bind_address, settings.feature_metrics_port):
