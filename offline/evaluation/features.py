@@ -19,8 +19,9 @@ from offline.evaluation.protocol import Cut, read_columns, rows_of, sequence_eve
 from offline.evaluation.ragged import Ragged, Rows
 from offline.evaluation.shipped import Floats, ModelInputs
 from services.common.bundle.loaded import LoadedBundle
-from services.common.domain import Domain, NotInListFilter, features_of
+from services.common.domain import Domain, features_of
 from services.common.domain_features import LastNFeature
+from services.common.domain_filters import NotInListFilter
 from services.feature.definitions import USER_ENTITY, compile_views
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.common.bundle.manifest import Tower
-from services.common.domain import Domain, NotInListFilter
+from services.common.domain import Domain
 from services.common.domain_features import LastNFeature
+from services.common.domain_filters import NotInListFilter
 from services.common.errors import FailedPrecondition
 
 

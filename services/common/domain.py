@@ -20,6 +20,7 @@ from services.common.domain_features import (
     Name,
     Number,
 )
+from services.common.domain_filters import Filter
 from services.common.domain_references import reference_errors
 from services.common.yaml_config import canonical_hash, load_yaml
 
@@ -56,6 +57,7 @@ class Entity(_Strict):
     event names, as the log had it when the event came. {course: category} makes an event about a
     course one about its category, too; of several the first in this order counts.
     ``pair``: two entity types; one such key stands for what both are named in, e.g. [user, host].
+    ``filterable``: features that a caller's own filter may ask for; "id" is the entity's own id.
     """
 
     attributes: dict[Name, AttributeDType] = {}
@@ -63,6 +65,7 @@ class Entity(_Strict):
     tower: TowerFields | None = None
     derived_from: dict[Name, Name] = {}
     pair: tuple[Name, Name] | None = None
+    filterable: list[str] = []
 
 
 class EventType(_Strict):
@@ -135,49 +138,6 @@ class TrendingSource(_Strict):
 
 
 Source = Annotated[PersonalSource | TrendingSource, Field(discriminator="kind")]
-
-
-class RequireFilter(_Strict):
-    """Keeps items whose boolean attribute is true."""
-
-    kind: Literal["require"]
-    attribute: Name
-
-
-class ExcludeFilter(_Strict):
-    """Removes items whose boolean attribute is true; unknown is kept."""
-
-    kind: Literal["exclude"]
-    attribute: Name
-
-
-class PositiveFilter(_Strict):
-    """Keeps items whose integer attribute is above zero or unknown."""
-
-    kind: Literal["positive"]
-    attribute: Name
-
-
-class OpenWindowFilter(_Strict):
-    """Keeps items while now lies within two epoch-millisecond attributes; unknown means open."""
-
-    kind: Literal["open_window"]
-    opens: Name
-    closes: Name
-
-
-class NotInListFilter(_Strict):
-    """Removes items whose ``attribute`` ("id" for their own) is in the user's list feature."""
-
-    kind: Literal["not_in_list"]
-    feature: Name
-    attribute: str = "id"
-
-
-Filter = Annotated[
-    RequireFilter | ExcludeFilter | PositiveFilter | OpenWindowFilter | NotInListFilter,
-    Field(discriminator="kind"),
-]
 
 
 class Surface(_Strict):

@@ -13,11 +13,12 @@ from services.common.domain_feature_references import (
     key_errors,
     one_of,
 )
+from services.common.domain_filter_references import filter_errors, filterable_errors
 from services.common.durations import duration_ms
 from services.common.yaml_config import Location
 
 if TYPE_CHECKING:
-    from services.common.domain import Domain, Filter
+    from services.common.domain import Domain
 
 _SHORTEST_TREND = "1d"
 _NEAR = 0.85
@@ -46,6 +47,7 @@ def reference_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
     yield from _vocabulary_errors(domain)
     yield from key_errors(domain)
     yield from feature_errors(domain)
+    yield from filterable_errors(domain)
     yield from _objective_errors(domain)
     yield from _surface_errors(domain)
     yield from _model_errors(domain)
@@ -173,22 +175,7 @@ def _surface_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
                     (*at, "sources", index, "feature"),
                     f"{source.feature!r} is not a numeric feature of {surface.entity}",
                 )
-        for index, rule in enumerate(surface.filters):
-            for field, attribute, dtypes in _filter_reads(rule):
-                if held.get(attribute) not in dtypes:
-                    yield (
-                        (*at, "filters", index, field),
-                        f"{attribute!r} is not a feature of {surface.entity} that holds "
-                        + " or ".join(dtypes),
-                    )
-            if rule.kind == "not_in_list" and (
-                held_by(domain, "user").get(rule.feature) != "list"
-                or getattr(domain.features[rule.feature], "emit", "id") != "id"
-            ):
-                yield (
-                    (*at, "filters", index, "feature"),
-                    f"{rule.feature!r} is not a last_n feature of user that emits id",
-                )
+        yield from filter_errors(domain, name, held)
         for attribute in surface.caps:
             if held.get(attribute) != "string":
                 yield (
@@ -207,16 +194,6 @@ def _surface_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
                     (*at, "objective_weights", objective),
                     f"{objective!r} is not {one_of(domain.objectives)}",
                 )
-
-
-def _filter_reads(rule: Filter) -> list[tuple[str, str, tuple[str, ...]]]:
-    """(field, attribute, dtypes it may hold) of what a filter reads of an item."""
-    if rule.kind == "open_window":
-        return [("opens", rule.opens, ("int",)), ("closes", rule.closes, ("int",))]
-    if rule.kind == "not_in_list":
-        return [] if rule.attribute == "id" else [("attribute", rule.attribute, ("string",))]
-    dtypes = ("bool",) if rule.kind in ("require", "exclude") else ("int", "float")
-    return [("attribute", rule.attribute, dtypes)]
 
 
 def _model_errors(domain: Domain) -> Iterator[tuple[Location, str]]:

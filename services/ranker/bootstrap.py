@@ -19,6 +19,7 @@ from services.common.bundle.store import BundleStore
 from services.common.call import CallPolicy
 from services.common.channels import open_channel
 from services.common.domain import load_domain
+from services.common.domain_filter_references import filterable_fields
 from services.common.ids import new_event_id, new_rank_id
 from services.common.server import SyncServer, build_sync_server, serve_sync
 from services.common.settings import RankerSettings
@@ -138,7 +139,13 @@ def build(settings: RankerSettings) -> RankerApp:
     )
     metrics.watch_catalogue_age(bundles.catalogue_age_s)
     servicer = RankerServicer(
-        batcher, domain.surfaces, lambda forced: assign(definitions, {}, forced)
+        batcher,
+        domain.surfaces,
+        {
+            name: filterable_fields(domain, surface.entity)
+            for name, surface in domain.surfaces.items()
+        },
+        lambda forced: assign(definitions, {}, forced),
     )
     server = build_sync_server(
         server_options(settings, settings.ranker_port, {f"/{SERVICE}/Rank": _RANK_POLICY}),

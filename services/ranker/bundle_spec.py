@@ -6,18 +6,9 @@ import numpy as np
 
 from services.common.bundle.loaded import LoadedBundle
 from services.common.bundle.manifest import Manifest, ManifestView
-from services.common.domain import (
-    Domain,
-    ExcludeFilter,
-    Filter,
-    NotInListFilter,
-    OpenWindowFilter,
-    PositiveFilter,
-    RequireFilter,
-    Surface,
-)
+from services.common.domain import Domain, Surface
 from services.common.errors import BundleError
-from services.ranker.filters import rules
+from services.ranker.filters.configured import rules_of
 from services.ranker.plan import BundleSpec, SourceSpec, SurfaceSpec, TowerSpec
 from services.ranker.types import Float32Array, View, ViewColumn
 
@@ -105,25 +96,11 @@ def _surface(name: str, surface: Surface) -> SurfaceSpec:
         default_k=surface.default_k,
         candidates=surface.candidates,
         sources=sources,
-        filters=tuple(_filter(rule) for rule in surface.filters),
+        filters=tuple(rule for config in surface.filters for rule in rules_of(config)),
         caps=dict(surface.caps),
         selling_attribute=surface.selling_attribute,
         weights=dict(surface.objective_weights),
     )
-
-
-def _filter(rule: Filter) -> rules.Filter:
-    match rule:
-        case RequireFilter():
-            return rules.Require(rule.attribute)
-        case ExcludeFilter():
-            return rules.Exclude(rule.attribute)
-        case PositiveFilter():
-            return rules.Positive(rule.attribute)
-        case OpenWindowFilter():
-            return rules.OpenWindow(rule.opens, rule.closes)
-        case NotInListFilter():
-            return rules.NotInList(rule.feature, rule.attribute)
 
 
 def _tower(entity: str, manifest: Manifest, domain: Domain) -> TowerSpec:

@@ -5,7 +5,8 @@ The limits of requests are enforced here; what is wrong names the field and the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -21,6 +22,7 @@ from services.common.convert_limits import (
     MAX_SERVED_FEATURES_BYTES,
     forced_variants,
     require_actor,
+    require_attributes,
     require_context,
     require_range,
     require_text,
@@ -35,7 +37,10 @@ from services.ranker.catalogue.replica import (
     SnapshotEnd,
     WatchMessage,
 )
+from services.ranker.convert_filter import caller_filter
+from services.ranker.filters.tree import Expression
 from services.ranker.types import (
+    Circumstances,
     Degradation,
     FeatureRows,
     Part,
@@ -76,20 +81,32 @@ _REASON = {
 }
 
 
-def rank_command(request: ranker_pb2.RankRequest, surfaces: Collection[str]) -> RankCommand:
-    """A checked request. Raises ``InvalidArgument``, or ``NotFound`` for an unknown surface."""
+def rank_command(
+    request: ranker_pb2.RankRequest,
+    surfaces: Collection[str],
+    filterable: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+) -> RankCommand:
+    """A checked request. ``filterable``: by surface, what a caller may filter by and what it holds.
+
+    Raises ``InvalidArgument``, or ``NotFound`` for an unknown surface.
+    """
     surface = require_text("surface", request.surface, MAX_NAME_BYTES)
     if surface not in surfaces:
         raise NotFound(f"surface: {surface!r} is not declared", reason="UNKNOWN_SURFACE")
     user_id, device_id = require_actor("actor", request.actor)
     k = require_range("k", request.k, 1, MAX_K) if request.HasField("k") else None
-    context = request.context if request.HasField("context") else None
+    context = None
+    if request.HasField("context"):
+        context = require_context("context", request.context)
+    wanted: Expression | None = None
+    if request.HasField("filter"):
+        wanted = caller_filter("filter", request.filter, filterable.get(surface, {}))
     return RankCommand(
         surface=surface,
         user_id=user_id,
         device_id=device_id,
         k=k,
-        context=None if context is None else require_context("context", context),
+        context=context,
         traffic=_TRAFFIC[require_traffic_class("traffic_class", request.traffic_class)],
         dry_run=request.dry_run,
         forced_variants=(
@@ -97,7 +114,15 @@ def rank_command(request: ranker_pb2.RankRequest, surfaces: Collection[str]) -> 
             if request.forced_variants
             else {}
         ),
+        circumstances=Circumstances() if context is None else _circumstances(context),
+        filter=wanted,
     )
+
+
+def _circumstances(context: common_pb2.RequestContext) -> Circumstances:
+    """What filters read of a checked context."""
+    attributes = require_attributes("context.attributes", context.attributes)
+    return Circumstances(context.locale, context.region, attributes)
 
 
 def rank_response(result: RankResult) -> ranker_pb2.RankResponse:

@@ -21,6 +21,8 @@ from services.common.assign.assign import (
     units_of,
 )
 from services.ranker.filters.apply import apply_filters
+from services.ranker.filters.asking import Asking
+from services.ranker.filters.expression import REASON, CallerFilter
 from services.ranker.plan import SurfacePlan
 from services.ranker.scoring.value import values_of, weights_of
 from services.ranker.selection.top_k import POLICY, top_k
@@ -241,10 +243,12 @@ class Pipeline:
             )
 
     def _filter(self, work: Work, rows: FeatureRows, now_ms: int) -> None:
-        plan, row = work.plan, work.row
-        filtered = apply_filters(
-            plan.filters, work.slots, lambda feature: rows.strings_of(row, feature), now_ms
-        )
+        plan, command = work.plan, work.command
+        filters = plan.filters
+        if command.filter is not None:
+            filters = (*filters, (REASON, CallerFilter(command.filter, plan.table)))
+        asking = Asking(now_ms, command.circumstances, rows, work.row)
+        filtered = apply_filters(filters, work.slots, asking)
         if filtered.removed:
             work.slots, work.origin = work.slots[filtered.kept], work.origin[filtered.kept]
             for reason, gone in filtered.removed.items():

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.filters.apply import apply_filters
+from services.ranker.filters.asking import Asking
 from services.ranker.filters.rules import BoundFilter, Filter
 from services.ranker.sources.personal import MAX_OVERFETCH, Nearby
 from services.ranker.sources.trending import trending_slots
@@ -194,7 +195,7 @@ def surface_plan(
     of_item = [pair for rule, pair in zip(surface.filters, bound, strict=True) if rule.of_item]
     alive = np.flatnonzero(table.alive)
     eligible = np.zeros(len(table), np.bool_)
-    eligible[alive] = apply_filters(of_item, alive, lambda _: (), now_ms).kept
+    eligible[alive] = apply_filters(of_item, alive, Asking.nobody(now_ms)).kept
     trending = {
         place: trending_slots(_values(table, source.feature), table.tie, eligible, source.quota)
         for place, source in enumerate(surface.sources)

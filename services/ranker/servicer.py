@@ -17,23 +17,26 @@ SERVICE = "podium.ranker.v1.RankerService"
 
 
 class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
-    """Answers Rank. ``check_forced`` raises for forced variants that do not exist."""
+    """Answers Rank. ``filterable``: by surface, what callers may filter by and what it holds.
+    ``check_forced`` raises for forced variants that do not exist."""
 
     def __init__(
         self,
         batcher: Batcher[RankCommand, Started, RankResult],
         surfaces: Collection[str],
+        filterable: Mapping[str, Mapping[str, str]],
         check_forced: Callable[[Mapping[str, str]], object],
     ) -> None:
         self._batcher = batcher
         self._surfaces = frozenset(surfaces)
+        self._filterable = filterable
         self._check_forced = check_forced
 
     def Rank(
         self, request: ranker_pb2.RankRequest, context: grpc.ServicerContext
     ) -> ranker_pb2.RankResponse:
         """Ranks one surface for one visitor."""
-        command = rank_command(request, self._surfaces)
+        command = rank_command(request, self._surfaces, self._filterable)
         if command.forced_variants:
             self._check_forced(command.forced_variants)
         call = current_call()

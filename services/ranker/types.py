@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.common.assign.assign import Assignment
+from services.ranker.filters.tree import Expression
 
 Float32Array = npt.NDArray[np.float32]
 Int64Array = npt.NDArray[np.int64]
@@ -125,6 +126,28 @@ class FeatureRows:
         at = row * len(self.list_names) + self.list_names.index(name)
         return self.list_values[self.list_offsets[at] : self.list_offsets[at + 1]]
 
+    def number_of(self, row: int, name: str) -> float | None:
+        """One numeric value; None when it is not PRESENT or the rows have no such column."""
+        if name in self.float_names:
+            at = self.float_names.index(name)
+            return float(self.floats[row, at]) if self._is_present(row, at) else None
+        if name in self.int_names:
+            at = self.int_names.index(name)
+            present = self._is_present(row, len(self.float_names) + at)
+            return int(self.ints[row, at]) if present else None
+        return None
+
+    def text_of(self, row: int, name: str) -> str | None:
+        """One string; None when it is not PRESENT or the rows have no such column."""
+        if name not in self.string_names:
+            return None
+        at = self.string_names.index(name)
+        present = self._is_present(row, len(self.float_names) + len(self.int_names) + at)
+        return self.strings[row * len(self.string_names) + at] if present else None
+
+    def _is_present(self, row: int, column: int) -> bool:
+        return self.statuses.size == 0 or bool(self.statuses[row, column] == PRESENT)
+
 
 def empty_rows(ids: Sequence[str]) -> FeatureRows:
     """Rows without any column: every feature of every id takes its default."""
@@ -144,9 +167,29 @@ def empty_rows(ids: Sequence[str]) -> FeatureRows:
 
 
 @dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a request says of its moment; an empty string where it says nothing.
+
+    ``locale`` is a BCP 47 tag, ``region`` a code as the domain uses it.
+    """
+
+    locale: str = ""
+    region: str = ""
+    attributes: Mapping[str, object] = field(default_factory=dict)
+
+    def number(self, name: str) -> float | None:
+        """A numeric attribute; None when it is not given, or is none."""
+        value = self.attributes.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        return value
+
+
+@dataclass(frozen=True, slots=True)
 class RankCommand:
     """A checked request. ``k`` is 1 to 200, None meaning the surface's default; ``user_id`` or
-    ``device_id`` is set, both raw. ``context`` is logged with the slate and means nothing here."""
+    ``device_id`` is set, both raw. ``context`` is logged with the slate and means nothing here:
+    ``circumstances`` is what filters read of it. ``filter``: the caller's own."""
 
     surface: str
     user_id: str
@@ -156,6 +199,8 @@ class RankCommand:
     traffic: Traffic = Traffic.LIVE
     dry_run: bool = False
     forced_variants: Mapping[str, str] = field(default_factory=dict)
+    circumstances: Circumstances = Circumstances()
+    filter: Expression | None = None
 
 
 @dataclass(frozen=True, slots=True)

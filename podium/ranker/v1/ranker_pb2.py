@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from podium.common.v1 import common_pb2 as podium_dot_common_dot_v1_dot_common__pb2
+from podium.ranker.v1 import filter_pb2 as podium_dot_ranker_dot_v1_dot_filter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpodium/ranker/v1/ranker.proto\x12\x10podium.ranker.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1dpodium/common/v1/common.proto\"\xda\x02\n\x0bRankRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.podium.common.v1.Actor\x12\x0f\n\x07surface\x18\x02 \x01(\t\x12\x0e\n\x01k\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x31\n\x07\x63ontext\x18\x04 \x01(\x0b\x32 .podium.common.v1.RequestContext\x12\x35\n\rtraffic_class\x18\x05 \x01(\x0e\x32\x1e.podium.common.v1.TrafficClass\x12\x0f\n\x07\x64ry_run\x18\x06 \x01(\x08\x12J\n\x0f\x66orced_variants\x18\x07 \x03(\x0b\x32\x31.podium.ranker.v1.RankRequest.ForcedVariantsEntry\x1a\x35\n\x13\x46orcedVariantsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x04\n\x02_k\"\xaa\x02\n\x0cRankResponse\x12&\n\x05slate\x18\x01 \x01(\x0b\x32\x17.podium.ranker.v1.Slate\x12\x0f\n\x07rank_id\x18\x02 \x01(\t\x12\x31\n\x0b\x61ssignments\x18\x03 \x03(\x0b\x32\x1c.podium.common.v1.Assignment\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12/\n\x08\x64\x65graded\x18\x05 \x03(\x0b\x32\x1d.podium.ranker.v1.Degradation\x12.\n\x07timings\x18\x06 \x03(\x0b\x32\x1d.podium.ranker.v1.StageTiming\x12\x35\n\rtraffic_class\x18\x07 \x01(\x0e\x32\x1e.podium.common.v1.TrafficClass\"\x8f\x01\n\x05Slate\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x1a\n\x12selling_course_ids\x18\x03 \x03(\t\x12\x0f\n\x07sources\x18\x04 \x03(\t\x12\x0e\n\x06values\x18\x05 \x03(\x02\x12\x12\n\nobjectives\x18\x06 \x03(\t\x12\x13\n\x0bpredictions\x18\x07 \x03(\x02\"\x89\x03\n\x0b\x44\x65gradation\x12\x30\n\x04part\x18\x01 \x01(\x0e\x32\".podium.ranker.v1.Degradation.Part\x12\x34\n\x06reason\x18\x02 \x01(\x0e\x32$.podium.ranker.v1.Degradation.Reason\"n\n\x04Part\x12\x14\n\x10PART_UNSPECIFIED\x10\x00\x12\x16\n\x12PART_USER_FEATURES\x10\x01\x12\x12\n\x0ePART_CATALOGUE\x10\x02\x12\x12\n\x0ePART_RETRIEVAL\x10\x03\x12\x10\n\x0cPART_SCORING\x10\x04\"\xa1\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12REASON_UNAVAILABLE\x10\x01\x12\x12\n\x0eREASON_TIMEOUT\x10\x02\x12\x10\n\x0cREASON_STALE\x10\x03\x12\x15\n\x11REASON_NON_FINITE\x10\x04\x12\x17\n\x13REASON_UNKNOWN_VIEW\x10\x05\x12\x11\n\rREASON_FAILED\x10\x06\"1\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x13\n\x0b\x64uration_us\x18\x02 \x01(\x03\x32~\n\rRankerService\x12m\n\x04Rank\x12\x1d.podium.ranker.v1.RankRequest\x1a\x1e.podium.ranker.v1.RankResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/surfaces/{surface}:rank:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpodium/ranker/v1/ranker.proto\x12\x10podium.ranker.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1dpodium/common/v1/common.proto\x1a\x1dpodium/ranker/v1/filter.proto\"\x84\x03\n\x0bRankRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.podium.common.v1.Actor\x12\x0f\n\x07surface\x18\x02 \x01(\t\x12\x0e\n\x01k\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x31\n\x07\x63ontext\x18\x04 \x01(\x0b\x32 .podium.common.v1.RequestContext\x12\x35\n\rtraffic_class\x18\x05 \x01(\x0e\x32\x1e.podium.common.v1.TrafficClass\x12\x0f\n\x07\x64ry_run\x18\x06 \x01(\x08\x12J\n\x0f\x66orced_variants\x18\x07 \x03(\x0b\x32\x31.podium.ranker.v1.RankRequest.ForcedVariantsEntry\x12(\n\x06\x66ilter\x18\x08 \x01(\x0b\x32\x18.podium.ranker.v1.Filter\x1a\x35\n\x13\x46orcedVariantsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x04\n\x02_k\"\xaa\x02\n\x0cRankResponse\x12&\n\x05slate\x18\x01 \x01(\x0b\x32\x17.podium.ranker.v1.Slate\x12\x0f\n\x07rank_id\x18\x02 \x01(\t\x12\x31\n\x0b\x61ssignments\x18\x03 \x03(\x0b\x32\x1c.podium.common.v1.Assignment\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12/\n\x08\x64\x65graded\x18\x05 \x03(\x0b\x32\x1d.podium.ranker.v1.Degradation\x12.\n\x07timings\x18\x06 \x03(\x0b\x32\x1d.podium.ranker.v1.StageTiming\x12\x35\n\rtraffic_class\x18\x07 \x01(\x0e\x32\x1e.podium.common.v1.TrafficClass\"\x8f\x01\n\x05Slate\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x1a\n\x12selling_course_ids\x18\x03 \x03(\t\x12\x0f\n\x07sources\x18\x04 \x03(\t\x12\x0e\n\x06values\x18\x05 \x03(\x02\x12\x12\n\nobjectives\x18\x06 \x03(\t\x12\x13\n\x0bpredictions\x18\x07 \x03(\x02\"\x89\x03\n\x0b\x44\x65gradation\x12\x30\n\x04part\x18\x01 \x01(\x0e\x32\".podium.ranker.v1.Degradation.Part\x12\x34\n\x06reason\x18\x02 \x01(\x0e\x32$.podium.ranker.v1.Degradation.Reason\"n\n\x04Part\x12\x14\n\x10PART_UNSPECIFIED\x10\x00\x12\x16\n\x12PART_USER_FEATURES\x10\x01\x12\x12\n\x0ePART_CATALOGUE\x10\x02\x12\x12\n\x0ePART_RETRIEVAL\x10\x03\x12\x10\n\x0cPART_SCORING\x10\x04\"\xa1\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12REASON_UNAVAILABLE\x10\x01\x12\x12\n\x0eREASON_TIMEOUT\x10\x02\x12\x10\n\x0cREASON_STALE\x10\x03\x12\x15\n\x11REASON_NON_FINITE\x10\x04\x12\x17\n\x13REASON_UNKNOWN_VIEW\x10\x05\x12\x11\n\rREASON_FAILED\x10\x06\"1\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x13\n\x0b\x64uration_us\x18\x02 \x01(\x03\x32~\n\rRankerService\x12m\n\x04Rank\x12\x1d.podium.ranker.v1.RankRequest\x1a\x1e.podium.ranker.v1.RankResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/surfaces/{surface}:rank:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,22 +38,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RANKREQUEST_FORCEDVARIANTSENTRY']._serialized_options = b'8\001'
   _globals['_RANKERSERVICE'].methods_by_name['Rank']._loaded_options = None
   _globals['_RANKERSERVICE'].methods_by_name['Rank']._serialized_options = b'\202\323\344\223\002 \"\033/v1/surfaces/{surface}:rank:\001*'
-  _globals['_RANKREQUEST']._serialized_start=113
-  _globals['_RANKREQUEST']._serialized_end=459
-  _globals['_RANKREQUEST_FORCEDVARIANTSENTRY']._serialized_start=400
-  _globals['_RANKREQUEST_FORCEDVARIANTSENTRY']._serialized_end=453
-  _globals['_RANKRESPONSE']._serialized_start=462
-  _globals['_RANKRESPONSE']._serialized_end=760
-  _globals['_SLATE']._serialized_start=763
-  _globals['_SLATE']._serialized_end=906
-  _globals['_DEGRADATION']._serialized_start=909
-  _globals['_DEGRADATION']._serialized_end=1302
-  _globals['_DEGRADATION_PART']._serialized_start=1028
-  _globals['_DEGRADATION_PART']._serialized_end=1138
-  _globals['_DEGRADATION_REASON']._serialized_start=1141
-  _globals['_DEGRADATION_REASON']._serialized_end=1302
-  _globals['_STAGETIMING']._serialized_start=1304
-  _globals['_STAGETIMING']._serialized_end=1353
-  _globals['_RANKERSERVICE']._serialized_start=1355
-  _globals['_RANKERSERVICE']._serialized_end=1481
+  _globals['_RANKREQUEST']._serialized_start=144
+  _globals['_RANKREQUEST']._serialized_end=532
+  _globals['_RANKREQUEST_FORCEDVARIANTSENTRY']._serialized_start=473
+  _globals['_RANKREQUEST_FORCEDVARIANTSENTRY']._serialized_end=526
+  _globals['_RANKRESPONSE']._serialized_start=535
+  _globals['_RANKRESPONSE']._serialized_end=833
+  _globals['_SLATE']._serialized_start=836
+  _globals['_SLATE']._serialized_end=979
+  _globals['_DEGRADATION']._serialized_start=982
+  _globals['_DEGRADATION']._serialized_end=1375
+  _globals['_DEGRADATION_PART']._serialized_start=1101
+  _globals['_DEGRADATION_PART']._serialized_end=1211
+  _globals['_DEGRADATION_REASON']._serialized_start=1214
+  _globals['_DEGRADATION_REASON']._serialized_end=1375
+  _globals['_STAGETIMING']._serialized_start=1377
+  _globals['_STAGETIMING']._serialized_end=1426
+  _globals['_RANKERSERVICE']._serialized_start=1428
+  _globals['_RANKERSERVICE']._serialized_end=1554
 # @@protoc_insertion_point(module_scope)

@@ -1,5 +1,6 @@
 from google.api import annotations_pb2 as _annotations_pb2
 from podium.common.v1 import common_pb2 as _common_pb2
+from podium.ranker.v1 import filter_pb2 as _filter_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -10,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RankRequest(_message.Message):
-    __slots__ = ("actor", "surface", "k", "context", "traffic_class", "dry_run", "forced_variants")
+    __slots__ = ("actor", "surface", "k", "context", "traffic_class", "dry_run", "forced_variants", "filter")
     class ForcedVariantsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -25,6 +26,7 @@ class RankRequest(_message.Message):
     TRAFFIC_CLASS_FIELD_NUMBER: _ClassVar[int]
     DRY_RUN_FIELD_NUMBER: _ClassVar[int]
     FORCED_VARIANTS_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
     actor: _common_pb2.Actor
     surface: str
     k: int
@@ -32,7 +34,8 @@ class RankRequest(_message.Message):
     traffic_class: _common_pb2.TrafficClass
     dry_run: bool
     forced_variants: _containers.ScalarMap[str, str]
-    def __init__(self, actor: _Optional[_Union[_common_pb2.Actor, _Mapping]] = ..., surface: _Optional[str] = ..., k: _Optional[int] = ..., context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., traffic_class: _Optional[_Union[_common_pb2.TrafficClass, str]] = ..., dry_run: _Optional[bool] = ..., forced_variants: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    filter: _filter_pb2.Filter
+    def __init__(self, actor: _Optional[_Union[_common_pb2.Actor, _Mapping]] = ..., surface: _Optional[str] = ..., k: _Optional[int] = ..., context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., traffic_class: _Optional[_Union[_common_pb2.TrafficClass, str]] = ..., dry_run: _Optional[bool] = ..., forced_variants: _Optional[_Mapping[str, str]] = ..., filter: _Optional[_Union[_filter_pb2.Filter, _Mapping]] = ...) -> None: ...
 
 class RankResponse(_message.Message):
     __slots__ = ("slate", "rank_id", "assignments", "bundle_version", "degraded", "timings", "traffic_class")

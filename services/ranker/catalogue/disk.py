@@ -1,7 +1,7 @@
 """The last good copy of the catalogue on disk, so that a restart needs no feature service.
 
 One file a set of views, in NumPy's zip format (whose members carry a CRC-32), replaced atomically.
-Strings are stored as UTF-8 bytes with int64 end offsets.
+Strings are stored as UTF-8 bytes with int64 end offsets, lists of them with their lengths.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from services.ranker.catalogue.table import EntityTable, StringPool
+from services.ranker.catalogue.pools import ListPool, StringPool
+from services.ranker.catalogue.table import EntityTable
 from services.ranker.types import View
 
-_FORMAT = 1
+_FORMAT = 2
+_COLUMNS = ("alive", "floats", "ints", "codes", "list_codes", "present", "repaired", "tie")
 _logger = logging.getLogger(__name__)
 
 _Arrays = dict[str, npt.NDArray[np.generic]]
@@ -85,18 +87,14 @@ class ReplicaDisk:
 
 def _packed(prefix: str, table: EntityTable) -> _Arrays:
     size = len(table)
-    arrays: _Arrays = {
-        "alive": table.alive,
-        "floats": table.floats,
-        "ints": table.ints,
-        "codes": table.codes,
-        "present": table.present,
-        "repaired": table.repaired,
-        "tie": table.tie,
-    }
+    arrays: _Arrays = {name: getattr(table, name) for name in _COLUMNS}
     arrays |= _packed_strings("ids", table.ids[:size])
     for at, pool in enumerate(table.pools):
         arrays |= _packed_strings(f"pool{at}", list(pool.values))
+    for at, list_pool in enumerate(table.list_pools):
+        lists = list(list_pool.values)
+        arrays |= _packed_strings(f"lists{at}", [value for found in lists for value in found])
+        arrays[f"lists{at}_sizes"] = np.array([len(found) for found in lists], np.int64)
     return {prefix + name: array for name, array in arrays.items()}
 
 
@@ -107,7 +105,7 @@ def _unpacked(
     empty = EntityTable.empty(entity, view)
     columns = {
         name: stored[prefix + name].astype(getattr(empty, name).dtype, copy=False)
-        for name in ("alive", "floats", "ints", "codes", "present", "repaired", "tie")
+        for name in _COLUMNS
     }
     for name, column in columns.items():
         if column.shape != (len(ids), *getattr(empty, name).shape[1:]):
@@ -121,6 +119,10 @@ def _unpacked(
         pools=tuple(
             StringPool(_unpacked_strings(f"{prefix}pool{at}", stored))
             for at in range(len(empty.pools))
+        ),
+        list_pools=tuple(
+            ListPool(_unpacked_lists(f"{prefix}lists{at}", stored))
+            for at in range(len(empty.list_pools))
         ),
         **columns,
     )
@@ -136,3 +138,11 @@ def _unpacked_strings(name: str, stored: Mapping[str, npt.NDArray[np.generic]]) 
     content = stored[name].tobytes()
     ends = stored[f"{name}_ends"].tolist()
     return [content[start:end].decode() for start, end in zip([0, *ends[:-1]], ends, strict=False)]
+
+
+def _unpacked_lists(
+    name: str, stored: Mapping[str, npt.NDArray[np.generic]]
+) -> list[tuple[str, ...]]:
+    values = _unpacked_strings(name, stored)
+    ends = np.cumsum(stored[f"{name}_sizes"]).tolist()
+    return [tuple(values[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)]

@@ -1,7 +1,7 @@
 """Columns of one entity type. A table never changes: a change yields a new table.
 
-Readers keep the table they took for a whole micro-batch. Dictionaries of ids and strings only
-grow and are shared between the versions of a table; a version reads them up to its own length.
+Readers keep the table they took for a whole micro-batch. Dictionaries of ids, strings and lists
+only grow and are shared between the versions of a table; a version reads them up to its own length.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from services.common.errors import FailedPrecondition
+from services.ranker.catalogue.pools import ListPool, StringPool
 from services.ranker.types import (
     PRESENT,
     BoolArray,
@@ -25,31 +26,8 @@ from services.ranker.types import (
     View,
 )
 
-
-class StringPool:
-    """Strings by code, from 0; code 0 is the empty string, which stands for a missing value."""
-
-    def __init__(self, values: Sequence[str] = ("",)) -> None:
-        self.values: list[str] = list(values)
-        self._codes: dict[str, int] = {value: code for code, value in enumerate(self.values)}
-
-    def code(self, value: str) -> int:
-        """Code of a value, which is added when it is new."""
-        code = self._codes.get(value)
-        if code is None:
-            code = len(self.values)
-            self.values.append(value)
-            self._codes[value] = code
-        return code
-
-    def codes(self, values: Sequence[str]) -> Int32Array:
-        """Codes of values, int32 [len(values)], adding new ones."""
-        return np.fromiter((self.code(value) for value in values), np.int32, len(values))
-
-    def known(self, values: Sequence[str]) -> list[int]:
-        """Codes of the non-empty values that are known."""
-        found = (self._codes.get(value, 0) for value in values)
-        return [code for code in found if code]
+DTYPES = ("float32", "int64", "string", "list")
+"""Columns that a table keeps, in the order of their statuses; vectors come after them."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +35,12 @@ class EntityTable:
     """n entities of one type; an entity keeps its slot (row) for the life of the table.
 
     ``alive`` bool [n] is false for withdrawn entities. ``floats`` float32 [n, F], ``ints`` int64
-    [n, I] and ``codes`` int32 [n, S] (into ``pools``) follow the view's columns; ``present`` bool
-    [n, F + I + S] says which values are there, the rest carry the default. ``repaired`` bool [n]
-    marks rows in which a value was not finite and was replaced by its default. ``tie`` uint64 [n]
-    is a hash of the id that orders equal values the same way in every process. ``changed_at`` int64
-    [n] is the number of the change that touched a row last.
+    [n, I], ``codes`` int32 [n, S] (into ``pools``) and ``list_codes`` int32 [n, L] (into
+    ``list_pools``) follow the view's columns; ``present`` bool [n, F + I + S + L] says which values
+    are there, the rest carry the default. ``repaired`` bool [n] marks rows in which a value was not
+    finite and was replaced by its default. ``tie`` uint64 [n] is a hash of the id that orders equal
+    values the same way in every process. ``changed_at`` int64 [n] is the number of the change that
+    touched a row last.
     """
 
     entity: str
@@ -72,16 +51,18 @@ class EntityTable:
     floats: Float32Array
     ints: Int64Array
     codes: Int32Array
+    list_codes: Int32Array
     present: BoolArray
     repaired: BoolArray
     tie: UInt64Array
     changed_at: Int64Array
     pools: tuple[StringPool, ...]
+    list_pools: tuple[ListPool, ...]
 
     @classmethod
     def empty(cls, entity: str, view: View) -> EntityTable:
         """A table without rows."""
-        floats, ints, strings = (len(view.of(d)) for d in ("float32", "int64", "string"))
+        floats, ints, strings, lists = (len(view.of(dtype)) for dtype in DTYPES)
         return cls(
             entity=entity,
             view=view,
@@ -91,11 +72,13 @@ class EntityTable:
             floats=np.zeros((0, floats), np.float32),
             ints=np.zeros((0, ints), np.int64),
             codes=np.zeros((0, strings), np.int32),
-            present=np.zeros((0, floats + ints + strings), np.bool_),
+            list_codes=np.zeros((0, lists), np.int32),
+            present=np.zeros((0, floats + ints + strings + lists), np.bool_),
             repaired=np.zeros(0, np.bool_),
             tie=np.zeros(0, np.uint64),
             changed_at=np.zeros(0, np.int64),
             pools=tuple(StringPool() for _ in range(strings)),
+            list_pools=tuple(ListPool() for _ in range(lists)),
         )
 
     def __len__(self) -> int:
@@ -117,9 +100,17 @@ class EntityTable:
         at = names.index(name)
         return self.codes[:, at], self.pools[at]
 
+    def lists(self, name: str) -> tuple[Int32Array, ListPool] | None:
+        """Codes [n] of a column of string lists and their pool; None when the view has none."""
+        names = self.view.of("list")
+        if name not in names:
+            return None
+        at = names.index(name)
+        return self.list_codes[:, at], self.list_pools[at]
+
     def present_of(self, name: str) -> BoolArray:
         """Which rows have a value in a column, bool [n]; none when the view has no such column."""
-        names = (*self.view.of("float32"), *self.view.of("int64"), *self.view.of("string"))
+        names = tuple(name for dtype in DTYPES for name in self.view.of(dtype))
         if name not in names:
             return np.zeros(len(self), np.bool_)
         return self.present[:, names.index(name)]
@@ -156,8 +147,8 @@ class EntityTable:
         return slots
 
     def _require_columns(self, rows: FeatureRows) -> None:
-        expected = tuple(self.view.of(dtype) for dtype in ("float32", "int64", "string"))
-        found = (rows.float_names, rows.int_names, rows.string_names)
+        expected = tuple(self.view.of(dtype) for dtype in DTYPES)
+        found = (rows.float_names, rows.int_names, rows.string_names, rows.list_names)
         if expected != found:
             raise FailedPrecondition(
                 f"rows of {self.entity} have columns {found}, view {self.view.name} has {expected}"
@@ -180,6 +171,7 @@ def _grow(table: EntityTable, size: int) -> EntityTable:
         floats=np.pad(table.floats, ((0, extra), (0, 0))),
         ints=np.pad(table.ints, ((0, extra), (0, 0))),
         codes=np.pad(table.codes, ((0, extra), (0, 0))),
+        list_codes=np.pad(table.list_codes, ((0, extra), (0, 0))),
         present=np.pad(table.present, ((0, extra), (0, 0))),
     )
 
@@ -202,6 +194,13 @@ def _write(table: EntityTable, rows: FeatureRows, slots: Int64Array) -> None:
     width = len(rows.string_names)
     for at, pool in enumerate(table.pools):
         table.codes[slots, at] = pool.codes(rows.strings[at::width])
+    lists = len(rows.list_names)
+    for at, list_pool in enumerate(table.list_pools):
+        starts, ends = rows.list_offsets[:-1][at::lists], rows.list_offsets[1:][at::lists]
+        table.list_codes[slots, at] = [
+            list_pool.code(tuple(rows.list_values[start:end]))
+            for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+        ]
     table.present[slots] = _present(rows, table.present.shape[1])
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.ranker.filters.rules import BoundFilter, UserLists
+from services.ranker.filters.asking import Asking
+from services.ranker.filters.rules import BoundFilter
 from services.ranker.types import BoolArray, Int64Array
 
 
@@ -25,14 +26,13 @@ class Filtered:
 def apply_filters(
     filters: Sequence[tuple[str, BoundFilter]],
     slots: Int64Array,
-    lists: UserLists,
-    now_ms: int,
+    asking: Asking,
 ) -> Filtered:
     """Asks every (reason, filter) about slots int64 [n], in order."""
     kept = np.ones(len(slots), np.bool_)
     removed: dict[str, Int64Array] = {}
     for reason, rule in filters:
-        allowed = rule.keep(slots, lists, now_ms)
+        allowed = rule.keep(slots, asking)
         if not allowed.all():
             newly = kept & ~allowed
             if newly.any():

@@ -1,12 +1,12 @@
-"""The filters a surface can name. A filter is bound to a table once, then asked for many requests.
+"""What a filter is, and those that look at the item, the clock and the user's lists.
 
-``keep`` takes slots int64 [n], the user's lists by feature name, and now in epoch milliseconds,
-and returns bool [n]. A filter whose ``of_item`` is true looks at the item and the clock only, so
-sources can leave out what it would remove.
+A filter is bound to a table once, then asked for many requests. One whose ``of_item`` is true looks
+at the item and the clock only, so sources can leave out what it would remove.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,17 +14,15 @@ from typing import Protocol
 import numpy as np
 
 from services.ranker.catalogue.table import EntityTable
+from services.ranker.filters.asking import Asking
 from services.ranker.types import BoolArray, Int64Array
-
-UserLists = Callable[[str], Sequence[str]]
-"""Values of one of the user's list features; empty when the feature is not known."""
 
 
 class BoundFilter(Protocol):
     """A filter over one version of a table."""
 
-    def keep(self, slots: Int64Array, lists: UserLists, now_ms: int) -> BoolArray:
-        """Which of the slots may be shown, bool [n]."""
+    def keep(self, slots: Int64Array, asking: Asking) -> BoolArray:
+        """Which of the slots [n] may be shown to who asks, bool [n]."""
 
 
 class Filter(Protocol):
@@ -43,12 +41,19 @@ class Filter(Protocol):
 
 
 @dataclass(frozen=True)
-class _Mask:
+class Mask:
+    """Answers the same to everybody: ``allowed`` bool [rows of the table]."""
+
     allowed: BoolArray
 
-    def keep(self, slots: Int64Array, lists: UserLists, now_ms: int) -> BoolArray:
-        del lists, now_ms
+    def keep(self, slots: Int64Array, asking: Asking) -> BoolArray:
+        del asking
         return self.allowed[slots]
+
+
+def mask_of_all(table: EntityTable, allowed: bool) -> Mask:
+    """Lets every item of a table through, or none."""
+    return Mask(np.full(len(table), allowed))
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,8 @@ class Require:
     def bind(self, table: EntityTable) -> BoundFilter:
         values = table.numeric(self.attribute)
         if values is None:
-            return _Mask(np.zeros(len(table), np.bool_))
-        return _Mask((values != 0) & table.present_of(self.attribute))
+            return mask_of_all(table, False)
+        return Mask((values != 0) & table.present_of(self.attribute))
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,8 @@ class Exclude:
     def bind(self, table: EntityTable) -> BoundFilter:
         values = table.numeric(self.attribute)
         if values is None:
-            return _Mask(np.ones(len(table), np.bool_))
-        return _Mask((values == 0) | ~table.present_of(self.attribute))
+            return mask_of_all(table, True)
+        return Mask((values == 0) | ~table.present_of(self.attribute))
 
 
 @dataclass(frozen=True)
@@ -101,8 +106,8 @@ class Positive:
     def bind(self, table: EntityTable) -> BoundFilter:
         values = table.numeric(self.attribute)
         if values is None:
-            return _Mask(np.ones(len(table), np.bool_))
-        return _Mask((values > 0) | ~table.present_of(self.attribute))
+            return mask_of_all(table, True)
+        return Mask((values > 0) | ~table.present_of(self.attribute))
 
 
 @dataclass(frozen=True)
@@ -110,10 +115,9 @@ class _BoundWindow:
     opens_ms: Int64Array
     closes_ms: Int64Array
 
-    def keep(self, slots: Int64Array, lists: UserLists, now_ms: int) -> BoolArray:
-        del lists
-        opened: BoolArray = self.opens_ms[slots] <= now_ms
-        return opened & (now_ms < self.closes_ms[slots])
+    def keep(self, slots: Int64Array, asking: Asking) -> BoolArray:
+        opened: BoolArray = self.opens_ms[slots] <= asking.now_ms
+        return opened & (asking.now_ms < self.closes_ms[slots])
 
 
 @dataclass(frozen=True)
@@ -143,18 +147,59 @@ def _bound(table: EntityTable, attribute: str, missing: int) -> Int64Array:
 
 
 @dataclass(frozen=True)
+class _BoundLiveOrStarting:
+    live: BoolArray
+    starts_ms: Int64Array
+    within_ms: int
+
+    def keep(self, slots: Int64Array, asking: Asking) -> BoolArray:
+        starts_ms, now_ms = self.starts_ms[slots], asking.now_ms
+        soon: BoolArray = (now_ms <= starts_ms) & (starts_ms <= now_ms + self.within_ms)
+        return self.live[slots] | soon
+
+
+@dataclass(frozen=True)
+class LiveOrStarting:
+    """Keeps rooms that are live, or start (epoch ms) from now on until ``within_ms`` later.
+
+    A room past its start that is not live is late or over, and is removed, as is one of which
+    neither is known.
+    """
+
+    live: str
+    starts: str
+    within_ms: int
+    of_item = True
+
+    @property
+    def reason(self) -> str:
+        return f"live_or_starting:{self.live}"
+
+    def bind(self, table: EntityTable) -> BoundFilter:
+        live = table.numeric(self.live)
+        is_live = np.zeros(len(table), np.bool_)
+        if live is not None:
+            is_live = (live != 0) & table.present_of(self.live)
+        never = int(np.iinfo(np.int64).min)
+        return _BoundLiveOrStarting(is_live, _bound(table, self.starts, never), self.within_ms)
+
+
+@dataclass(frozen=True)
 class _BoundList:
     feature: str
     codes: Int64Array | None
     known: Callable[[Sequence[str]], list[int]]
+    times: int = 1
 
-    def keep(self, slots: Int64Array, lists: UserLists, now_ms: int) -> BoolArray:
-        del now_ms
-        listed = self.known(lists(self.feature))
+    def keep(self, slots: Int64Array, asking: Asking) -> BoolArray:
+        values = asking.list_of(self.feature)
+        if self.times > 1:
+            values = [value for value, count in Counter(values).items() if count >= self.times]
+        listed = self.known(values)
         if not listed:
             return np.ones(len(slots), np.bool_)
-        values = slots if self.codes is None else self.codes[slots]
-        return np.isin(values, listed, invert=True)
+        found = slots if self.codes is None else self.codes[slots]
+        return np.isin(found, listed, invert=True)
 
 
 @dataclass(frozen=True)
@@ -173,13 +218,35 @@ class NotInList:
         return f"not_in_list:{self.feature}"
 
     def bind(self, table: EntityTable) -> BoundFilter:
-        if self.attribute == "id":
-            slot_of = table.slot_of
-            return _BoundList(
-                self.feature, None, lambda ids: [slot_of[id_] for id_ in ids if id_ in slot_of]
-            )
-        column = table.strings(self.attribute)
-        if column is None:
-            return _Mask(np.ones(len(table), np.bool_))
-        codes, pool = column
-        return _BoundList(self.feature, codes.astype(np.int64), pool.known)
+        return _bound_list(table, self.feature, self.attribute, 1)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Removes items whose attribute ("id": their own id) is ``times`` times or more in the user's
+    list feature. An item without a value, and a user without the list, are kept."""
+
+    feature: str
+    attribute: str = "id"
+    times: int = 1
+    of_item = False
+
+    @property
+    def reason(self) -> str:
+        return f"seen:{self.feature}"
+
+    def bind(self, table: EntityTable) -> BoundFilter:
+        return _bound_list(table, self.feature, self.attribute, self.times)
+
+
+def _bound_list(table: EntityTable, feature: str, attribute: str, times: int) -> BoundFilter:
+    if attribute == "id":
+        slot_of = table.slot_of
+        return _BoundList(
+            feature, None, lambda ids: [slot_of[id_] for id_ in ids if id_ in slot_of], times
+        )
+    column = table.strings(attribute)
+    if column is None:
+        return mask_of_all(table, True)
+    codes, pool = column
+    return _BoundList(feature, codes.astype(np.int64), pool.known, times)

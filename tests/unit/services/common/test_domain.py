@@ -72,8 +72,8 @@ def test_the_four_surfaces_ship() -> None:
             "that holds bool",
         ),
         (
-            "{kind: exclude, attribute: title}\n    caps: {host_id: 1}",
-            "{kind: exclude, attribute: blocked}\n    caps: {host_id: 1}",
+            "{kind: exclude, attribute: title}\n    caps: {host_id: 1,",
+            "{kind: exclude, attribute: blocked}\n    caps: {host_id: 1,",
             "surfaces.rooms.filters.4.attribute",
             "that holds bool",
         ),

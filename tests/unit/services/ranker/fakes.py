@@ -36,6 +36,7 @@ ITEM_VIEW = View(
         ViewColumn("closes", "int64", 0),
         ViewColumn("host", "string", ""),
         ViewColumn("sells", "string", ""),
+        ViewColumn("tags", "list", ()),
     ),
 )
 USER_VIEW = View(
@@ -237,7 +238,7 @@ class FakePending:
             int_names=first.int_names,
             ints=np.concatenate([part.ints for part in parts]),
             string_names=first.string_names,
-            strings=[],
+            strings=[value for part in parts for value in part.strings],
             list_names=first.list_names,
             list_offsets=np.array(offsets, np.int32),
             list_values=[value for part in parts for value in part.list_values],

@@ -38,6 +38,7 @@ ROW = st.fixed_dictionaries(
         "score": st.floats(-2, 2, width=16),
         "clicks": st.integers(0, 3),
         "host": st.sampled_from(["h1", "h2"]),
+        "tags": st.lists(st.sampled_from(["t1", "t2"]), max_size=3).map(tuple),
     },
 )
 CHANGES = st.lists(
@@ -58,6 +59,9 @@ def readable(table: EntityTable) -> dict[str, dict[str, Any]]:
             if (strings := table.strings(column.name)) is not None:
                 codes, pool = strings
                 rows[id_][column.name] = pool.values[codes[slot]]
+            elif (lists := table.lists(column.name)) is not None:
+                codes, list_pool = lists
+                rows[id_][column.name] = list_pool.values[codes[slot]]
             else:
                 values = table.numeric(column.name)
                 assert values is not None
@@ -123,6 +127,16 @@ def test_values_that_are_not_finite_take_the_default_and_are_marked() -> None:
     assert table.repaired.tolist() == [True, False]
 
 
+def test_equal_lists_share_a_code_and_a_missing_one_is_empty() -> None:
+    rows = {"a": {"tags": ("t1", "t2")}, "b": {}, "c": {"tags": ()}, "d": {"tags": ("t1", "t2")}}
+    table = EntityTable.empty("item", ITEM_VIEW).changed([rows_of(ITEM_VIEW, rows)], (), 1)
+    lists = table.lists("tags")
+    assert lists is not None
+    assert lists[0].tolist() == [1, 0, 0, 1]
+    assert table.present_of("tags").tolist() == [True, False, True, True]
+    assert table.lists("host") is None
+
+
 def test_rows_of_another_view_are_refused() -> None:
     other = View("other", "x", ITEM_VIEW.columns[:2])
     with pytest.raises(FailedPrecondition, match="rows of item have columns"):
@@ -132,8 +146,9 @@ def test_rows_of_another_view_are_refused() -> None:
 # --- disk ---------------------------------------------------------------------------------------
 
 ROWS: Mapping[str, Mapping[str, Any]] = {
-    "a": {"score": 1.0, "clicks": 3, "host": "h1"},
-    "ü": {"live": 1, "sells": "course"},
+    "a": {"score": 1.0, "clicks": 3, "host": "h1", "tags": ("t1", "ü", "t1")},
+    "ü": {"live": 1, "sells": "course", "tags": ()},
+    "b": {"tags": ("ü",)},
     "gone": {},
 }
 VIEWS = {"item": ITEM_VIEW}
@@ -152,15 +167,23 @@ def test_the_copy_on_disk_is_the_table(tmp_path: Path) -> None:
     assert copy is not None
     assert (copy.resume_token, copy.as_of_ms) == (b"\x00token", 1234)
     assert readable(copy.tables["item"]) == readable(make_table())
-    news = rows_of(ITEM_VIEW, {"b": {"host": "h1"}})
-    assert readable(copy.tables["item"].changed([news], (), 1))["b"] == {"host": "h1"}
+    news = rows_of(ITEM_VIEW, {"b": {"host": "h1", "tags": ("t1", "new")}})
+    changed = copy.tables["item"].changed([news], (), 1)
+    assert readable(changed)["b"] == {"host": "h1", "tags": ("t1", "new")}
+    assert readable(changed)["a"] == ROWS["a"]
+    lists = changed.lists("tags")
+    assert lists is not None
+    codes, pool = lists
+    having = [pool.values[code] for code in pool.having("t1")]
+    assert having == [("t1", "ü", "t1"), ("t1", "new")]
+    assert pool.sizes[codes[changed.slot_of["a"]]] == 2
 
 
 def test_a_damaged_copy_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     disk = ReplicaDisk(tmp_path, VIEWS)
     disk.save(Copy({"item": make_table()}, b"", 1))
     content = bytearray(disk.path.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[content.index(b"course")] ^= 1
     disk.path.write_bytes(content)
     assert disk.load() is None
     assert "not usable" in caplog.text

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ranker.filters.apply import apply_filters
+from services.ranker.filters.asking import Asking
 from services.ranker.filters.rules import (
     Exclude,
     Filter,
@@ -22,7 +23,8 @@ from services.ranker.scoring.value import SUNK, values_of, weights_of
 from services.ranker.selection.top_k import order, top_k
 from services.ranker.sources.merge import merge
 from services.ranker.sources.trending import trending_slots
-from tests.unit.services.ranker.fakes import tables_of
+from services.ranker.types import Circumstances
+from tests.unit.services.ranker.fakes import USER_VIEW, rows_of, tables_of
 
 NOTHING: dict[str, list[str]] = {}
 
@@ -31,7 +33,8 @@ def kept(rule: Filter, rows: dict[str, dict[str, object]], lists: dict[str, list
     """Ids that a filter keeps at 1,000 ms."""
     table = tables_of(rows).by_entity["item"]
     slots = np.arange(len(table))
-    mask = rule.bind(table).keep(slots, lambda feature: lists.get(feature, []), 1_000)
+    asking = Asking(1_000, Circumstances(), rows_of(USER_VIEW, {"ann": lists}), 0)
+    mask = rule.bind(table).keep(slots, asking)
     return {table.ids[slot] for slot in slots[mask]}
 
 
@@ -87,7 +90,7 @@ def test_every_removed_item_has_the_first_reason_that_removed_it() -> None:
     rules = (Require("live"), Positive("seats"), Positive("seats"))
     slots = np.array([2, 1, 0])
     filtered = apply_filters(
-        [(rule.reason, rule.bind(table)) for rule in rules], slots, lambda _: [], 0
+        [(rule.reason, rule.bind(table)) for rule in rules], slots, Asking.nobody(0)
     )
     removed = {reason: [table.ids[s] for s in gone] for reason, gone in filtered.removed.items()}
     assert filtered.kept.tolist() == [False, False, True]
