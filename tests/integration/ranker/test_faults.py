@@ -141,7 +141,7 @@ def test_a_bundle_with_other_views_brings_its_own_catalogue(
     version = _publish(own_ranker, other, seed=7)
     eventually(lambda: own_ranker.rank("rooms").bundle_version == version)
     room = {"title": "New", "host_id": "host_9", "live": 1, "heard": 1}
-    room["selling_course_id"] = "course_0"
+    room["selling_course_id"] = "course_20"
     own_ranker.features.upsert("room", "room_new", room)
     eventually(lambda: "room_new" in own_ranker.rank("rooms").slate.ids)
     assert not own_ranker.rank("rooms").degraded
@@ -162,7 +162,7 @@ def test_a_bundle_of_another_domain_is_refused(
 
 def test_a_new_room_is_found_and_leaves_when_it_ends_or_is_withdrawn(ranker: Ranker) -> None:
     room = {"title": "New", "host_id": "host_9", "live": 1, "heard": 1}
-    room["selling_course_id"] = "course_0"
+    room["selling_course_id"] = "course_20"
     ranker.features.upsert("room", "room_new", room)
     eventually(lambda: "room_new" in ranker.rank("rooms").slate.ids)
     ranker.features.upsert("room", "room_new", room | {"selling_course_id": "course_5"})
