@@ -144,6 +144,16 @@ class RankerSettings(CommonSettings):
         le=10_000,
         description="Longest wait for the users' features of a micro-batch.",
     )
+    last_known_users: int = Field(
+        default=20_000,
+        ge=0,
+        le=10_000_000,
+        description="Users whose features are remembered as they were last, for when the feature "
+        "service does not answer.",
+    )
+    last_known_seconds: float = Field(
+        default=3600.0, gt=0, le=86_400, description="How long a user's features are remembered."
+    )
     max_batch: int = Field(
         default=16,
         ge=1,

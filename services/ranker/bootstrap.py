@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ from services.ranker.bundles import BundleWatcher
 from services.ranker.catalogue.disk import ReplicaDisk
 from services.ranker.catalogue.replica import Replica, ReplicaTimes
 from services.ranker.feature_client import FeatureClient
+from services.ranker.last_known import LastKnownRows
 from services.ranker.metrics import RankerMetrics
 from services.ranker.pipeline import Pipeline, Started
 from services.ranker.servicer import SERVICE, RankerServicer
@@ -99,6 +101,11 @@ def build(settings: RankerSettings) -> RankerApp:
         definitions,
         SpooledSlates(spool, new_event_id, feature_share=settings.logged_feature_share),
         metrics,
+        last_known=LastKnownRows(
+            capacity=settings.last_known_users,
+            max_age_s=settings.last_known_seconds,
+            monotonic_s=time.monotonic,
+        ),
         feature_timeout_s=settings.feature_timeout_ms / 1000,
         new_rank_id=new_rank_id,
         log_error=_log_error,

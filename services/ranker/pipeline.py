@@ -23,6 +23,7 @@ from services.common.assign.assign import (
 from services.ranker.filters.apply import apply_filters
 from services.ranker.filters.asking import Asking
 from services.ranker.filters.expression import REASON, CallerFilter
+from services.ranker.last_known import LastKnownRows
 from services.ranker.plan import SurfacePlan
 from services.ranker.scoring.value import values_of, weights_of
 from services.ranker.selection.top_k import POLICY, top_k
@@ -107,6 +108,7 @@ class Pipeline:
         slates: SlateLog,
         observer: Observer,
         *,
+        last_known: LastKnownRows,
         feature_timeout_s: float,
         new_rank_id: Callable[[], str],
         log_error: Callable[[str, Exception], None],
@@ -116,6 +118,7 @@ class Pipeline:
         self._definitions = definitions
         self._slates = slates
         self._observer = observer
+        self._last_known = last_known
         self._feature_timeout_s = feature_timeout_s
         self._new_rank_id = new_rank_id
         self._log_error = log_error
@@ -189,9 +192,14 @@ class Pipeline:
 
     def _user_rows(self, started: Started, works: Sequence[Work]) -> FeatureRows:
         rows, failure = await_rows(started.pending, started.user_keys)
-        if failure is not None:
-            _degrade(works, Part.USER_FEATURES, failure)
-        return rows
+        view = started.state.spec.views["user"]
+        if failure is None:
+            self._last_known.remember(view, rows)
+            return rows
+        recalled, known = self._last_known.recall(view, started.user_keys)
+        _degrade([w for w in works if known[w.row]], Part.USER_FEATURES, Reason.STALE)
+        _degrade([w for w in works if not known[w.row]], Part.USER_FEATURES, failure)
+        return recalled if known.any() else rows
 
     def _user_vectors(
         self, state: ServingState, works: Sequence[Work], inputs: UserInputs

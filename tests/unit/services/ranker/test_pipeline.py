@@ -21,6 +21,7 @@ from services.common.errors import (
     UnknownFeatureView,
 )
 from services.ranker.filters.rules import NotInList, OpenWindow, Positive, Require
+from services.ranker.last_known import LastKnownRows
 from services.ranker.pipeline import Pipeline
 from services.ranker.plan import SourceSpec, SurfaceSpec
 from services.ranker.state import ServingState, Tables, prepare
@@ -82,6 +83,7 @@ def make_pipeline(
         definitions,
         recorder,
         recorder,
+        last_known=LastKnownRows(capacity=10, max_age_s=60, monotonic_s=lambda: 0.0),
         feature_timeout_s=1.0,
         new_rank_id=iter(map(str, range(10_000))).__next__,
         log_error=lambda _, __: None,
@@ -236,6 +238,21 @@ def test_without_user_rows_the_history_is_empty(failure: Exception, reason: Reas
     assert result.slate.ids == oracle_slate(SOME, {}, EVERYTHING, 5)
     assert result.degraded == (Degradation(Part.USER_FEATURES, reason),)
     assert recorder.degradations == list(result.degraded)
+
+
+def test_the_last_known_row_stands_in_for_one_that_does_not_come() -> None:
+    ann = {"history": ["i1"], "bought": ["i2"]}
+    users = FakeUsers({"ann": ann})
+    pipeline = make_pipeline(make_state(FakeModel(), tables_of(SOME)), users, Recorder())
+    rank(pipeline, RankCommand("everything", "ann", ""))
+    users.failure = DeadlinePassed("late")
+    known, unknown = rank(
+        pipeline, RankCommand("everything", "ann", ""), RankCommand("everything", "bob", "")
+    )
+    assert known.slate.ids == oracle_slate(SOME, ann, EVERYTHING, 5)
+    assert known.degraded == (Degradation(Part.USER_FEATURES, Reason.STALE),)
+    assert unknown.slate.ids == oracle_slate(SOME, {}, EVERYTHING, 5)
+    assert unknown.degraded == (Degradation(Part.USER_FEATURES, Reason.TIMEOUT),)
 
 
 @pytest.mark.parametrize("surface", ["plain", "everything"])
