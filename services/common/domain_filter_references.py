@@ -23,7 +23,7 @@ _USER = "user"
 _TEXTS = ("string", "list")
 _NUMBERS = ("int", "float")
 _FILTERABLE = ("string", *NUMERIC, "list")
-_Read = tuple[Location, str, tuple[str, ...]]
+Read = tuple[Location, str, tuple[str, ...]]
 """(field, feature, what it may hold)."""
 
 
@@ -35,7 +35,7 @@ def filter_errors(
     user = held_by(domain, _USER)
     for index, rule in enumerate(domain.surfaces[surface].filters):
         at: Location = ("surfaces", surface, "filters", index)
-        for field, feature, wanted in _item_reads(rule):
+        for field, feature, wanted in item_reads(rule):
             if held.get(feature) not in wanted:
                 yield (
                     (*at, *field),
@@ -70,7 +70,8 @@ def filterable_fields(domain: Domain, entity: str) -> dict[str, str]:
     return {name: held[name] for name in domain.entities[entity].filterable}
 
 
-def _item_reads(rule: Filter) -> list[_Read]:
+def item_reads(rule: Filter) -> list[Read]:
+    """What a filter reads of an item; its own id aside."""
     match rule.kind:
         case "open_window":
             return [(("opens",), rule.opens, ("int",)), (("closes",), rule.closes, ("int",))]
@@ -93,7 +94,7 @@ def _item_reads(rule: Filter) -> list[_Read]:
             return [(("attribute",), rule.attribute, _NUMBERS)]
 
 
-def _user_reads(rule: Filter) -> list[_Read]:
+def _user_reads(rule: Filter) -> list[Read]:
     if rule.kind == "prerequisites":
         return [(("feature",), rule.feature, ("list",))]
     if rule.kind == "language" and rule.feature is not None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from services.common.bundle.loaded import LoadedBundle
 from services.common.bundle.manifest import Manifest, ManifestView
 from services.common.domain import Domain, Surface
+from services.common.domain_filter_references import item_reads
 from services.common.errors import BundleError
 from services.ranker.filters.configured import rules_of
 from services.ranker.plan import BundleSpec, SourceSpec, SurfaceSpec, TowerSpec
 from services.ranker.types import Float32Array, View, ViewColumn
+
+_logger = logging.getLogger(__name__)
 
 USER = "user"
 
@@ -22,6 +27,7 @@ def bundle_spec(bundle: LoadedBundle, domain: Domain) -> BundleSpec:
     """
     manifest = bundle.manifest
     _require_fit(manifest, domain)
+    _warn_of_missing_columns(manifest, domain)
     views = {entity: _view(view) for entity, view in manifest.feature_views.items()}
     entities = dict.fromkeys(surface.entity for surface in domain.surfaces.values())
     weights = {name: objective.weight for name, objective in domain.objectives.items()}
@@ -66,6 +72,24 @@ def _require_fit(manifest: Manifest, domain: Domain) -> None:
                     f"bundle {manifest.version} has no {part} of {surface.entity}, "
                     f"which surface {name} ranks"
                 )
+
+
+def _warn_of_missing_columns(manifest: Manifest, domain: Domain) -> None:
+    """A bundle from before an attribute still serves; who relies on a filter over it must know."""
+    for name, surface in domain.surfaces.items():
+        columns = {column.name for column in manifest.feature_views[surface.entity].features}
+        for rule in surface.filters:
+            for _, attribute, _ in item_reads(rule):
+                if attribute not in columns:
+                    _logger.warning(
+                        "bundle %s was trained without %s of %s: to the filter %s of surface %s "
+                        "every item lacks it",
+                        manifest.version,
+                        attribute,
+                        surface.entity,
+                        rule.kind,
+                        name,
+                    )
 
 
 def _view(view: ManifestView) -> View:

@@ -1,0 +1,38 @@
+"""What the ranker reads of a bundle under a domain that has moved on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.common.bundle.loaded import LoadedBundle
+from services.common.bundle.store import BundleStore
+from services.common.domain import load_domain
+from services.ranker.bundle_spec import bundle_spec
+from tests.support.filtered_domain import filtered_domain_text
+from tests.support.tiny_bundle import make_tiny_bundle
+
+SHIPPED = Path(__file__).parents[4] / "config" / "live_courses.yaml"
+
+
+def test_filters_over_attributes_that_a_bundle_lacks_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shipped = load_domain(SHIPPED)
+    version = make_tiny_bundle(tmp_path, shipped, {})
+    bundle = LoadedBundle.load(BundleStore(tmp_path).path(version), threads=1, device="cpu")
+    bundle_spec(bundle, shipped)
+    assert not caplog.records
+    path = tmp_path / "domain.yaml"
+    path.write_text(filtered_domain_text())
+
+    spec = bundle_spec(bundle, load_domain(path))
+
+    named = [record.getMessage().split("without ")[1].split(":")[0] for record in caplog.records]
+    courses = ("language", "regions", "minimum_age", "requires", "recalled")
+    assert named == [*(f"{name} of course" for name in courses), "starts_ms of room"]
+    assert [rule.reason for rule in spec.surfaces["courses"].filters[-2:]] == [
+        "exclude:blocked",
+        "exclude:recalled",
+    ]
