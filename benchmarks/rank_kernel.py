@@ -18,7 +18,7 @@ from benchmarks.rank_workload import CANDIDATES, FloatArray
 from services.common.bundle.index import ItemIndex, recall_at_k
 from services.common.bundle.loaded import LoadedBundle
 from services.common.bundle.manifest import index_file
-from services.ranker.pipeline import SCORED_ROWS
+from services.ranker.scoring.chunks import SCORED_ROWS
 
 ENTITY = "course"
 BATCHES = (1, 2, 4, 8, 16, 32)

@@ -12,6 +12,8 @@ from services.common.errors import DeadlinePassed
 from services.common.ids import new_request_id
 
 REQUEST_ID_KEY = "x-request-id"
+CALLER_KEY = "x-podium-caller"
+"""Metadata in which a caller names itself, trusted in development only."""
 
 _ACCEPTED = re.compile(r"^[!-~]{1,128}$")
 

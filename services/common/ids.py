@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from random import getrandbits
 
 from ulid import ULID
@@ -20,3 +21,19 @@ def new_event_id() -> str:
 def new_request_id() -> str:
     """Id of a call whose caller sent none: 32 hexadecimal digits, cheaper than a ULID."""
     return f"{getrandbits(128):032x}"
+
+
+def id_from(digest: bytes) -> str:
+    """An id of the same form made of 16 bytes: equal bytes give equal ids, of no moment."""
+    return str(ULID.from_bytes(digest))
+
+
+def event_id_of(rank_id: str, what: str) -> str:
+    """Id of the event that tells ``what`` (the slate, one experiment's exposure) of an answer: told
+    again, it is the same event."""
+    return id_from(hashlib.blake2b(f"{rank_id}\0{what}".encode(), digest_size=16).digest())
+
+
+def seed_of(text: str) -> int:
+    """64 bits that depend on a text only."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.errors import ConfigError
 from services.common.pseudonym import DEVELOPMENT_KEYS
+from services.common.token_keys import DEVELOPMENT_TOKEN_KEYS
 
 PREFIX = "PODIUM_"
 
@@ -179,6 +180,23 @@ class RankerSettings(CommonSettings):
         description="Share of slates that are logged with the user's features as they were served; "
         "podium features diff compares them with the offline tables.",
     )
+    token_keys: SecretStr = Field(
+        default=SecretStr(DEVELOPMENT_TOKEN_KEYS),
+        description="Keys that sign page and refresh tokens, VERSION:BASE64_OF_64_BYTES, separated "
+        "by commas; the first signs.",
+    )
+    token_seconds: int = Field(
+        default=3_600,
+        ge=1,
+        le=7 * 86_400,
+        description="How long page and refresh tokens hold.",
+    )
+    background_limit: int = Field(
+        default=512,
+        ge=1,
+        le=65_536,
+        description="Most actors of RankBatch that wait to be ranked; more are RESOURCE_EXHAUSTED.",
+    )
     catalogue_save_seconds: float = Field(
         default=30.0,
         gt=0,
@@ -241,6 +259,6 @@ def describe_settings(kind: type[CommonSettings]) -> list[SettingDescription]:
         secret = isinstance(field.default, SecretStr)
         default = str(field.default)
         if secret:
-            default = "a key for development" if name == "pseudonym_keys" else "on this machine"
+            default = "a key for development" if name.endswith("_keys") else "on this machine"
         rows.append(SettingDescription(PREFIX + name.upper(), default, field.description or ""))
     return rows

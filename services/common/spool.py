@@ -42,6 +42,7 @@ _STREAM_NAME = re.compile(rb"[!-~]{1,128}")
 # ``error_from_rpc`` names the status; only the text tells size from what passes, e.g. a quota.
 _GRPC_EXHAUSTED = "RESOURCE_EXHAUSTED"
 _GRPC_TOO_LARGE = "larger than max"
+_ID_CONFLICT = "EVENT_ID_CONFLICT"
 
 Send = Callable[[list[event_pb2.Event], int], None]
 
@@ -211,6 +212,11 @@ class SpoolMetrics:
         )
         self.refused = Counter(
             "podium_spool_refused", "Events the log would not take.", registry=registry
+        )
+        self.repeated = Counter(
+            "podium_spool_repeated",
+            "Events of which the log had another account already: answers repeated elsewhere.",
+            registry=registry,
         )
         self.gaps = Counter(
             "podium_spool_gaps", "Events lost before they were shipped.", registry=registry
@@ -386,7 +392,11 @@ class SpoolShipper:
 def ingest_sender(
     channel: grpc.Channel, producer: str, metrics: SpoolMetrics, *, timeout_s: float = 5.0
 ) -> Send:
-    """Ships to FeatureService.Ingest; events it rejects one by one are counted and logged."""
+    """Ships to FeatureService.Ingest; events it rejects one by one are counted and logged.
+
+    An id that it knows with another content is that of an answer that another replica repeated: the
+    first account holds.
+    """
     stub = feature_pb2_grpc.FeatureServiceStub(channel)
 
     def send(events: list[event_pb2.Event], first_sequence: int) -> None:
@@ -398,6 +408,9 @@ def ingest_sender(
         except grpc.RpcError as error:
             raise error_from_rpc(error) from error
         for rejection in response.rejections:
+            if rejection.reason == _ID_CONFLICT:
+                metrics.repeated.inc()
+                continue
             metrics.refused.inc()
             _logger.error("event %s was refused: %s", rejection.event_id, rejection.message)
 

@@ -9,7 +9,9 @@ from services.common.call import CallPolicy
 from services.common.errors import ConfigError
 from services.common.pseudonym import DEVELOPMENT_KEYS, SETTING, Pseudonymiser
 from services.common.server import ServerOptions
-from services.common.settings import CommonSettings
+from services.common.settings import CommonSettings, RankerSettings
+from services.common.token_keys import DEVELOPMENT_TOKEN_KEYS, TokenKeys
+from services.common.token_keys import SETTING as TOKEN_SETTING
 
 _logger = logging.getLogger(__name__)
 
@@ -27,6 +29,21 @@ def make_pseudonymiser(settings: CommonSettings) -> Pseudonymiser:
             )
         _logger.warning("%s is not set: pseudonyms use a key that everybody knows", SETTING)
     return Pseudonymiser.from_text(text)
+
+
+def make_token_keys(settings: RankerSettings) -> TokenKeys:
+    """The keys of tokens as configured.
+
+    Warns of the development keys, and raises ``ConfigError`` for them in production.
+    """
+    text = settings.token_keys.get_secret_value()
+    if text == DEVELOPMENT_TOKEN_KEYS:
+        if settings.environment == "prod":
+            raise ConfigError(
+                "environment", 0, TOKEN_SETTING, "must be set in production: the default is public"
+            )
+        _logger.warning("%s is not set: anybody can sign tokens", TOKEN_SETTING)
+    return TokenKeys.from_text(text)
 
 
 def server_options(

@@ -3,6 +3,9 @@
 While one micro-batch is being finished, the remote call of the next is already under way: work is
 split into ``begin`` (sends what must be fetched, returns at once) and ``finish`` (the rest). A
 request that was abandoned, or whose deadline passed, leaves before either does work for it.
+
+Requests in the background wait behind all others, and few of them are taken at a time: who comes
+meanwhile waits for those few at most.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ Answer = TypeVar("Answer")
 
 
 class Ticket(Generic[Query, Answer]):
-    """A queued request and, later, its answer. Used by one waiting thread and the batching one."""
+    """A queued request and, later, its answer. Several threads may wait for it."""
 
     __slots__ = ("_answer", "_done", "_error", "_is_active", "deadline_s", "query")
 
@@ -36,13 +39,23 @@ class Ticket(Generic[Query, Answer]):
         self._done = threading.Lock()
         self._done.acquire()
 
+    @property
+    def failed(self) -> bool:
+        """Whether there will be no answer."""
+        return self._error is not None
+
     def wait(self) -> Answer:
         """Waits for the answer. Raises what the work raised, or ``DeadlinePassed``."""
+        return self.wait_until(self.deadline_s)
+
+    def wait_until(self, deadline_s: float | None) -> Answer:
+        """The same for a caller with a deadline of its own, on the monotonic clock."""
         timeout = -1.0
-        if self.deadline_s is not None:
-            timeout = max(0.0, self.deadline_s - time.monotonic())
+        if deadline_s is not None:
+            timeout = max(0.0, deadline_s - time.monotonic())
         if not self._done.acquire(timeout=timeout):
             raise DeadlinePassed("the deadline passed before the answer was ready")
+        self._done.release()
         if self._error is not None:
             raise self._error
         assert self._answer is not None  # noqa: S101 - the lock opens after one of the two is set
@@ -72,7 +85,8 @@ class Batcher(Generic[Query, Started, Answer]):
 
     ``begin(queries)`` starts a micro-batch of 1 to ``max_batch``; ``finish(started, kept)`` ends
     it and answers for the indices in ``kept``, in that order. ``failed`` is told of errors that
-    are no PodiumError; ``dropped`` why a request left early.
+    are no PodiumError; ``dropped`` why a request left early. Of the background at most
+    ``background_limit`` wait, and ``background_batch`` are in a micro-batch.
     """
 
     def __init__(
@@ -85,6 +99,8 @@ class Batcher(Generic[Query, Started, Answer]):
         failed: Callable[[BaseException], None],
         dropped: Callable[[str], None],
         retry_after_ms: int = 100,
+        background_limit: int = 512,
+        background_batch: int = 4,
     ) -> None:
         self._begin = begin
         self._finish = finish
@@ -93,7 +109,10 @@ class Batcher(Generic[Query, Started, Answer]):
         self._failed = failed
         self._dropped = dropped
         self._retry_after_ms = retry_after_ms
+        self._background_limit = background_limit
+        self._background_batch = min(background_batch, max_batch)
         self._queue: deque[Ticket[Query, Answer]] = deque()
+        self._background: deque[Ticket[Query, Answer]] = deque()
         self._waiting = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
@@ -121,17 +140,36 @@ class Batcher(Generic[Query, Started, Answer]):
         Raises ``Overloaded`` when the queue is full, ``Unavailable`` when it is closed.
         """
         ticket: Ticket[Query, Answer] = Ticket(query, deadline_s, is_active)
+        self._enqueue(self._queue, [ticket], self._queue_limit)
+        return ticket
+
+    def submit_background(
+        self,
+        queries: Sequence[Query],
+        deadline_s: float | None = None,
+        is_active: Callable[[], bool] | None = None,
+    ) -> list[Ticket[Query, Answer]]:
+        """Queues requests, all or none, behind those of ``submit``; raises the same."""
+        tickets = [Ticket[Query, Answer](query, deadline_s, is_active) for query in queries]
+        self._enqueue(self._background, tickets, self._background_limit)
+        return tickets
+
+    def _enqueue(
+        self,
+        queue: deque[Ticket[Query, Answer]],
+        tickets: Sequence[Ticket[Query, Answer]],
+        limit: int,
+    ) -> None:
         with self._waiting:
             if self._closed:
                 raise Unavailable("the service is shutting down", reason="SHUTTING_DOWN")
-            if len(self._queue) >= self._queue_limit:
+            if len(queue) + len(tickets) > limit:
                 raise Overloaded(
-                    f"{self._queue_limit} requests wait already",
+                    f"{len(queue)} requests wait already, at most {limit} may",
                     retry_after_ms=self._retry_after_ms,
                 )
-            self._queue.append(ticket)
+            queue.extend(tickets)
             self._waiting.notify()
-        return ticket
 
     def _run(self) -> None:
         before: tuple[Started, list[Ticket[Query, Answer]]] | None = None
@@ -147,12 +185,14 @@ class Batcher(Generic[Query, Started, Answer]):
     def _take(self, *, wait: bool) -> list[Ticket[Query, Answer]] | None:
         """Up to ``max_batch`` live requests; None when closed and nothing is left to do."""
         with self._waiting:
-            while wait and not self._queue and not self._closed:
+            while wait and not self._queue and not self._background and not self._closed:
                 self._waiting.wait()
-            if wait and not self._queue:
+            if wait and not self._queue and not self._background:
                 return None
             count = min(len(self._queue), self._max_batch)
             taken = [self._queue.popleft() for _ in range(count)]
+            room = min(len(self._background), self._background_batch, self._max_batch - count)
+            taken += [self._background.popleft() for _ in range(room)]
         return [taken[index] for index in self._alive(taken)]
 
     def _alive(self, tickets: Sequence[Ticket[Query, Answer]]) -> list[int]:

@@ -17,33 +17,34 @@ from services.common.assign.assign import assign
 from services.common.assign.definitions import load_experiments
 from services.common.bundle.loaded import LoadedBundle, providers
 from services.common.bundle.store import BundleStore
-from services.common.call import CallPolicy
 from services.common.channels import open_channel
 from services.common.domain import load_domain
 from services.common.domain_filter_references import filterable_fields
-from services.common.ids import new_event_id, new_rank_id
+from services.common.ids import new_rank_id
 from services.common.server import SyncServer, build_sync_server, serve_sync
 from services.common.settings import RankerSettings
 from services.common.spool import Spool, SpoolMetrics, SpoolShipper, ingest_sender
-from services.common.start import make_pseudonymiser, server_options
+from services.common.start import make_pseudonymiser, make_token_keys, server_options
 from services.common.telemetry import MetricsEndpoint, configure_logging, new_registry
 from services.ranker.batcher import Batcher
 from services.ranker.bundle_spec import bundle_spec
 from services.ranker.bundles import BundleWatcher
+from services.ranker.calls.answering import Answering
 from services.ranker.catalogue.disk import ReplicaDisk
 from services.ranker.catalogue.replica import Replica, ReplicaTimes
 from services.ranker.feature_client import FeatureClient
 from services.ranker.last_known import LastKnownRows
 from services.ranker.metrics import RankerMetrics
-from services.ranker.pipeline import Pipeline, Started
-from services.ranker.servicer import SERVICE, RankerServicer
+from services.ranker.pipeline import Pipeline
+from services.ranker.servicer import POLICIES, SERVICE, RankerServicer
 from services.ranker.slate_log import SpooledSlates
 from services.ranker.state import Serving
+from services.ranker.tokens.issuer import Tokens
 from services.ranker.types import RankCommand, RankResult, View
+from services.ranker.work import Started
 
 _logger = logging.getLogger(__name__)
 
-_RANK_POLICY = CallPolicy(default_deadline_ms=1_000, max_deadline_ms=10_000)
 _PROBE_TIMEOUT_S = 1.0
 _READY_LOOK_S = 0.05
 
@@ -99,7 +100,7 @@ def build(settings: RankerSettings) -> RankerApp:
         serving.current,
         client,
         definitions,
-        SpooledSlates(spool, new_event_id, feature_share=settings.logged_feature_share),
+        SpooledSlates(spool, feature_share=settings.logged_feature_share),
         metrics,
         last_known=LastKnownRows(
             capacity=settings.last_known_users,
@@ -117,6 +118,7 @@ def build(settings: RankerSettings) -> RankerApp:
         queue_limit=settings.queue_limit,
         failed=functools.partial(_log_error, "a micro-batch failed"),
         dropped=metrics.dropped,
+        background_limit=settings.background_limit,
     )
 
     def make_replica(views: Mapping[str, View]) -> Replica:
@@ -145,17 +147,20 @@ def build(settings: RankerSettings) -> RankerApp:
         poll_s=settings.bundle_poll_seconds,
     )
     metrics.watch_catalogue_age(bundles.catalogue_age_s)
+    keys = make_token_keys(settings)
     servicer = RankerServicer(
-        batcher,
+        Answering(batcher, Tokens(keys, lifetime_s=settings.token_seconds), keys),
         domain.surfaces,
         {
             name: filterable_fields(domain, surface.entity)
             for name, surface in domain.surfaces.items()
         },
         lambda forced: assign(definitions, {}, forced),
+        lambda surface, item_id: serving.current().plans[surface].table.has(item_id),
+        trust_metadata=settings.environment == "dev",
     )
     server = build_sync_server(
-        server_options(settings, settings.ranker_port, {f"/{SERVICE}/Rank": _RANK_POLICY}),
+        server_options(settings, settings.ranker_port, POLICIES),
         registry,
         [SERVICE],
         lambda grpc_server: ranker_pb2_grpc.add_RankerServiceServicer_to_server(

@@ -5,9 +5,11 @@ The limits of requests are enforced here; what is wrong names the field and the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from podium.common.v1 import common_pb2
@@ -29,6 +31,7 @@ from services.common.convert_limits import (
     require_traffic_class,
 )
 from services.common.errors import FailedPrecondition, NotFound
+from services.common.ids import event_id_of
 from services.ranker.catalogue.replica import (
     Delta,
     Heartbeat,
@@ -78,6 +81,7 @@ _REASON = {
     Reason.NON_FINITE: ranker_pb2.Degradation.REASON_NON_FINITE,
     Reason.UNKNOWN_VIEW: ranker_pb2.Degradation.REASON_UNKNOWN_VIEW,
     Reason.FAILED: ranker_pb2.Degradation.REASON_FAILED,
+    Reason.REPLACED: ranker_pb2.Degradation.REASON_REPLACED,
 }
 
 
@@ -116,7 +120,14 @@ def rank_command(
         ),
         circumstances=Circumstances() if context is None else _circumstances(context),
         filter=wanted,
+        filter_digest=_digest(request.filter) if wanted is not None else bytes(8),
     )
+
+
+def _digest(message: Message) -> bytes:
+    """8 bytes that stand for a message."""
+    data = message.SerializeToString(deterministic=True)
+    return hashlib.blake2b(data, digest_size=8).digest()
 
 
 def _circumstances(context: common_pb2.RequestContext) -> Circumstances:
@@ -125,35 +136,72 @@ def _circumstances(context: common_pb2.RequestContext) -> Circumstances:
     return Circumstances(context.locale, context.region, attributes)
 
 
-def rank_response(result: RankResult) -> ranker_pb2.RankResponse:
-    """The answer on the wire."""
-    slate = result.slate
+def slate_message(result: RankResult, *, placed: bool = True) -> ranker_pb2.Slate:
+    """The slate of an answer; ``placed``: with its positions."""
+    slate, first = result.slate, result.first_position
+    return ranker_pb2.Slate(
+        entity_type=slate.entity_type,
+        ids=slate.ids,
+        selling_course_ids=slate.selling_course_ids,
+        sources=slate.sources,
+        values=slate.values.tolist(),
+        objectives=slate.objectives,
+        predictions=slate.predictions.ravel().tolist(),
+        positions=range(first, first + len(slate.ids)) if placed else (),
+        prices_minor=result.prices_minor,
+    )
+
+
+def assignment_messages(result: RankResult) -> list[common_pb2.Assignment]:
+    """The variants of an answer."""
+    return [assignment_message(assigned) for assigned in result.assignments]
+
+
+def degradation_messages(result: RankResult) -> list[ranker_pb2.Degradation]:
+    """The parts that an answer does without."""
+    return [_degradation(degradation) for degradation in result.degraded]
+
+
+def timing_messages(result: RankResult) -> list[ranker_pb2.StageTiming]:
+    """How long the stages of an answer took."""
+    return [
+        ranker_pb2.StageTiming(stage=stage, duration_us=duration_us)
+        for stage, duration_us in result.timings
+    ]
+
+
+def traffic_class(traffic: Traffic) -> common_pb2.TrafficClass:
+    """The class of traffic on the wire."""
+    return _TRAFFIC_CLASS[traffic]
+
+
+def rank_response(
+    result: RankResult,
+    tokens: tuple[str, str] = ("", ""),
+    idempotency: ranker_pb2.Idempotency = ranker_pb2.IDEMPOTENCY_UNSPECIFIED,
+) -> ranker_pb2.RankResponse:
+    """The answer on the wire. ``tokens``: of the next page, and to refresh."""
+    next_page_token, refresh_token = tokens
     return ranker_pb2.RankResponse(
-        slate=ranker_pb2.Slate(
-            entity_type=slate.entity_type,
-            ids=slate.ids,
-            selling_course_ids=slate.selling_course_ids,
-            sources=slate.sources,
-            values=slate.values.tolist(),
-            objectives=slate.objectives,
-            predictions=slate.predictions.ravel().tolist(),
-        ),
+        slate=slate_message(result),
         rank_id=result.rank_id,
-        assignments=[assignment_message(assigned) for assigned in result.assignments],
+        assignments=assignment_messages(result),
         bundle_version=result.bundle_version,
-        degraded=[_degradation(degradation) for degradation in result.degraded],
-        timings=[
-            ranker_pb2.StageTiming(stage=stage, duration_us=duration_us)
-            for stage, duration_us in result.timings
-        ],
-        traffic_class=_TRAFFIC_CLASS[result.traffic],
+        degraded=degradation_messages(result),
+        timings=timing_messages(result),
+        traffic_class=traffic_class(result.traffic),
+        next_page_token=next_page_token,
+        refresh_token=refresh_token,
+        parent_rank_id=result.parent_rank_id,
+        idempotency=idempotency,
     )
 
 
 def slate_events(
-    result: RankResult, now_ns: int, new_event_id: Callable[[], str], *, with_features: bool = False
+    result: RankResult, now_ns: int, *, with_features: bool = False
 ) -> Iterator[event_pb2.Event]:
-    """The slate as it was served, then one exposure an experiment; actors are raw.
+    """The slate as it was served, then one exposure an experiment; actors are raw. Event ids follow
+    from the rank_id: what is answered twice under one is logged once.
 
     ``now_ns`` is nanoseconds since the epoch. ``with_features``: with the user's, where they were
     read and are not too large.
@@ -162,8 +210,8 @@ def slate_events(
     event_time = Timestamp()
     event_time.FromNanoseconds(now_ns)
     actor = common_pb2.Actor(user_id=command.user_id, device_id=command.device_id)
-    assignments = [assignment_message(assigned) for assigned in result.assignments]
-    context = command.context
+    assignments = assignment_messages(result)
+    context, first = command.context, result.first_position
     served = event_pb2.SlateServed(
         surface=command.surface,
         entity_type=slate.entity_type,
@@ -181,9 +229,12 @@ def slate_events(
         feature_view_hash=result.view_hash,
         feature_log_position=result.log_position,
         user_features=_served_features(result) if with_features else None,
+        parent_rank_id=result.parent_rank_id,
+        positions=range(first, first + len(slate.ids)),
+        prices_minor=result.prices_minor,
     )
     yield event_pb2.Event(
-        event_id=new_event_id(),
+        event_id=event_id_of(result.rank_id, "slate"),
         type="slate_served",
         event_time=event_time,
         actor=actor,
@@ -195,7 +246,7 @@ def slate_events(
     for assigned, assignment in zip(result.assignments, assignments, strict=True):
         if assigned.variant_key:
             yield event_pb2.Event(
-                event_id=new_event_id(),
+                event_id=event_id_of(result.rank_id, assigned.experiment_key),
                 type="exposure",
                 event_time=event_time,
                 actor=actor,

@@ -8,93 +8,44 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from services.common.actor import actor_key
-from services.common.assign.assign import (
-    Assignment,
-    Definitions,
-    assign,
-    objective_weights,
-    units_of,
-)
+from services.common.assign.assign import Definitions, assign, objective_weights, units_of
+from services.common.ids import seed_of
+from services.ranker.calls.arrange import arrange, held, of_another_bundle
+from services.ranker.calls.candidates import call_candidates
 from services.ranker.filters.apply import apply_filters
 from services.ranker.filters.asking import Asking
 from services.ranker.filters.expression import REASON, CallerFilter
 from services.ranker.last_known import LastKnownRows
-from services.ranker.plan import SurfacePlan
+from services.ranker.results import REFRESH, result_of, slate_of
+from services.ranker.scoring.chunks import chunks, gathered
 from services.ranker.scoring.value import values_of, weights_of
-from services.ranker.selection.top_k import POLICY, top_k
+from services.ranker.selection.top_k import top_k
 from services.ranker.sources.merge import merge
 from services.ranker.sources.personal import nearest
 from services.ranker.state import ServingState
+from services.ranker.stopwatch import Stopwatch
 from services.ranker.types import (
     BoolArray,
-    ByteArray,
+    Call,
     Degradation,
     FeatureRows,
     Float32Array,
     Int64Array,
     Observer,
     Part,
-    PendingRows,
     RankCommand,
     RankResult,
     Reason,
-    Slate,
     SlateLog,
     Traffic,
     UserFeatures,
-    View,
-    empty_rows,
 )
-from services.ranker.users import UserInputs, await_rows, user_inputs
-
-SCORED_ROWS = 1024
-"""Rows of one run of the ranker: about what stays in a core's cache."""
-
-
-@dataclass
-class Work:
-    """One request on its way through the stages."""
-
-    command: RankCommand
-    plan: SurfacePlan
-    assignments: Sequence[Assignment]
-    weights: Float32Array
-    degraded: dict[Degradation, None] = field(default_factory=dict)
-    row: int = 0
-    slots: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
-    origin: ByteArray = field(default_factory=lambda: np.zeros(0, np.uint8))
-    predictions: Float32Array | None = None
-    slate: Slate | None = None
-
-
-@dataclass
-class Started:
-    """A micro-batch whose users' rows are under way."""
-
-    state: ServingState
-    works: list[Work]
-    user_keys: list[str]
-    pending: PendingRows
-    clock: Stopwatch
-
-
-class Stopwatch:
-    """Times stages one after the other, in microseconds."""
-
-    def __init__(self) -> None:
-        self.stages: list[tuple[str, int]] = []
-        self._last_ns = time.perf_counter_ns()
-
-    def lap(self, stage: str) -> None:
-        """Ends a stage."""
-        now_ns = time.perf_counter_ns()
-        self.stages.append((stage, (now_ns - self._last_ns) // 1000))
-        self._last_ns = now_ns
+from services.ranker.users import Nobody, UserInputs, await_rows, user_inputs
+from services.ranker.work import Started, Work, degrade
 
 
 class Pipeline:
@@ -135,18 +86,24 @@ class Pipeline:
         clock.lap("features")
         inputs = user_inputs(state.model, state.spec, rows)
         vectors = self._user_vectors(state, works, inputs)
-        self._retrieve(state, works, vectors)
+        self._retrieve(state, [w for w in works if w.command.call is Call.RANK], vectors)
+        for work in works:
+            call_candidates(state, work, self._log_error)
         clock.lap("retrieve")
         now_ms = time.time_ns() // 1_000_000
         for work in works:
             self._filter(work, rows, now_ms)
         clock.lap("filter")
-        self._score(state, works, inputs, vectors)
+        scored = [work for work in works if work.command.call is not Call.SIMILAR]
+        self._score(state, scored, inputs, vectors)
         clock.lap("score")
         for work in works:
-            self._select(state, work, vectors[work.row])
+            if work.command.call in (Call.RANK, Call.REFRESH):
+                self._select(state, work, vectors[work.row])
+            else:
+                arrange(state, work, *self._valued(work, vectors[work.row]))
         clock.lap("select")
-        results = [self._result(state, work, rows, clock) for work in works]
+        results = [result_of(state, work, rows, clock.stages) for work in works]
         self._slates.record([result for result in results if not result.command.dry_run])
         clock.lap("log")
         self._observe(results, clock)
@@ -159,7 +116,7 @@ class Pipeline:
             for name in state.plans
         ]
         for batch in (commands[:1], commands):
-            started = self._begin(batch, state, _Nobody())
+            started = self._begin(batch, state, Nobody())
             self.finish(started, range(len(batch)))
 
     def _begin(
@@ -178,16 +135,24 @@ class Pipeline:
         plan = state.plans[command.surface]
         units = units_of(command.user_id, command.device_id)
         assignments = assign(self._definitions, units, command.forced_variants)
+        if command.call is Call.SIMILAR:
+            assignments = []
+        if command.following is not None:
+            assignments = held(assignments, self._definitions, command.following.variants)
         weights = weights_of(
             state.spec.objectives,
             plan.spec.weights,
             objective_weights(self._definitions, assignments),
             default=state.spec.weights,
         )
-        work = Work(command, plan, assignments, weights)
+        rank_id = command.rank_id or self._new_rank_id()
+        seed = seed_of(rank_id) if command.seed is None else command.seed
+        work = Work(command, plan, assignments, weights, rank_id, seed)
         stale = state.tables.stale()
         if stale is not None:
             work.degraded[Degradation(Part.CATALOGUE, stale)] = None
+        if of_another_bundle(command, state.spec.version):
+            work.degraded[Degradation(Part.SCORING, Reason.REPLACED)] = None
         return work
 
     def _user_rows(self, started: Started, works: Sequence[Work]) -> FeatureRows:
@@ -197,8 +162,8 @@ class Pipeline:
             self._last_known.remember(view, rows)
             return rows
         recalled, known = self._last_known.recall(view, started.user_keys)
-        _degrade([w for w in works if known[w.row]], Part.USER_FEATURES, Reason.STALE)
-        _degrade([w for w in works if not known[w.row]], Part.USER_FEATURES, failure)
+        degrade([w for w in works if known[w.row]], Part.USER_FEATURES, Reason.STALE)
+        degrade([w for w in works if not known[w.row]], Part.USER_FEATURES, failure)
         return recalled if known.any() else rows
 
     def _user_vectors(
@@ -210,20 +175,20 @@ class Pipeline:
             surfaces[work.row] = work.plan.surface_index
             if inputs.repaired[work.row]:
                 self._observer.non_finite(Part.USER_FEATURES, 1)
-                _degrade([work], Part.USER_FEATURES, Reason.NON_FINITE)
+                degrade([work], Part.USER_FEATURES, Reason.NON_FINITE)
         try:
             vectors = state.model.encode_users(
                 inputs.items, inputs.actions, inputs.features, surfaces
             )
         except Exception as error:
             self._log_error("the user tower failed", error)
-            _degrade(works, Part.RETRIEVAL, Reason.FAILED)
+            degrade(works, Part.RETRIEVAL, Reason.FAILED)
             return np.zeros((len(inputs.items), state.spec.dim), np.float32)
         finite: BoolArray = np.logical_and.reduce(np.isfinite(vectors), axis=1)
         if not finite.all():
             broken = [work for work in works if not finite[work.row]]
             self._observer.non_finite(Part.RETRIEVAL, len(broken))
-            _degrade(broken, Part.RETRIEVAL, Reason.NON_FINITE)
+            degrade(broken, Part.RETRIEVAL, Reason.NON_FINITE)
             vectors = np.where(finite[:, None], vectors, np.float32(0))
         return vectors
 
@@ -240,7 +205,7 @@ class Pipeline:
                     answers = nearest(state.model, plan.nearby, queries, source.quota)
                 except Exception as error:
                     self._log_error("the personal source failed", error)
-                    _degrade(same, Part.RETRIEVAL, Reason.FAILED)
+                    degrade(same, Part.RETRIEVAL, Reason.FAILED)
                     answers = [(work.slots, vectors[0, :0]) for work in same]
                 found |= {(w.row, place): a[0] for w, a in zip(same, answers, strict=True)}
         for work in works:
@@ -261,8 +226,10 @@ class Pipeline:
             work.slots, work.origin = work.slots[filtered.kept], work.origin[filtered.kept]
             for reason, gone in filtered.removed.items():
                 self._observer.removed(plan.spec.name, reason, len(gone))
+                if work.command.call is not Call.RANK:
+                    work.removed += [(plan.table.ids[slot], reason) for slot in gone.tolist()]
         if plan.any_repaired and plan.table.repaired[work.slots].any():
-            _degrade([work], Part.CATALOGUE, Reason.NON_FINITE)
+            degrade([work], Part.CATALOGUE, Reason.NON_FINITE)
 
     def _score(
         self,
@@ -271,7 +238,7 @@ class Pipeline:
         inputs: UserInputs,
         vectors: Float32Array,
     ) -> None:
-        for group in _chunks(works):
+        for group in chunks(works):
             lengths = [len(work.slots) for work in group]
             owners = [work.row for work in group]
             try:
@@ -279,68 +246,42 @@ class Pipeline:
                     user_vector=vectors[owners],
                     user_features=inputs.features[owners],
                     owner=np.repeat(np.arange(len(group)), lengths),
-                    item_vector=_gathered([w.plan.items.vectors[w.slots] for w in group]),
-                    item_features=_gathered([w.plan.items.features[w.slots] for w in group]),
+                    item_vector=gathered([w.plan.items.vectors[w.slots] for w in group]),
+                    item_features=gathered([w.plan.items.features[w.slots] for w in group]),
                     position=np.zeros(sum(lengths), np.int64),
                     surface=np.array([w.plan.surface_index for w in group], np.int64),
                 )
             except Exception as error:
                 self._log_error("the ranker failed", error)
-                _degrade(group, Part.SCORING, Reason.FAILED)
+                degrade(group, Part.SCORING, Reason.FAILED)
                 continue
             ends = np.cumsum(lengths)
             for work, end, length in zip(group, ends, lengths, strict=True):
                 work.predictions = scored[end - length : end]
 
-    def _select(self, state: ServingState, work: Work, vector: Float32Array) -> None:
-        plan, table = work.plan, work.plan.table
-        objectives = state.spec.objectives
+    def _valued(self, work: Work, vector: Float32Array) -> tuple[Float32Array, Float32Array]:
+        """Values and predictions of a request's candidates; without a model's, no predictions."""
         if work.predictions is None:
             # Without a score, nearness to the user's vector is the best order there is.
-            objectives = ()
-            values = plan.items.vectors[work.slots] @ vector
-            predictions = np.zeros((len(work.slots), 0), np.float32)
-        else:
-            values, predictions, sunk = values_of(work.predictions, work.weights)
-            if sunk.any():
-                self._observer.non_finite(Part.SCORING, int(sunk.sum()))
-                _degrade([work], Part.SCORING, Reason.NON_FINITE)
+            values = work.plan.items.vectors[work.slots] @ vector
+            return values, np.zeros((len(work.slots), 0), np.float32)
+        values, predictions, sunk = values_of(work.predictions, work.weights)
+        if sunk.any():
+            self._observer.non_finite(Part.SCORING, int(sunk.sum()))
+            degrade([work], Part.SCORING, Reason.NON_FINITE)
+        return values, predictions
+
+    def _select(self, state: ServingState, work: Work, vector: Float32Array) -> None:
+        plan, table = work.plan, work.plan.table
+        values, predictions = self._valued(work, vector)
         wanted = work.command.k or plan.spec.default_k
         caps = [(codes[work.slots], limit) for codes, limit in plan.caps]
         best = top_k(values, table.tie[work.slots], wanted, caps)
-        slots = work.slots[best].tolist()
         names = [source.kind for source in plan.spec.sources]
-        work.slate = Slate(
-            entity_type=table.entity,
-            ids=[table.ids[slot] for slot in slots],
-            selling_course_ids=_selling(plan, slots),
-            sources=[names[place] for place in work.origin[best].tolist()],
-            values=values[best],
-            objectives=objectives,
-            predictions=predictions[best],
-        )
-
-    def _result(
-        self, state: ServingState, work: Work, rows: FeatureRows, clock: Stopwatch
-    ) -> RankResult:
-        command = work.command
-        traffic = Traffic.TEST if command.forced_variants else command.traffic
-        assert work.slate is not None  # noqa: S101 - every work is selected before
-        return RankResult(
-            rank_id=self._new_rank_id(),
-            command=command,
-            slate=work.slate,
-            assignments=work.assignments,
-            bundle_version=state.spec.version,
-            policy=POLICY,
-            degraded=tuple(work.degraded),
-            timings=clock.stages,
-            traffic=traffic,
-            view_hash=state.spec.views["user"].hash,
-            log_position=rows.log_position,
-            rows=rows,
-            row=work.row,
-        )
+        sources = [names[place] for place in work.origin[best].tolist()]
+        if work.command.call is Call.REFRESH:
+            sources = [REFRESH] * len(best)
+        work.slate = slate_of(state, work, best, values, predictions, sources)
 
     def _observe(self, results: Sequence[RankResult], clock: Stopwatch) -> None:
         self._observer.batch(len(results))
@@ -349,57 +290,3 @@ class Pipeline:
         for result in results:
             for degradation in result.degraded:
                 self._observer.degraded(degradation)
-
-
-class _Nobody:
-    """Users nothing is known of, for warming."""
-
-    def __init__(self, ids: Sequence[str] = ()) -> None:
-        self._ids = ids
-
-    def start(self, view: View, ids: Sequence[str], timeout_s: float) -> _Nobody:
-        del view, timeout_s
-        return _Nobody(ids)
-
-    def result(self) -> FeatureRows:
-        return empty_rows(self._ids)
-
-
-def _degrade(works: Sequence[Work], part: Part, reason: Reason) -> None:
-    for work in works:
-        work.degraded[Degradation(part, reason)] = None
-
-
-def _chunks(works: Sequence[Work]) -> list[list[Work]]:
-    """Requests that are scored in one run: about ``SCORED_ROWS`` rows, at least one request."""
-    chunks: list[list[Work]] = []
-    size = 0
-    for work in works:
-        rows = len(work.slots)
-        if not rows:
-            work.predictions = None
-            continue
-        if chunks and size + rows <= SCORED_ROWS:
-            chunks[-1].append(work)
-            size += rows
-        else:
-            chunks.append([work])
-            size = rows
-    return chunks
-
-
-def _gathered(parts: list[Float32Array]) -> Float32Array:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _selling(plan: SurfacePlan, slots: Sequence[int]) -> list[str]:
-    attribute, table = plan.spec.selling_attribute, plan.table
-    if attribute is None:
-        return []
-    if attribute == "id":
-        return [table.ids[slot] for slot in slots]
-    column = table.strings(attribute)
-    if column is None:
-        return ["" for _ in slots]
-    codes, pool = column
-    return [pool.values[codes[slot]] for slot in slots]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from podium.event.v1 import event_pb2
@@ -22,12 +22,9 @@ class EventSink(Protocol):
 class SpooledSlates:
     """Hands the events of a micro-batch to the spool in one write."""
 
-    def __init__(
-        self, spool: EventSink, new_event_id: Callable[[], str], *, feature_share: float = 0.0
-    ) -> None:
+    def __init__(self, spool: EventSink, *, feature_share: float = 0.0) -> None:
         """``feature_share``: of how many slates the user's features are written, 0 to 1."""
         self._spool = spool
-        self._new_event_id = new_event_id
         self._feature_share = feature_share
 
     def record(self, results: Sequence[RankResult]) -> None:
@@ -42,7 +39,6 @@ class SpooledSlates:
                 for event in slate_events(
                     result,
                     now_ns,
-                    self._new_event_id,
                     with_features=random.random() < self._feature_share,
                 )
             ]

@@ -24,6 +24,9 @@ UInt64Array = npt.NDArray[np.uint64]
 BoolArray = npt.NDArray[np.bool_]
 ByteArray = npt.NDArray[np.uint8]
 
+Removed = tuple[str, str]
+"""Id of an item that is not shown, and why."""
+
 PRESENT = 1
 """Status byte of a value that was computed or set; every other status carries the default."""
 
@@ -47,6 +50,19 @@ class Part(enum.Enum):
     SCORING = 4
 
 
+class Call(enum.Enum):
+    """What is asked of the pipeline.
+
+    RANK retrieves, scores and selects; REFRESH does so with the items of an earlier slate; SCORE
+    values given items and selects nothing; SIMILAR orders by nearness to an item.
+    """
+
+    RANK = 1
+    REFRESH = 2
+    SCORE = 3
+    SIMILAR = 4
+
+
 class Reason(enum.Enum):
     """Why a part did not do its work."""
 
@@ -56,6 +72,7 @@ class Reason(enum.Enum):
     NON_FINITE = 4
     UNKNOWN_VIEW = 5
     FAILED = 6
+    REPLACED = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +203,32 @@ class Circumstances:
 
 
 @dataclass(frozen=True, slots=True)
+class Following:
+    """What a request takes over from the answer it follows, as that answer's token has it.
+
+    ``items`` uint64: of a page, the lowest 40 bits of the hashes (``EntityTable.tie``) of all items
+    shown before; of a refresh, the hashes of the items to score. ``page`` counts the pages, and
+    refreshes, before. ``bundle`` and ``variants`` are digests.
+    """
+
+    parent_rank_id: str
+    page: int
+    first_position: int
+    items: UInt64Array
+    bundle: bytes
+    variants: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class RankCommand:
     """A checked request. ``k`` is 1 to 200, None meaning the surface's default; ``user_id`` or
     ``device_id`` is set, both raw. ``context`` is logged with the slate and means nothing here:
-    ``circumstances`` is what filters read of it. ``filter``: the caller's own."""
+    ``circumstances`` is what filters read of it. ``filter``: the caller's own.
+
+    ``rank_id``, empty for a new one, and ``seed`` (64 bits, None to derive it from the rank_id) are
+    set where an idempotency key or a token decides them. ``item_ids`` are those to SCORE, or the
+    one to find SIMILAR items to. ``filter_digest``: 8 bytes that stand for the caller's filter.
+    """
 
     surface: str
     user_id: str
@@ -201,6 +240,12 @@ class RankCommand:
     forced_variants: Mapping[str, str] = field(default_factory=dict)
     circumstances: Circumstances = Circumstances()
     filter: Expression | None = None
+    call: Call = Call.RANK
+    rank_id: str = ""
+    seed: int | None = None
+    following: Following | None = None
+    item_ids: Sequence[str] = ()
+    filter_digest: bytes = bytes(8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +264,11 @@ class Slate:
 @dataclass(frozen=True, slots=True)
 class RankResult:
     """The answer to one command. ``timings`` are (stage, microseconds), in order; the last, "log",
-    is added once the answer was recorded. ``row``: the user's among ``rows``."""
+    is added once the answer was recorded. ``row``: the user's among ``rows``.
+
+    ``hashes`` uint64 [items] are those of the slate's ids, ``more`` says whether candidates are
+    left for a next page, ``prices_minor`` is empty or has -1 where a price is not known.
+    ``removed`` is told for REFRESH and SCORE."""
 
     rank_id: str
     command: RankCommand
@@ -234,6 +283,23 @@ class RankResult:
     log_position: int
     rows: FeatureRows
     row: int
+    seed: int = 0
+    hashes: UInt64Array = field(default_factory=lambda: np.zeros(0, np.uint64))
+    more: bool = False
+    prices_minor: Sequence[int] = ()
+    removed: Sequence[Removed] = ()
+
+    @property
+    def first_position(self) -> int:
+        """Place of the first item among all that the pages up to this one show."""
+        following = self.command.following
+        return 0 if following is None else following.first_position
+
+    @property
+    def parent_rank_id(self) -> str:
+        """The answer that this one follows; empty when there is none."""
+        following = self.command.following
+        return "" if following is None else following.parent_rank_id
 
 
 class PendingRows(Protocol):

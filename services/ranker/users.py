@@ -23,6 +23,7 @@ from services.ranker.types import (
     Model,
     PendingRows,
     Reason,
+    View,
     empty_rows,
 )
 
@@ -85,3 +86,17 @@ def _right_aligned(
 def _any_in_row(mask: BoolArray) -> BoolArray:
     found: BoolArray = np.logical_or.reduce(mask, axis=1)
     return found
+
+
+class Nobody:
+    """Users nothing is known of, for warming."""
+
+    def __init__(self, ids: Sequence[str] = ()) -> None:
+        self._ids = ids
+
+    def start(self, view: View, ids: Sequence[str], timeout_s: float) -> Nobody:
+        del view, timeout_s
+        return Nobody(ids)
+
+    def result(self) -> FeatureRows:
+        return empty_rows(self._ids)

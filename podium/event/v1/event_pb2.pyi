@@ -163,7 +163,7 @@ class Profile(_message.Message):
     def __init__(self, version: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _common_pb2.AttributeValue]] = ...) -> None: ...
 
 class SlateServed(_message.Message):
-    __slots__ = ("surface", "entity_type", "item_ids", "selling_course_ids", "sources", "values", "objectives", "predictions", "bundle_version", "policy", "assignments", "context", "degraded", "feature_view_hash", "feature_log_position", "user_features")
+    __slots__ = ("surface", "entity_type", "item_ids", "selling_course_ids", "sources", "values", "objectives", "predictions", "bundle_version", "policy", "assignments", "context", "degraded", "feature_view_hash", "feature_log_position", "user_features", "parent_rank_id", "positions", "prices_minor")
     SURFACE_FIELD_NUMBER: _ClassVar[int]
     ENTITY_TYPE_FIELD_NUMBER: _ClassVar[int]
     ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -180,6 +180,9 @@ class SlateServed(_message.Message):
     FEATURE_VIEW_HASH_FIELD_NUMBER: _ClassVar[int]
     FEATURE_LOG_POSITION_FIELD_NUMBER: _ClassVar[int]
     USER_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    PARENT_RANK_ID_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    PRICES_MINOR_FIELD_NUMBER: _ClassVar[int]
     surface: str
     entity_type: str
     item_ids: _containers.RepeatedScalarFieldContainer[str]
@@ -196,7 +199,10 @@ class SlateServed(_message.Message):
     feature_view_hash: str
     feature_log_position: int
     user_features: ServedFeatures
-    def __init__(self, surface: _Optional[str] = ..., entity_type: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., selling_course_ids: _Optional[_Iterable[str]] = ..., sources: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[float]] = ..., objectives: _Optional[_Iterable[str]] = ..., predictions: _Optional[_Iterable[float]] = ..., bundle_version: _Optional[str] = ..., policy: _Optional[str] = ..., assignments: _Optional[_Iterable[_Union[_common_pb2.Assignment, _Mapping]]] = ..., context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., degraded: _Optional[_Iterable[str]] = ..., feature_view_hash: _Optional[str] = ..., feature_log_position: _Optional[int] = ..., user_features: _Optional[_Union[ServedFeatures, _Mapping]] = ...) -> None: ...
+    parent_rank_id: str
+    positions: _containers.RepeatedScalarFieldContainer[int]
+    prices_minor: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, surface: _Optional[str] = ..., entity_type: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., selling_course_ids: _Optional[_Iterable[str]] = ..., sources: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[float]] = ..., objectives: _Optional[_Iterable[str]] = ..., predictions: _Optional[_Iterable[float]] = ..., bundle_version: _Optional[str] = ..., policy: _Optional[str] = ..., assignments: _Optional[_Iterable[_Union[_common_pb2.Assignment, _Mapping]]] = ..., context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., degraded: _Optional[_Iterable[str]] = ..., feature_view_hash: _Optional[str] = ..., feature_log_position: _Optional[int] = ..., user_features: _Optional[_Union[ServedFeatures, _Mapping]] = ..., parent_rank_id: _Optional[str] = ..., positions: _Optional[_Iterable[int]] = ..., prices_minor: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ServedFeatures(_message.Message):
     __slots__ = ("evaluated_at", "float_features", "float_values", "int_features", "int_values", "string_features", "string_values", "list_features", "list_sizes", "list_values")

@@ -40,6 +40,26 @@ class RankerServiceStub:
                 request_serializer=podium_dot_ranker_dot_v1_dot_ranker__pb2.RankRequest.SerializeToString,
                 response_deserializer=podium_dot_ranker_dot_v1_dot_ranker__pb2.RankResponse.FromString,
                 _registered_method=True)
+        self.RankBatch = channel.unary_unary(
+                '/podium.ranker.v1.RankerService/RankBatch',
+                request_serializer=podium_dot_ranker_dot_v1_dot_ranker__pb2.RankBatchRequest.SerializeToString,
+                response_deserializer=podium_dot_ranker_dot_v1_dot_ranker__pb2.RankBatchResponse.FromString,
+                _registered_method=True)
+        self.Refresh = channel.unary_unary(
+                '/podium.ranker.v1.RankerService/Refresh',
+                request_serializer=podium_dot_ranker_dot_v1_dot_ranker__pb2.RefreshRequest.SerializeToString,
+                response_deserializer=podium_dot_ranker_dot_v1_dot_ranker__pb2.RefreshResponse.FromString,
+                _registered_method=True)
+        self.Similar = channel.unary_unary(
+                '/podium.ranker.v1.RankerService/Similar',
+                request_serializer=podium_dot_ranker_dot_v1_dot_ranker__pb2.SimilarRequest.SerializeToString,
+                response_deserializer=podium_dot_ranker_dot_v1_dot_ranker__pb2.SimilarResponse.FromString,
+                _registered_method=True)
+        self.Score = channel.unary_unary(
+                '/podium.ranker.v1.RankerService/Score',
+                request_serializer=podium_dot_ranker_dot_v1_dot_ranker__pb2.ScoreRequest.SerializeToString,
+                response_deserializer=podium_dot_ranker_dot_v1_dot_ranker__pb2.ScoreResponse.FromString,
+                _registered_method=True)
 
 
 class RankerServiceServicer:
@@ -55,6 +75,37 @@ class RankerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RankBatch(self, request, context):
+        """Ranks one surface for many users, for notification jobs. Waiting calls of Rank go first, so it is
+        slow under load; who can't be ranked gets an error, the others their slates.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Refresh(self, request, context):
+        """Scores the items of an earlier slate anew: what must not be shown any more is left out, values,
+        order, courses on sale and prices are those of now. The answer counts as a slate of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Similar(self, request, context):
+        """Answers with the items nearest to an item, by inner product of their vectors, that the surface
+        may show. With an actor the slate is logged like one of Rank; no experiment touches it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Score(self, request, context):
+        """Scores given items for a user. Nothing is selected, and nothing is logged.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RankerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -62,6 +113,26 @@ def add_RankerServiceServicer_to_server(servicer, server):
                     servicer.Rank,
                     request_deserializer=podium_dot_ranker_dot_v1_dot_ranker__pb2.RankRequest.FromString,
                     response_serializer=podium_dot_ranker_dot_v1_dot_ranker__pb2.RankResponse.SerializeToString,
+            ),
+            'RankBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.RankBatch,
+                    request_deserializer=podium_dot_ranker_dot_v1_dot_ranker__pb2.RankBatchRequest.FromString,
+                    response_serializer=podium_dot_ranker_dot_v1_dot_ranker__pb2.RankBatchResponse.SerializeToString,
+            ),
+            'Refresh': grpc.unary_unary_rpc_method_handler(
+                    servicer.Refresh,
+                    request_deserializer=podium_dot_ranker_dot_v1_dot_ranker__pb2.RefreshRequest.FromString,
+                    response_serializer=podium_dot_ranker_dot_v1_dot_ranker__pb2.RefreshResponse.SerializeToString,
+            ),
+            'Similar': grpc.unary_unary_rpc_method_handler(
+                    servicer.Similar,
+                    request_deserializer=podium_dot_ranker_dot_v1_dot_ranker__pb2.SimilarRequest.FromString,
+                    response_serializer=podium_dot_ranker_dot_v1_dot_ranker__pb2.SimilarResponse.SerializeToString,
+            ),
+            'Score': grpc.unary_unary_rpc_method_handler(
+                    servicer.Score,
+                    request_deserializer=podium_dot_ranker_dot_v1_dot_ranker__pb2.ScoreRequest.FromString,
+                    response_serializer=podium_dot_ranker_dot_v1_dot_ranker__pb2.ScoreResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -92,6 +163,114 @@ class RankerService:
             '/podium.ranker.v1.RankerService/Rank',
             podium_dot_ranker_dot_v1_dot_ranker__pb2.RankRequest.SerializeToString,
             podium_dot_ranker_dot_v1_dot_ranker__pb2.RankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RankBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.ranker.v1.RankerService/RankBatch',
+            podium_dot_ranker_dot_v1_dot_ranker__pb2.RankBatchRequest.SerializeToString,
+            podium_dot_ranker_dot_v1_dot_ranker__pb2.RankBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Refresh(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.ranker.v1.RankerService/Refresh',
+            podium_dot_ranker_dot_v1_dot_ranker__pb2.RefreshRequest.SerializeToString,
+            podium_dot_ranker_dot_v1_dot_ranker__pb2.RefreshResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Similar(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.ranker.v1.RankerService/Similar',
+            podium_dot_ranker_dot_v1_dot_ranker__pb2.SimilarRequest.SerializeToString,
+            podium_dot_ranker_dot_v1_dot_ranker__pb2.SimilarResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Score(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.ranker.v1.RankerService/Score',
+            podium_dot_ranker_dot_v1_dot_ranker__pb2.ScoreRequest.SerializeToString,
+            podium_dot_ranker_dot_v1_dot_ranker__pb2.ScoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

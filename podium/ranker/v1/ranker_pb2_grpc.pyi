@@ -38,6 +38,20 @@ class RankerServiceStub:
     exposures it causes are written to the operating system's file cache, but not synced: they
     survive the death of the process, not of the machine.
     """
+    RankBatch: _grpc.UnaryUnaryMultiCallable[_ranker_pb2.RankBatchRequest, _ranker_pb2.RankBatchResponse]
+    """Ranks one surface for many users, for notification jobs. Waiting calls of Rank go first, so it is
+    slow under load; who can't be ranked gets an error, the others their slates.
+    """
+    Refresh: _grpc.UnaryUnaryMultiCallable[_ranker_pb2.RefreshRequest, _ranker_pb2.RefreshResponse]
+    """Scores the items of an earlier slate anew: what must not be shown any more is left out, values,
+    order, courses on sale and prices are those of now. The answer counts as a slate of its own.
+    """
+    Similar: _grpc.UnaryUnaryMultiCallable[_ranker_pb2.SimilarRequest, _ranker_pb2.SimilarResponse]
+    """Answers with the items nearest to an item, by inner product of their vectors, that the surface
+    may show. With an actor the slate is logged like one of Rank; no experiment touches it.
+    """
+    Score: _grpc.UnaryUnaryMultiCallable[_ranker_pb2.ScoreRequest, _ranker_pb2.ScoreResponse]
+    """Scores given items for a user. Nothing is selected, and nothing is logged."""
 
 @_typing.type_check_only
 class RankerServiceAsyncStub(RankerServiceStub):
@@ -49,6 +63,20 @@ class RankerServiceAsyncStub(RankerServiceStub):
     exposures it causes are written to the operating system's file cache, but not synced: they
     survive the death of the process, not of the machine.
     """
+    RankBatch: _aio.UnaryUnaryMultiCallable[_ranker_pb2.RankBatchRequest, _ranker_pb2.RankBatchResponse]  # type: ignore[assignment]
+    """Ranks one surface for many users, for notification jobs. Waiting calls of Rank go first, so it is
+    slow under load; who can't be ranked gets an error, the others their slates.
+    """
+    Refresh: _aio.UnaryUnaryMultiCallable[_ranker_pb2.RefreshRequest, _ranker_pb2.RefreshResponse]  # type: ignore[assignment]
+    """Scores the items of an earlier slate anew: what must not be shown any more is left out, values,
+    order, courses on sale and prices are those of now. The answer counts as a slate of its own.
+    """
+    Similar: _aio.UnaryUnaryMultiCallable[_ranker_pb2.SimilarRequest, _ranker_pb2.SimilarResponse]  # type: ignore[assignment]
+    """Answers with the items nearest to an item, by inner product of their vectors, that the surface
+    may show. With an actor the slate is logged like one of Rank; no experiment touches it.
+    """
+    Score: _aio.UnaryUnaryMultiCallable[_ranker_pb2.ScoreRequest, _ranker_pb2.ScoreResponse]  # type: ignore[assignment]
+    """Scores given items for a user. Nothing is selected, and nothing is logged."""
 
 class RankerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Ranks the catalogue of a surface for a user."""
@@ -63,5 +91,43 @@ class RankerServiceServicer(metaclass=_abc_1.ABCMeta):
         exposures it causes are written to the operating system's file cache, but not synced: they
         survive the death of the process, not of the machine.
         """
+
+    @_abc_1.abstractmethod
+    def RankBatch(
+        self,
+        request: _ranker_pb2.RankBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ranker_pb2.RankBatchResponse, _abc.Awaitable[_ranker_pb2.RankBatchResponse]]:
+        """Ranks one surface for many users, for notification jobs. Waiting calls of Rank go first, so it is
+        slow under load; who can't be ranked gets an error, the others their slates.
+        """
+
+    @_abc_1.abstractmethod
+    def Refresh(
+        self,
+        request: _ranker_pb2.RefreshRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ranker_pb2.RefreshResponse, _abc.Awaitable[_ranker_pb2.RefreshResponse]]:
+        """Scores the items of an earlier slate anew: what must not be shown any more is left out, values,
+        order, courses on sale and prices are those of now. The answer counts as a slate of its own.
+        """
+
+    @_abc_1.abstractmethod
+    def Similar(
+        self,
+        request: _ranker_pb2.SimilarRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ranker_pb2.SimilarResponse, _abc.Awaitable[_ranker_pb2.SimilarResponse]]:
+        """Answers with the items nearest to an item, by inner product of their vectors, that the surface
+        may show. With an actor the slate is logged like one of Rank; no experiment touches it.
+        """
+
+    @_abc_1.abstractmethod
+    def Score(
+        self,
+        request: _ranker_pb2.ScoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ranker_pb2.ScoreResponse, _abc.Awaitable[_ranker_pb2.ScoreResponse]]:
+        """Scores given items for a user. Nothing is selected, and nothing is logged."""
 
 def add_RankerServiceServicer_to_server(servicer: RankerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

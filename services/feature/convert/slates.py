@@ -37,6 +37,7 @@ def check_slate(place: str, slate: SlateServed) -> None:
     optional_text(f"{place}.entity_type", slate.entity_type, MAX_NAME_BYTES)
     optional_id(f"{place}.bundle_version", slate.bundle_version)
     optional_id(f"{place}.policy", slate.policy)
+    optional_id(f"{place}.parent_rank_id", slate.parent_rank_id)
     optional_text(f"{place}.feature_view_hash", slate.feature_view_hash, MAX_VIEW_HASH_BYTES)
     _check_columns(place, slate)
     _check_features(f"{place}.user_features", slate.user_features)
@@ -53,7 +54,7 @@ def _check_columns(place: str, slate: SlateServed) -> None:
     require_count(f"{place}.item_ids", count, 0, MAX_K)
     for index, identity in enumerate(slate.item_ids):
         require_id(f"{place}.item_ids[{index}]", identity)
-    for name in ("selling_course_ids", "sources", "values"):
+    for name in ("selling_course_ids", "sources", "values", "positions", "prices_minor"):
         if len(getattr(slate, name)) not in (0, count):
             raise InvalidArgument.field(f"{place}.{name}", f"must have {count} elements, or none")
     _check_texts(f"{place}.selling_course_ids", slate.selling_course_ids, MAX_K, MAX_ID_BYTES)

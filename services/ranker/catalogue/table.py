@@ -84,6 +84,12 @@ class EntityTable:
     def __len__(self) -> int:
         return len(self.alive)
 
+    def has(self, id_: str) -> bool:
+        """Whether an entity is there and not withdrawn."""
+        slot = self.slot_of.get(id_, len(self))
+        # Dictionaries are shared with newer versions, which may know more ids.
+        return slot < len(self) and bool(self.alive[slot])
+
     def numeric(self, name: str) -> Float32Array | Int64Array | None:
         """A numeric column [n] in its own dtype; None when the view has none of that name."""
         if name in (names := self.view.of("float32")):

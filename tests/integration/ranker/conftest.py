@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,13 @@ import grpc
 import pytest
 
 from podium.common.v1 import common_pb2
+from podium.event.v1 import event_pb2
 from podium.ranker.v1 import ranker_pb2, ranker_pb2_grpc
 from services.common.domain import Domain, load_domain
+from services.common.errors import PodiumError
+from services.common.event_log import read_log
 from services.common.settings import RankerSettings
+from services.common.status import error_from_rpc
 from services.ranker.bootstrap import RankerApp, build
 from tests.support.eventually import eventually
 from tests.support.fake_features import FakeFeatureServer, FakeFeatureService
@@ -39,6 +43,21 @@ class Ranker:
         timeout = fields.pop("timeout", 10)
         request = ranker_pb2.RankRequest(actor=actor, surface=surface, **fields)
         return self.stub.Rank(request, timeout=timeout)
+
+    def spooled(self, kind: str = "slate_served") -> list[event_pb2.Event]:
+        """Events of one type that it wrote, with pseudonyms."""
+        events = [
+            event_pb2.LoggedEvent.FromString(payload).event
+            for _, payload in read_log(self.settings.spool_dir)
+        ]
+        return [event for event in events if event.type == kind]
+
+
+def refusal(call: Callable[[], object]) -> PodiumError:
+    """The error that a call ends with."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return error_from_rpc(caught.value)
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +130,22 @@ def ranker(
     settings = make_settings(tmp_path, tiny_bundles, feature_server.target)
     with running_ranker(settings, features) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def two_rankers(
+    domain: Domain, tiny_bundles: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Ranker, Ranker]]:
+    """Two replicas over one feature service, for the tests of a module."""
+    service = FakeFeatureService(domain, little_catalogue(), little_users())
+    server = FakeFeatureServer(service)
+    first, second = (
+        make_settings(tmp_path_factory.mktemp("replica"), tiny_bundles, server.target)
+        for _ in range(2)
+    )
+    with running_ranker(first, service) as one, running_ranker(second, service) as other:
+        yield one, other
+    server.close()
 
 
 @pytest.fixture(scope="session")

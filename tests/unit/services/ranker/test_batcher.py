@@ -184,3 +184,44 @@ def test_closing_finishes_what_waits_and_refuses_the_rest() -> None:
     assert [first.wait(), *(ticket.wait() for ticket in rest)] == [-2, 0, 2, 4, 6, 8]
     with pytest.raises(Unavailable):
         doubler.batcher.submit(1)
+
+
+def test_the_background_waits_behind_everybody_else_a_few_at_a_time() -> None:
+    doubler = Doubler(max_batch=4)
+    first, _ = doubler.submit_behind([])
+    background = doubler.batcher.submit_background(range(100, 109))
+    others = [doubler.batcher.submit(n) for n in range(6)]
+    doubler.gate.set()
+    assert first.wait() == -2
+    assert [ticket.wait() for ticket in others] == [0, 2, 4, 6, 8, 10]
+    assert [ticket.wait() for ticket in background] == [2 * n for n in range(100, 109)]
+    doubler.batcher.close()
+    assert doubler.batches[:3] == [[-1], [0, 1, 2, 3], [4, 5, 100, 101]]
+
+
+def test_a_background_that_does_not_fit_is_refused_whole() -> None:
+    doubler = Doubler(queue_limit=1)
+    first, rest = doubler.submit_behind([1])
+    waiting = doubler.batcher.submit_background(range(500))
+    with pytest.raises(Overloaded, match="500 requests wait already, at most 512 may"):
+        doubler.batcher.submit_background(range(13))
+    waiting += doubler.batcher.submit_background(range(12))
+    doubler.gate.set()
+    assert [ticket.wait() for ticket in (first, *rest)] == [-2, 2]
+    doubler.batcher.close()
+    assert [ticket.wait() for ticket in waiting] == [2 * n for n in (*range(500), *range(12))]
+
+
+def test_several_can_wait_for_one_answer() -> None:
+    doubler = Doubler()
+    ticket = doubler.batcher.submit(4)
+    answers: list[int] = []
+    waiting = [threading.Thread(target=lambda: answers.append(ticket.wait())) for _ in range(3)]
+    for thread in waiting:
+        thread.start()
+    doubler.gate.set()
+    for thread in waiting:
+        thread.join(10)
+    assert answers == [8, 8, 8]
+    assert not ticket.failed
+    doubler.batcher.close()

@@ -1,0 +1,92 @@
+"""Slates, and answers, of what the stages left in a request's work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.ranker.calls.prices import prices_minor
+from services.ranker.plan import SurfacePlan
+from services.ranker.selection.top_k import POLICY
+from services.ranker.state import ServingState
+from services.ranker.types import (
+    Call,
+    FeatureRows,
+    Float32Array,
+    Int64Array,
+    RankResult,
+    Slate,
+    Traffic,
+)
+from services.ranker.work import Work
+
+REFRESH = "refresh"
+"""Source of the items of a refreshed slate."""
+
+SIMILAR = "similar"
+"""Source, and policy, of a slate of similar items."""
+
+
+def result_of(
+    state: ServingState, work: Work, rows: FeatureRows, timings: Sequence[tuple[str, int]]
+) -> RankResult:
+    """The answer to a request whose slate is there."""
+    command, slate, table = work.command, work.slate, work.plan.table
+    assert slate is not None  # noqa: S101 - every work has its slate before
+    return RankResult(
+        rank_id=work.rank_id,
+        command=command,
+        slate=slate,
+        assignments=work.assignments,
+        bundle_version=state.spec.version,
+        policy=SIMILAR if command.call is Call.SIMILAR else POLICY,
+        degraded=tuple(work.degraded),
+        timings=timings,
+        traffic=Traffic.TEST if command.forced_variants else command.traffic,
+        view_hash=state.spec.views["user"].hash,
+        log_position=rows.log_position,
+        rows=rows,
+        row=work.row,
+        seed=work.seed,
+        hashes=table.tie[[table.slot_of[id_] for id_ in slate.ids]],
+        more=len(work.slots) > len(slate.ids),
+        prices_minor=prices_minor(
+            state.tables.by_entity, table.entity, slate.ids, slate.selling_course_ids
+        ),
+        removed=work.removed,
+    )
+
+
+def slate_of(
+    state: ServingState,
+    work: Work,
+    best: Int64Array,
+    values: Float32Array,
+    predictions: Float32Array,
+    sources: Sequence[str],
+) -> Slate:
+    """The slate of the candidates at ``best`` [n] of values [N] and predictions [N, O]; ``sources``
+    are those of the n items."""
+    plan, slots = work.plan, work.slots[best].tolist()
+    return Slate(
+        entity_type=plan.table.entity,
+        ids=[plan.table.ids[slot] for slot in slots],
+        selling_course_ids=selling(plan, slots),
+        sources=sources,
+        values=values[best],
+        objectives=state.spec.objectives if predictions.shape[1] else (),
+        predictions=predictions[best],
+    )
+
+
+def selling(plan: SurfacePlan, slots: Sequence[int]) -> list[str]:
+    """The course that each item sells now; empty where the surface's items sell none."""
+    attribute, table = plan.spec.selling_attribute, plan.table
+    if attribute is None:
+        return []
+    if attribute == "id":
+        return [table.ids[slot] for slot in slots]
+    column = table.strings(attribute)
+    if column is None:
+        return ["" for _ in slots]
+    codes, pool = column
+    return [pool.values[codes[slot]] for slot in slots]

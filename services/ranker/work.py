@@ -1,0 +1,61 @@
+"""What a micro-batch and its requests carry from stage to stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from services.common.assign.assign import Assignment
+from services.ranker.plan import SurfacePlan
+from services.ranker.state import ServingState
+from services.ranker.stopwatch import Stopwatch
+from services.ranker.types import (
+    ByteArray,
+    Degradation,
+    Float32Array,
+    Int64Array,
+    Part,
+    PendingRows,
+    RankCommand,
+    Reason,
+    Removed,
+    Slate,
+)
+
+
+@dataclass
+class Work:
+    """One request on its way through the stages."""
+
+    command: RankCommand
+    plan: SurfacePlan
+    assignments: Sequence[Assignment]
+    weights: Float32Array
+    rank_id: str
+    seed: int
+    degraded: dict[Degradation, None] = field(default_factory=dict)
+    row: int = 0
+    slots: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    origin: ByteArray = field(default_factory=lambda: np.zeros(0, np.uint8))
+    predictions: Float32Array | None = None
+    slate: Slate | None = None
+    removed: list[Removed] = field(default_factory=list)
+
+
+@dataclass
+class Started:
+    """A micro-batch whose users' rows are under way."""
+
+    state: ServingState
+    works: list[Work]
+    user_keys: list[str]
+    pending: PendingRows
+    clock: Stopwatch
+
+
+def degrade(works: Sequence[Work], part: Part, reason: Reason) -> None:
+    """Marks requests as answered without a part."""
+    for work in works:
+        work.degraded[Degradation(part, reason)] = None
