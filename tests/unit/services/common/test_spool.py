@@ -484,3 +484,36 @@ def test_old_files_that_stay_do_not_fail_the_call(
     spool.close()
     assert list(sink.taken) == list(range(100))
     assert shipping.value("failures_total") == 0
+
+
+class _Knowing(feature_pb2_grpc.FeatureServiceServicer):
+    """Knows every event already, with another content."""
+
+    def Ingest(self, request: Any, _context: Any) -> Any:  # noqa: N802 - the proto's name
+        return feature_pb2.IngestResponse(
+            rejections=[
+                feature_pb2.Rejection(index=n, event_id=event.event_id, reason="EVENT_ID_CONFLICT")
+                for n, event in enumerate(request.events)
+            ]
+        )
+
+
+def test_what_another_replica_told_before_is_counted_apart(
+    spool: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = grpc.server(ThreadPoolExecutor(2))
+    feature_pb2_grpc.add_FeatureServiceServicer_to_server(_Knowing(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    spool.append([_event(number) for number in range(3)])
+    registry = CollectorRegistry()
+    metrics = SpoolMetrics(registry)
+    with open_channel(f"127.0.0.1:{port}") as channel:
+        shipper = SpoolShipper(spool, ingest_sender(channel, spool.producer, metrics), metrics)
+        shipper.start()
+        eventually(lambda: spool.acknowledged() == 3)
+        shipper.close()
+    server.stop(None).wait()
+    assert registry.get_sample_value("podium_spool_repeated_total") == 3
+    assert registry.get_sample_value("podium_spool_refused_total") == 0
+    assert "refused" not in caplog.text

@@ -25,8 +25,10 @@ from services.ranker.last_known import LastKnownRows
 from services.ranker.pipeline import Pipeline
 from services.ranker.plan import SourceSpec, SurfaceSpec
 from services.ranker.state import ServingState, Tables, prepare
+from services.ranker.tokens.format import SHOWN_MASK, digest_of
 from services.ranker.types import (
     Degradation,
+    Following,
     Part,
     RankCommand,
     RankResult,
@@ -392,3 +394,40 @@ def test_a_window_that_closes_after_preparation_is_respected() -> None:
     # The pipeline asks the clock, which is long past 2,000 ms.
     (result,) = rank(pipeline, RankCommand("windowed", "ann", ""))
     assert result.slate.ids == ["open"]
+
+
+def test_a_request_has_a_seed_of_its_rank_id_or_of_what_it_follows() -> None:
+    pipeline = make_pipeline(
+        make_state(FakeModel(), tables_of(SOME)), FakeUsers({}), recorder := Recorder()
+    )
+    new, named, again, told = rank(
+        pipeline,
+        RankCommand("plain", "ann", ""),
+        RankCommand("plain", "ann", "", rank_id="r"),
+        RankCommand("plain", "bob", "", rank_id="r"),
+        RankCommand("plain", "ann", "", seed=7),
+    )
+    assert new.rank_id != told.rank_id
+    assert (named.rank_id, named.seed) == (again.rank_id, again.seed) == ("r", named.seed)
+    assert len({new.seed, named.seed, 7}) == 3
+    assert told.seed == 7
+    assert recorder.results == [new, named, again, told]
+
+
+def test_a_page_of_another_bundle_says_so_and_shows_nothing_again() -> None:
+    table = tables_of(SOME).by_entity["item"]
+    pipeline = make_pipeline(make_state(FakeModel(), tables_of(SOME)), FakeUsers({}), Recorder())
+    (first,) = rank(pipeline, RankCommand("plain", "ann", "", 4))
+    assert first.more
+    slots = [table.slot_of[id_] for id_ in first.slate.ids]
+    assert first.hashes.tolist() == table.tie[slots].tolist()
+    for version, degraded in [("v1", ()), ("v0", (Degradation(Part.SCORING, Reason.REPLACED),))]:
+        following = Following(
+            first.rank_id, 1, 4, first.hashes & SHOWN_MASK, digest_of(version), frozenset()
+        )
+        (page,) = rank(pipeline, RankCommand("plain", "ann", "", 4, following=following))
+        assert page.degraded == degraded
+        assert len(page.slate.ids) == 2
+        assert set(page.slate.ids) | set(first.slate.ids) == set(SOME)
+        assert not page.more
+        assert (page.first_position, page.parent_rank_id) == (4, first.rank_id)
