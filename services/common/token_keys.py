@@ -70,8 +70,9 @@ class TokenKeys:
         return version in self._keys
 
     def mac(self, data: bytes, version: int) -> bytes:
-        """HMAC-SHA256 of ``data``, its first 16 bytes."""
-        return hmac.digest(self._keys[version], data, hashlib.sha256)[:MAC_BYTES]
+        """Keyed BLAKE2b of ``data`` (RFC 7693), 16 bytes: as sound as an HMAC, in a fraction of the
+        time that OpenSSL takes to begin one."""
+        return hashlib.blake2b(data, key=self._keys[version], digest_size=MAC_BYTES).digest()
 
     def holds(self, data: bytes, mac: bytes, version: int) -> bool:
         """Whether ``mac`` is that of ``data``."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.ranker.calls.prices import prices_minor
 from services.ranker.plan import SurfacePlan
 from services.ranker.selection.top_k import POLICY
 from services.ranker.state import ServingState
@@ -32,6 +31,7 @@ def result_of(
     """The answer to a request whose slate is there."""
     command, slate, table = work.command, work.slate, work.plan.table
     assert slate is not None  # noqa: S101 - every work has its slate before
+    slots = [table.slot_of[id_] for id_ in slate.ids]
     return RankResult(
         rank_id=work.rank_id,
         command=command,
@@ -47,11 +47,9 @@ def result_of(
         rows=rows,
         row=work.row,
         seed=work.seed,
-        hashes=table.tie[[table.slot_of[id_] for id_ in slate.ids]],
+        hashes=table.tie[slots],
         more=len(work.slots) > len(slate.ids),
-        prices_minor=prices_minor(
-            state.tables.by_entity, table.entity, slate.ids, slate.selling_course_ids
-        ),
+        prices_minor=state.prices.of(table.entity, slots, slate.selling_course_ids),
         removed=work.removed,
     )
 

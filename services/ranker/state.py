@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.common.errors import Unavailable
+from services.ranker.calls.prices import Prices
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.plan import (
     BundleSpec,
@@ -52,6 +53,7 @@ class ServingState:
     items: Mapping[str, ItemMatrix]
     plans: Mapping[str, SurfacePlan]
     scratch: ByteArray
+    prices: Prices
 
 
 def prepare(
@@ -81,8 +83,9 @@ def prepare(
         )
         for name, surface in spec.surfaces.items()
     }
+    prices = Prices(tables.by_entity)
     longest = max((len(table) for table in tables.by_entity.values()), default=0)
-    return ServingState(model, spec, tables, items, plans, np.zeros(longest, np.uint8))
+    return ServingState(model, spec, tables, items, plans, np.zeros(longest, np.uint8), prices)
 
 
 def _same_items(before: ServingState, model: Model, tables: Tables) -> bool:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from services.ranker.catalogue.table import EntityTable
+from services.ranker.types import Int64Array
 
 PRICE = "price_minor"
 """The attribute that the price of an entity upsert sets."""
@@ -12,28 +15,31 @@ PRICE = "price_minor"
 UNKNOWN = -1
 
 
-def prices_minor(
-    tables: Mapping[str, EntityTable], entity: str, ids: Sequence[str], selling: Sequence[str]
-) -> list[int]:
-    """Prices of items of one type; where that has no price, of what each sells.
+class Prices:
+    """The prices of one version of the catalogue."""
 
-    -1 stands for a price that is not known; empty when neither has prices.
-    """
-    own = tables[entity]
-    if PRICE in own.view.of("int64"):
-        return _prices(own, ids)
-    if not selling:
-        return []
-    sold = next((t for t in tables.values() if PRICE in t.view.of("int64")), None)
-    return [] if sold is None else _prices(sold, selling)
+    def __init__(self, tables: Mapping[str, EntityTable]) -> None:
+        self._priced: dict[str, tuple[EntityTable, Int64Array]] = {}
+        for entity, table in tables.items():
+            column = table.numeric(PRICE)
+            if column is not None:
+                known = table.alive & table.present_of(PRICE)
+                prices = np.where(known, column, UNKNOWN).astype(np.int64)
+                # The last row is for whatever the table does not have.
+                self._priced[entity] = (table, np.append(prices, UNKNOWN))
 
+    def of(self, entity: str, slots: Sequence[int], selling: Sequence[str]) -> list[int]:
+        """Prices of items of one type by slot; where that has no price, of what each sells.
 
-def _prices(table: EntityTable, ids: Sequence[str]) -> list[int]:
-    column, present = table.numeric(PRICE), table.present_of(PRICE)
-    assert column is not None  # noqa: S101 - the caller looked
-    known = len(table)
-    slots = [table.slot_of.get(id_, known) for id_ in ids]
-    return [
-        int(column[slot]) if slot < known and present[slot] and table.alive[slot] else UNKNOWN
-        for slot in slots
-    ]
+        -1 stands for a price that is not known; empty when neither has prices.
+        """
+        if entity in self._priced:
+            _, column = self._priced[entity]
+        elif selling and self._priced:
+            table, column = next(iter(self._priced.values()))
+            known = len(table)
+            slots = [min(table.slot_of.get(id_, known), known) for id_ in selling]
+        else:
+            return []
+        prices: list[int] = column[slots].tolist()
+        return prices

@@ -19,8 +19,8 @@ import binascii
 import hashlib
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,8 +46,7 @@ class Kind(IntEnum):
     REFRESH = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """What a token says. ``items`` uint64 [n]: hashes, of a page token their lowest 40 bits."""
 
     kind: Kind
@@ -93,8 +92,10 @@ def packed(token: Token) -> bytes:
         len(token.variants),
         len(token.items),
     )
-    items = token.items.astype("<u8").view(np.uint8).reshape(-1, _HASH_BYTES)
-    return b"".join((head, *token.variants, items[:, : _width(token.kind)].tobytes()))
+    items = token.items.astype("<u8", copy=False)
+    if token.kind is Kind.PAGE:
+        items = items.view(np.uint8).reshape(-1, _HASH_BYTES)[:, :SHOWN_BYTES]
+    return b"".join((head, *token.variants, items.tobytes()))
 
 
 def unpacked(data: bytes) -> Token:

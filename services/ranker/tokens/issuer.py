@@ -58,8 +58,7 @@ class Tokens:
             shown = np.concatenate([result.command.following.items, shown])
         if result.command.call is not Call.RANK or not result.more or len(shown) >= MAX_SHOWN:
             return "", self._signed(refresh)
-        page = replace(
-            refresh,
+        page = refresh._replace(
             kind=Kind.PAGE,
             first_position=result.first_position + len(result.hashes),
             items=shown,

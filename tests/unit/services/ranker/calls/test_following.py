@@ -8,7 +8,7 @@ import pytest
 from services.common.assign.assign import Assignment, Definitions, Experiment, Reason, Variant
 from services.ranker.calls.arrange import held
 from services.ranker.calls.candidates import slots_of_hashes, unseen
-from services.ranker.calls.prices import prices_minor
+from services.ranker.calls.prices import Prices
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.tokens.format import SHOWN_MASK, digest_of
 from services.ranker.types import View, ViewColumn
@@ -38,23 +38,26 @@ def test_hashes_find_their_slots_and_hide_what_was_shown() -> None:
 def priced(entity: str, **prices: int) -> EntityTable:
     view = View(f"test.{entity}", "h", (ViewColumn("price_minor", "int64", 0),))
     rows = {id_: {"price_minor": price} for id_, price in prices.items()} | {"unpriced": {}}
-    return EntityTable.empty(entity, view).changed([rows_of(view, rows)], ["gone"], 1)
+    return EntityTable.empty(entity, view).changed([rows_of(view, rows)], [], 1)
 
 
 @pytest.mark.parametrize(
     ("entity", "selling", "expected"),
     [
         ("course", (), [7, -1, -1]),
-        ("item", ("c", "a", "nothing"), [9, 7, -1]),
+        ("item", ("c", "gone", "nothing"), [9, -1, -1]),
         ("item", (), []),
     ],
 )
 def test_items_cost_their_price_or_that_of_what_they_sell(
     entity: str, selling: tuple[str, ...], expected: list[int]
 ) -> None:
-    tables = {"course": priced("course", a=7, c=9), **tables_of({"a": {}}).by_entity}
-    assert prices_minor(tables, entity, ["a", "unpriced", "x"], selling) == expected
+    courses = priced("course", a=7, gone=8, c=9)
+    courses = courses.changed([], ["gone"], 2)
+    tables = {"course": courses, **tables_of({"a": {}}).by_entity}
+    slots = [courses.slot_of[id_] for id_ in ("a", "gone", "unpriced")]
+    assert Prices(tables).of(entity, slots, selling) == expected
 
 
 def test_without_prices_there_are_none() -> None:
-    assert prices_minor(tables_of({"a": {}}).by_entity, "item", ["a"], ["c"]) == []
+    assert Prices(tables_of({"a": {}}).by_entity).of("item", [0], ["c"]) == []
