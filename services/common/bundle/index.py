@@ -1,7 +1,11 @@
-"""Nearest items by inner product: FAISS, exact for small catalogues, inverted lists for large."""
+"""Nearest items by inner product: FAISS, exact for small catalogues, inverted lists for large.
+
+Where FAISS has a GPU, an index can be copied there; what the GPU does not do stays on the CPU.
+"""
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +22,9 @@ IntArray = NDArray[np.int64]
 FLAT_ROWS = 20_000
 PROBES = 16
 
+LARGEST_GPU_K = 2048
+"""Most rows of one query that FAISS selects on a GPU (its GPU_MAX_SELECTION_K)."""
+
 
 class ItemIndex:
     """Inner-product search over the vectors of one entity type; row numbers are index order."""
@@ -27,9 +34,17 @@ class ItemIndex:
 
     @classmethod
     def build(
-        cls, vectors: FloatArray, *, kind: Literal["auto", "flat", "ivf"] = "auto", seed: int = 0
+        cls,
+        vectors: FloatArray,
+        *,
+        kind: Literal["auto", "flat", "ivf"] = "auto",
+        seed: int = 0,
+        probes: int = PROBES,
     ) -> ItemIndex:
-        """Indexes ``vectors`` float32 ``[rows, dim]``; "auto" is exact up to ``FLAT_ROWS`` rows."""
+        """Indexes ``vectors`` float32 ``[rows, dim]``; "auto" is exact up to ``FLAT_ROWS`` rows.
+
+        Of inverted lists, as many as the square root of the rows, ``probes`` are searched.
+        """
         rows, dim = vectors.shape
         if kind == "flat" or (kind == "auto" and rows <= FLAT_ROWS):
             index: Any = faiss.IndexFlatIP(dim)
@@ -38,7 +53,7 @@ class ItemIndex:
             quantizer = faiss.IndexFlatIP(dim)
             index = faiss.IndexIVFFlat(quantizer, dim, lists, faiss.METRIC_INNER_PRODUCT)
             index.cp.seed = seed + 1
-            index.nprobe = min(PROBES, lists)
+            index.nprobe = min(probes, lists)
             index.train(np.ascontiguousarray(vectors, np.float32))
         index.add(np.ascontiguousarray(vectors, np.float32))
         return cls(index)
@@ -75,9 +90,48 @@ class ItemIndex:
 
         Where fewer are found, rows are -1 and scores -inf.
         """
-        scores, rows = self._index.search(np.ascontiguousarray(queries, np.float32), k)
+        scores, rows = self._search(np.ascontiguousarray(queries, np.float32), k)
         scores[rows < 0] = -np.inf
         return scores, rows
+
+    def on_gpu(self) -> ItemIndex:
+        """The same index with a copy on the first GPU. Raises ``BundleError`` without one."""
+        if gpus() == 0:
+            raise BundleError("this FAISS has no GPU")
+        resources = faiss.StandardGpuResources()
+        copy = faiss.index_cpu_to_gpu(resources, 0, self._index)
+        return CopiedIndex(self._index, copy, LARGEST_GPU_K, resources)
+
+    def _search(self, queries: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
+        found: tuple[FloatArray, IntArray] = self._index.search(queries, k)
+        return found
+
+
+class CopiedIndex(ItemIndex):
+    """An index with a ``copy`` on another device, which answers up to ``largest_k`` rows a query.
+
+    One search at a time is given to the copy: FAISS' GPU indexes are not safe for concurrent ones.
+    ``keep`` is what the copy needs to stay alive.
+    """
+
+    def __init__(self, index: Any, copy: Any, largest_k: int, keep: object = None) -> None:
+        super().__init__(index)
+        self._copy = copy
+        self._largest_k = largest_k
+        self._keep = keep
+        self._one_at_a_time = threading.Lock()
+
+    def _search(self, queries: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
+        if k > self._largest_k:
+            return super()._search(queries, k)
+        with self._one_at_a_time:
+            found: tuple[FloatArray, IntArray] = self._copy.search(queries, k)
+        return found
+
+
+def gpus() -> int:
+    """GPUs that this FAISS can use; 0 for one built without."""
+    return int(faiss.get_num_gpus())
 
 
 def set_search_threads(threads: int) -> None:

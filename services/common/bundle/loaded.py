@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from services.common.bundle.index import FloatArray, IntArray, ItemIndex, set_search_threads
+from services.common.bundle.index import FloatArray, IntArray, ItemIndex, gpus, set_search_threads
 from services.common.bundle.manifest import (
     ITEM_TOWER_FILE,
     RANKER_FILE,
@@ -27,11 +27,18 @@ from services.common.errors import BundleError
 
 Device = Literal["auto", "cpu", "cuda"]
 
+_CUDA = "CUDAExecutionProvider"
+
 
 class GraphSession:
-    """One ONNX graph. Inputs that it does not read are left out, so callers need not know."""
+    """One ONNX graph. Inputs that it does not read are left out, so callers need not know.
 
-    def __init__(self, path: Path, *, threads: int, device: Device) -> None:
+    On a GPU a run binds its inputs and output there (``bound``); ``bind`` says so for others.
+    """
+
+    def __init__(
+        self, path: Path, *, threads: int, device: Device, bind: bool | None = None
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -45,21 +52,64 @@ class GraphSession:
         except Exception as error:  # onnxruntime's error classes share no public base
             raise BundleError(f"{path}: not a graph ONNX Runtime can load: {error}") from error
         self._inputs = frozenset(entry.name for entry in self._session.get_inputs())
+        self._bind = self.on_gpu if bind is None else bind
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether ONNX Runtime really runs the graph with CUDA."""
+        return bool(self._session.get_providers()[0] == _CUDA)
 
     def run(self, inputs: dict[str, NDArray[Any]]) -> FloatArray:
         """The graph's only output, float32."""
-        feed = {name: value for name, value in inputs.items() if name in self._inputs}
-        output: FloatArray = self._session.run(None, feed)[0]
+        if self._bind:
+            bound = self.bound(inputs)
+            bound.run()
+            return bound.output()
+        output: FloatArray = self._session.run(None, self._feed(inputs))[0]
+        return output
+
+    def bound(self, inputs: dict[str, NDArray[Any]]) -> BoundRun:
+        """Copies ``inputs`` to where the graph runs, ready to be run there any number of times."""
+        device = "cuda" if self.on_gpu else "cpu"
+        binding = self._session.io_binding()
+        held = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value), device, 0)
+            for name, value in self._feed(inputs).items()
+        }
+        for name, value in held.items():
+            binding.bind_ortvalue_input(name, value)
+        binding.bind_output(self._session.get_outputs()[0].name, device)
+        return BoundRun(self._session, binding, held)
+
+    def _feed(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return {name: value for name, value in inputs.items() if name in self._inputs}
+
+
+class BoundRun:
+    """A graph with its inputs, which ``held`` keeps alive, and its output held where it runs."""
+
+    def __init__(self, session: Any, binding: Any, held: object) -> None:
+        self._session = session
+        self._binding = binding
+        self._held = held
+
+    def run(self) -> None:
+        """Runs the graph's kernels; copies nothing to or from the device."""
+        self._session.run_with_iobinding(self._binding)
+
+    def output(self) -> FloatArray:
+        """What the last run left, copied to the host; float32."""
+        output: FloatArray = self._binding.copy_outputs_to_cpu()[0]
         return output
 
 
 def providers(device: Device) -> list[str]:
     """ONNX Runtime execution providers, preferred first. Raises ``BundleError`` without CUDA."""
-    has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    has_cuda = _CUDA in onnxruntime.get_available_providers()
     if device == "cuda" and not has_cuda:
         raise BundleError("device cuda: this onnxruntime has no CUDA provider")
     use_cuda = device != "cpu" and has_cuda
-    return (["CUDAExecutionProvider"] if use_cuda else []) + ["CPUExecutionProvider"]
+    return ([_CUDA] if use_cuda else []) + ["CPUExecutionProvider"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +133,8 @@ class LoadedBundle:
     def load(cls, directory: Path, *, threads: int = 1, device: Device = "auto") -> LoadedBundle:
         """Verifies every hash, reads and checks every file, opens and warms the graphs.
 
-        ``threads``: of one graph run and of one search. Raises ``BundleError`` naming the file.
+        ``threads``: of one graph run and of one search. Indexes go to the GPU where FAISS has one,
+        unless ``device`` is "cpu". Raises ``BundleError`` naming the file.
         """
         manifest = verify_directory(directory)
         path_of = functools.partial(_listed, directory, manifest)
@@ -101,6 +152,8 @@ class LoadedBundle:
             indexes[entity] = ItemIndex.read(path_of(entry.file))
             if not len(ids[entity]) == indexes[entity].rows == entry.rows:
                 raise BundleError(f"{directory / entry.file}: rows differ from ids or manifest")
+            if device != "cpu" and gpus() and indexes[entity].rows:
+                indexes[entity] = indexes[entity].on_gpu()
         bundle = cls(
             manifest,
             ids,
