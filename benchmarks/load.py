@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -34,6 +34,17 @@ class Outcome:
     def percentile_ms(self, share: float) -> float:
         """Latency that a share of the calls did not exceed."""
         return float(np.percentile(self.latencies_ms, 100 * share)) if self.latencies_ms else 0.0
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of ``Load.steadily``. ``due_s`` is on the clock of ``time.perf_counter``, which the
+    processes of a machine share (Linux); ``error`` is the status' name, empty for an answer."""
+
+    due_s: float
+    latency_ms: float
+    error: str
+    answer: bytes
 
 
 class Load:
@@ -106,6 +117,33 @@ class Load:
         outcome.seconds = time.perf_counter() - started_s
         return outcome
 
+    def steadily(self, per_s: float, is_over: Callable[[], bool]) -> list[Call]:
+        """Sends at a steady rate until it ``is_over``, then waits for the answers: every call, in
+        the order in which they ended."""
+        calls: list[Call] = []
+        left = threading.Semaphore(0)
+        started_s = time.perf_counter()
+        count = 0
+
+        def answered(due_s: float, done: grpc.Future[bytes]) -> None:
+            latency_ms = (time.perf_counter() - due_s) * 1000
+            error = done.exception()
+            name = "" if error is None else _error_name(error)
+            calls.append(Call(due_s, latency_ms, name, b"" if error else done.result()))
+            left.release()
+
+        while not is_over():
+            due_s = started_s + count / per_s
+            pause_s = due_s - time.perf_counter()
+            if pause_s > 0:
+                time.sleep(pause_s)
+            future = self._call.future(self._request(), timeout=_TIMEOUT_S)
+            future.add_done_callback(partial(answered, due_s))
+            count += 1
+        for _ in range(count):
+            left.acquire()
+        return calls
+
     def _request(self) -> bytes:
         self._next = (self._next + 1) % len(self._requests)
         return self._requests[self._next]
@@ -118,5 +156,9 @@ class Load:
             if error is None:
                 outcome.latencies_ms.append((now_s - sent_s) * 1000)
             else:
-                code = error.code() if isinstance(error, grpc.Call) else type(error)
-                outcome.errors[getattr(code, "name", str(code))] += 1
+                outcome.errors[_error_name(error)] += 1
+
+
+def _error_name(error: BaseException) -> str:
+    code = error.code() if isinstance(error, grpc.Call) else type(error)
+    return str(getattr(code, "name", code))

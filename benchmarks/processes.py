@@ -32,14 +32,23 @@ def cores() -> tuple[set[int], set[int]]:
 
 @contextmanager
 def child(
-    arguments: Sequence[str], on: set[int], environment: Mapping[str, str]
+    arguments: Sequence[str],
+    on: set[int],
+    environment: Mapping[str, str],
+    *,
+    python: Path | None = None,
+    is_fed: bool = False,
+    is_heard: bool = True,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A Python process on some cores, ended with SIGTERM; its standard output is a pipe."""
+    """A Python process on some cores, ended with SIGTERM; its standard output is a pipe while it
+    ``is_heard``, its standard input when it ``is_fed``. ``python`` is that of another environment.
+    """
     process = subprocess.Popen(
-        [sys.executable, *arguments],
+        [python or sys.executable, *arguments],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | dict(environment),
-        stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE if is_fed else None,
+        stdout=subprocess.PIPE if is_heard else subprocess.DEVNULL,
         text=True,
     )
     os.sched_setaffinity(process.pid, on)
@@ -52,8 +61,9 @@ def child(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 def await_serving(process: subprocess.Popen[str], port: int, seconds: float) -> None:
@@ -76,3 +86,11 @@ def cpu_seconds(process: subprocess.Popen[str]) -> float:
     """Time a process has had on a core so far (user and system), from /proc; Linux only."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_bytes(process: subprocess.Popen[str]) -> tuple[int, int]:
+    """Resident memory of a process now and at its most, from /proc; Linux only."""
+    kib = dict(
+        line.split(":", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    )
+    return int(kib["VmRSS"].split()[0]) * 1024, int(kib["VmHWM"].split()[0]) * 1024

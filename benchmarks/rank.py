@@ -17,14 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
-import shutil
-import subprocess
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,22 +28,18 @@ from rich.table import Table
 
 from benchmarks.empty_server import METHOD as EMPTY_METHOD
 from benchmarks.load import Load, Outcome
-from benchmarks.processes import ROOT, await_serving, child, cores, cpu_seconds, free_port
-from benchmarks.rank_workload import (
-    SLATE,
-    Workload,
-    draw,
-    write_bundle,
-    write_domain,
-    write_log,
+from benchmarks.processes import child, cores, free_port
+from benchmarks.rank_services import (
+    CONCURRENCIES,
+    measure_surface,
+    off_the_server,
+    prepare,
+    services,
+    workspace_at,
 )
-from podium.common.v1 import common_pb2
-from podium.ranker.v1 import ranker_pb2
+from benchmarks.rank_workload import Workload
 from services.common.bundle.store import BundleStore
 from services.common.domain import Domain
-
-RANK_METHOD = "/podium.ranker.v1.RankerService/Rank"
-CONCURRENCIES = (8, 16, 32)
 
 
 @dataclass(frozen=True)
@@ -66,36 +55,17 @@ FULL = Size(100_000, 2_000, 8.0)
 QUICK = Size(20_000, 100, 0.5)
 
 
-@dataclass(frozen=True)
-class Variant:
-    """What one surface showed."""
-
-    best: Outcome
-    concurrency: int
-    cpu_share: float
-    half: Outcome
-
-
 def main() -> None:
     """Prepares, measures, prints."""
     arguments = _arguments()
     size = QUICK if arguments.quick else FULL
     seconds = arguments.seconds or size.seconds
     console = Console()
-    workspace = arguments.workspace or Path(tempfile.mkdtemp(prefix="podium-rank-"))
-    workspace.mkdir(parents=True, exist_ok=True)
-    try:
-        workload = draw(size.items, size.users)
-        domain = write_domain(workspace / "domain.yaml", ROOT / "config" / "live_courses.yaml")
-        if not (workspace / "bundles" / "current").exists():
-            with console.status("writing bundle and log"):
-                write_log(workspace / "log", workload, domain, _now_ms())
-                write_bundle(workspace / "bundles", domain, workload)
+    with workspace_at(arguments.workspace) as workspace:
+        with console.status("writing bundle and log"):
+            workload, domain = prepare(workspace, size.items, size.users)
         console.print(f"{size.items:,} items, {size.users:,} users")
         report = measure(workspace, domain, workload, seconds, console)
-    finally:
-        if arguments.workspace is None:
-            shutil.rmtree(workspace, ignore_errors=True)
     print(json.dumps(report))
 
 
@@ -107,9 +77,9 @@ def measure(
         empty = measure_empty(seconds)
     with console.status("models called bare"):
         kernel = measure_kernel(workspace, workload, seconds / 4)
-    with _services(workspace, console) as (ranker, target):
+    with services(workspace, console) as ranker:
         variants = {
-            name: measure_surface(ranker, target, name, workload, seconds, console)
+            name: measure_surface(ranker, name, workload, seconds, console)
             for name in ("minimal", "default")
         }
     kernel_per_s = max(kernel["rates"].values())
@@ -141,7 +111,7 @@ def measure_empty(seconds: float) -> Outcome:
     """Empty calls on the server's core, at the best concurrency."""
     server_core, _ = cores()
     port = free_port()
-    with child(["-m", "benchmarks.empty_server", str(port)], server_core, {}), _pinned():
+    with child(["-m", "benchmarks.empty_server", str(port)], server_core, {}), off_the_server():
         load = Load(f"127.0.0.1:{port}", EMPTY_METHOD, [b""])
         load.once(b"")
         outcomes = [load.closed_loop(n, seconds / 3) for n in CONCURRENCIES]
@@ -161,93 +131,6 @@ def measure_kernel(workspace: Path, workload: Workload, seconds: float) -> dict[
         output, _ = process.communicate()
     found: dict[str, Any] = json.loads(output)
     return found
-
-
-def measure_surface(
-    ranker: subprocess.Popen[str],
-    target: str,
-    surface: str,
-    workload: Workload,
-    seconds: float,
-    console: Console,
-) -> Variant:
-    """The best throughput over some concurrencies, then latencies at half of it."""
-    requests = [
-        ranker_pb2.RankRequest(
-            actor=common_pb2.Actor(user_id=user_id),
-            surface=surface,
-            k=SLATE,
-            traffic_class=common_pb2.TRAFFIC_CLASS_LOAD,
-            dry_run=surface == "minimal",
-        ).SerializeToString()
-        for user_id in workload.user_ids()
-    ]
-    with _pinned(), console.status(f"surface {surface}"):
-        load = Load(target, RANK_METHOD, requests)
-        _check(load.once(requests[0]))
-        load.closed_loop(8, seconds / 4)
-        best, concurrency, cpu_share = Outcome(), 0, 0.0
-        for tried in CONCURRENCIES:
-            before_s = cpu_seconds(ranker)
-            outcome = load.closed_loop(tried, seconds)
-            if outcome.per_s > best.per_s:
-                best, concurrency = outcome, tried
-                cpu_share = (cpu_seconds(ranker) - before_s) / outcome.seconds
-        half = load.open_loop(best.per_s / 2, seconds)
-        load.close()
-    return Variant(best, concurrency, cpu_share, half)
-
-
-def _check(answer: bytes) -> None:
-    """A figure is worth nothing if the answer is wrong."""
-    response = ranker_pb2.RankResponse.FromString(answer)
-    if len(response.slate.ids) != SLATE or response.degraded:
-        raise RuntimeError(f"not a whole slate: {response}")
-
-
-@contextmanager
-def _services(workspace: Path, console: Console) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Feature service and ranker; yields the ranker's process and target."""
-    server_core, other_core = cores()
-    ports = free_port(), free_port()
-    environment = {
-        "PODIUM_LOG_LEVEL": "WARNING",
-        "PODIUM_DOMAIN_FILE": str(workspace / "domain.yaml"),
-        "PODIUM_FEATURE_PORT": str(ports[0]),
-        "PODIUM_FEATURE_METRICS_PORT": "0",
-        "PODIUM_RANKER_PORT": str(ports[1]),
-        "PODIUM_RANKER_METRICS_PORT": "0",
-        "PODIUM_FEATURE_TARGET": f"127.0.0.1:{ports[0]}",
-        "PODIUM_LOG_DIR": str(workspace / "log"),
-        "PODIUM_STORE_DIR": str(workspace / "store"),
-        "PODIUM_BUNDLES_DIR": str(workspace / "bundles"),
-        "PODIUM_SPOOL_DIR": str(workspace / "spool"),
-        "PODIUM_REPLICA_DIR": str(workspace / "replica"),
-        "PODIUM_FEATURE_TIMEOUT_MS": "2000",
-    }
-    with child(["-m", "services.feature"], other_core, environment) as feature:
-        started_s = time.monotonic()
-        with console.status("feature service applies the log"):
-            await_serving(feature, ports[0], 900)
-        console.print(f"feature service ready after {time.monotonic() - started_s:.1f} s")
-        with child(["-m", "services.ranker"], server_core, environment) as ranker:
-            started_s = time.monotonic()
-            with console.status("ranker takes catalogue and bundle"):
-                await_serving(ranker, ports[1], 300)
-            console.print(f"ranker ready after {time.monotonic() - started_s:.1f} s")
-            yield ranker, f"127.0.0.1:{ports[1]}"
-
-
-@contextmanager
-def _pinned() -> Iterator[None]:
-    """Keeps this process, the load generator, off the server's core."""
-    _, other_core = cores()
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, other_core)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def _print(
@@ -281,10 +164,6 @@ def _arguments() -> argparse.Namespace:
         help="a directory that is kept, and used again by a run of the same size",
     )
     return parser.parse_args()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 if __name__ == "__main__":

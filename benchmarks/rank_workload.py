@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -23,7 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 from offline.publish.manifest import index_entry, manifest_of
 from podium.common.v1 import common_pb2
 from podium.event.v1 import event_pb2
-from services.common.bundle.index import ItemIndex
+from services.common.bundle.index import PROBES, ItemIndex
 from services.common.bundle.manifest import (
     ITEM_TOWER_FILE,
     RANKER_FILE,
@@ -79,6 +80,17 @@ class Workload:
         return vectors
 
 
+@dataclass(frozen=True)
+class IndexSetting:
+    """How the items are indexed: exactly ("flat"), or in lists of which ``probes`` are searched."""
+
+    kind: Literal["flat", "ivf"] = "ivf"
+    probes: int = PROBES
+
+
+INVERTED_LISTS = IndexSetting()
+
+
 def draw(items: int, users: int) -> Workload:
     """Draws the workload. A user's history is from three centres."""
     random = np.random.default_rng(SEED)
@@ -121,9 +133,25 @@ def write_domain(path: Path, shipped: Path) -> Domain:
     return load_domain(path)
 
 
-def write_bundle(directory: Path, domain: Domain, workload: Workload) -> str:
-    """Publishes and promotes the pinned bundle: random weights, IVF index; returns its version."""
-    random = np.random.default_rng(SEED + 1)
+def write_bundle(
+    directory: Path, domain: Domain, workload: Workload, setting: IndexSetting = INVERTED_LISTS
+) -> str:
+    """Publishes and promotes the pinned bundle; returns its version."""
+    version = publish_bundle(directory, domain, workload, setting)
+    BundleStore(directory).promote(version)
+    return version
+
+
+def publish_bundle(
+    directory: Path,
+    domain: Domain,
+    workload: Workload,
+    setting: IndexSetting = INVERTED_LISTS,
+    *,
+    number: int = 0,
+) -> str:
+    """Publishes a bundle with random weights of the ranker, others for each ``number``."""
+    random = np.random.default_rng(SEED + 1 + number)
     ids = workload.item_ids()
     table = np.concatenate([np.zeros((1, DIM), np.float32), workload.items])
     store = BundleStore(directory)
@@ -133,7 +161,7 @@ def write_bundle(directory: Path, domain: Domain, workload: Workload) -> str:
         _save(_ranker(random), staging / RANKER_FILE)
         vocabularies: dict[str, list[str]] = {"video": [], "host": [], "category": []}
         (staging / VOCABULARY_FILE).write_text(json.dumps(vocabularies | {_ENTITY: ids}))
-        index = ItemIndex.build(workload.items, kind="ivf", seed=SEED)
+        index = ItemIndex.build(workload.items, kind=setting.kind, seed=SEED, probes=setting.probes)
         entry = index_entry(_ENTITY, index.kind, index.rows)
         index.write(staging / entry.file)
         (staging / entry.ids_file).write_text(json.dumps(ids))
@@ -148,9 +176,7 @@ def write_bundle(directory: Path, domain: Domain, workload: Workload) -> str:
             indexes={_ENTITY: entry},
             metrics={},
         )
-        version = store.publish(staging, manifest)
-    store.promote(version)
-    return version
+        return store.publish(staging, manifest)
 
 
 def write_log(directory: Path, workload: Workload, domain: Domain, now_ms: int) -> int:

@@ -17,6 +17,7 @@ from benchmarks.rank_workload import (
     DIM,
     OBJECTIVES,
     draw,
+    publish_bundle,
     write_bundle,
     write_domain,
     write_log,
@@ -42,6 +43,7 @@ def test_bundle_and_log_fit_the_workload(tmp_path: Path) -> None:
     domain = write_domain(tmp_path / "domain.yaml", SHIPPED)
     assert list(domain.surfaces) == ["minimal", "default"]
     version = write_bundle(tmp_path / "bundles", domain, workload)
+    assert publish_bundle(tmp_path / "bundles", domain, workload, number=1) != version
     bundle = LoadedBundle.load(BundleStore(tmp_path / "bundles").path(version), device="cpu")
     assert bundle.manifest.indexes["course"].kind == "ivf"
     length = bundle.manifest.sequence.length
@@ -89,6 +91,11 @@ def test_the_load_generator_counts_answers_and_errors(empty_target: str) -> None
     opened = load.open_loop(100, 0.1)
     assert len(opened.latencies_ms) == 10
     assert 0 < opened.percentile_ms(0.5) <= opened.percentile_ms(0.99)
+    asked = iter([False, False, False, True])
+    calls = load.steadily(100, lambda: next(asked))
+    assert [(call.error, call.answer) for call in calls] == [("", b"")] * 3
+    due_s = sorted(call.due_s for call in calls)
+    assert np.diff(due_s) == pytest.approx(0.01)
     load.close()
     wrong = Load(empty_target, "/benchmark.Empty/NoSuch", [b""])
     outcome = wrong.open_loop(100, 0.03)
