@@ -1,0 +1,69 @@
+"""Pages of two replicas that hold the items in another order, while the catalogue changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.common.ids import new_rank_id
+from services.ranker.pipeline import Pipeline
+from services.ranker.plan import SourceSpec, SurfaceSpec
+from services.ranker.state import prepare
+from services.ranker.tokens.issuer import Tokens
+from services.ranker.types import RankCommand, RankResult
+from tests.unit.services.ranker.fakes import FakeModel, FakeUsers, Recorder, spec_of, tables_of
+from tests.unit.services.ranker.test_pipeline import make_pipeline
+from tests.unit.services.ranker.tokens.test_issuer import tokens
+
+SURFACE = SurfaceSpec("feed", "item", 3, 100, (SourceSpec("personal", 100),), (), {}, None, {})
+ANN = RankCommand("feed", "ann", "")
+IDS = st.sets(st.sampled_from([f"i{n}" for n in range(24)]))
+
+
+def replica(ids: list[str]) -> Pipeline:
+    """A replica whose catalogue has these items, in this order."""
+    rows: dict[str, dict[str, Any]] = {id_: {} for id_ in ids}
+    model = FakeModel()
+    state = prepare(model, spec_of(model, SURFACE), tables_of(rows), None, exact_rows=100, now_ms=1)
+    return make_pipeline(state, FakeUsers({}), Recorder())
+
+
+def answered(pipeline: Pipeline, command: RankCommand) -> RankResult:
+    named = replace(command, rank_id=new_rank_id())
+    (result,) = pipeline.finish(pipeline.begin([named]), [0])
+    return result
+
+
+@settings(max_examples=25, deadline=None)
+@given(catalogues=st.lists(IDS, min_size=1, max_size=4), k=st.integers(1, 7))
+def test_no_item_comes_twice_and_the_last_catalogue_is_shown_whole(
+    catalogues: list[set[str]], k: int
+) -> None:
+    issuers: tuple[Tokens, Tokens] = (tokens(), tokens())
+    shown: list[str] = []
+    command = replace(ANN, k=k)
+    number = 0
+    while True:
+        ids = sorted(catalogues[min(number, len(catalogues) - 1)], reverse=number % 2 == 1)
+        result = answered(replica(ids), command)
+        assert set(result.slate.ids) <= set(ids)
+        assert len(result.slate.ids) <= k
+        assert result.first_position == len(shown)
+        shown += result.slate.ids
+        assert len(shown) == len(set(shown))
+        token, refresh = issuers[number % 2].issued(result)
+        if refresh:
+            again = issuers[1 - number % 2].refreshed(refresh, ANN)
+            now = catalogues[-1]
+            refreshed = answered(replica(sorted(now)), again)
+            assert set(refreshed.slate.ids) == set(result.slate.ids) & now
+            assert refreshed.first_position == result.first_position
+        if not token:
+            break
+        command = issuers[1 - number % 2].next_page(token, replace(ANN, k=k), 20)
+        number += 1
+    if number >= len(catalogues) - 1:
+        assert set(ids) <= set(shown)
