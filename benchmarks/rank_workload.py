@@ -34,7 +34,8 @@ from services.common.bundle.manifest import (
     vectors_file,
 )
 from services.common.bundle.store import BundleStore
-from services.common.domain import Domain, PersonalSource, load_domain
+from services.common.domain import Domain, load_domain
+from services.common.domain_sources import PersonalSource
 from services.common.event_log import LogWriter
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
 

@@ -153,4 +153,4 @@ def _why(
 def _degradation(part: ranker_pb2.Degradation) -> str:
     part_name = ranker_pb2.Degradation.Part.Name(part.part).removeprefix("PART_")
     reason = ranker_pb2.Degradation.Reason.Name(part.reason).removeprefix("REASON_")
-    return f"{part_name}: {reason}".lower()
+    return f"{part_name} {part.name}".rstrip().lower() + f": {reason}".lower()

@@ -41,9 +41,10 @@ class ModelInputs:
 class BundleScorer:
     """Retrieval, then the ranker's value, on one surface. Filters are the fold's own bars.
 
-    Items outside the candidates of the surface's sources get -inf: they are not ranked. Position is
-    neutral. Caps are left out: they shape a slate, not the order. Raises ``FailedPrecondition``
-    where the bundle lacks an objective that the domain weighs, or the surface's index.
+    Items outside the candidates of the surface's personal and trending sources get -inf: they are
+    not ranked; what its other sources would add is left out. Position is neutral. Caps are left
+    out: they shape a slate, not the order. Raises ``FailedPrecondition`` where the bundle lacks an
+    objective that the domain weighs, or the surface's index.
     """
 
     def __init__(
@@ -108,12 +109,12 @@ class BundleScorer:
         found[owner, item] = probabilities @ self._weights
 
     def _candidates(self, vectors: Floats) -> NDArray[np.bool_]:
-        """Whether any source of the surface yields the item, bool [B, I]."""
+        """Whether a personal or trending source of the surface yields the item, bool [B, I]."""
         chosen = np.zeros((len(vectors), len(self._fold.items)), dtype=np.bool_)
         for source in self._surface.sources:
             if source.kind == "personal":
                 self._nearest(vectors, source.quota, chosen)
-            else:
+            elif source.kind == "trending":
                 order = np.argsort(-self._inputs.trending[source.feature], kind="stable")
                 open_items = order[self._fold.available[order]]
                 chosen[:, open_items[: source.quota]] = True

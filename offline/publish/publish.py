@@ -22,7 +22,9 @@ from offline.publish.parity import (
     require_parity,
     user_tower_difference,
 )
+from offline.training.data import IntArray
 from offline.training.encode import encode_items
+from offline.training.neighbours import within
 from offline.training.ranker import ServingRanker
 from offline.training.train import TrainedModels
 from services.common.bundle.index import ItemIndex
@@ -37,6 +39,7 @@ from services.common.bundle.manifest import (
     TrainingWindow,
     vectors_file,
 )
+from services.common.bundle.neighbours import NEIGHBOUR, neighbours_file
 from services.common.bundle.store import BundleStore
 from services.common.domain import Domain
 
@@ -150,7 +153,17 @@ def _write_indexes(
         _write_json(staging / entries[entity].ids_file, ids)
         np.save(staging / vectors_file(entity), vectors)
         recall[entity] = index_recall(index, vectors, models.check.user_vector)
+        if entity == models.layout.sequence_entity:
+            _write_neighbours(models, np.flatnonzero(kept), staging / neighbours_file(entity))
     return entries, recall
+
+
+def _write_neighbours(models: TrainedModels, kept: IntArray, path: Path) -> None:
+    """Those of the catalogue rows ``kept``, which are the index's, in its order."""
+    known = within(models.neighbours, kept)
+    found = np.empty(known.rows.shape, NEIGHBOUR)
+    found["row"], found["similarity"] = known.rows, known.similarities
+    np.save(path, found)
 
 
 def _write_json(path: Path, value: object) -> None:

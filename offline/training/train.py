@@ -27,6 +27,7 @@ from offline.training.data import (
 )
 from offline.training.encode import encode_items, encode_users
 from offline.training.layout import Layout, layout_of
+from offline.training.neighbours import ItemNeighbours, item_neighbours
 from offline.training.ranking import (
     CatalogueVectors,
     FittedRanker,
@@ -56,13 +57,15 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class TrainedModels:
-    """Everything that publishing needs. ``seconds``: wall time by stage."""
+    """Everything that publishing needs. ``seconds``: wall time by stage. ``neighbours``: of the
+    sequence entity's catalogue rows."""
 
     layout: Layout
     vocabularies: Vocabularies
     catalogues: dict[str, Catalogue]
     towers: Towers
     ranker: FittedRanker
+    neighbours: ItemNeighbours
     check: RankingRows
     rows: dict[str, int]
     seconds: dict[str, float]
@@ -148,6 +151,9 @@ def train(
         advance=lambda share: progress("ranker", share),
     )
     clock.done("ranker")
+    known = latest.catalogues[layout.sequence_entity].ids
+    neighbours = item_neighbours(latest.retrieval.histories, len(known))
+    clock.done("neighbours")
     histories = inputs.retrieval.histories
     rows = {
         "interactions": int((histories.split == TRAIN).sum()),
@@ -161,7 +167,7 @@ def train(
         check_examples = inputs.reader.split(TRAIN, VALIDATION_ROWS)
     check = _with_vectors(towers, check_examples)
     return TrainedModels(
-        layout, vocabularies, inputs.catalogues, towers, ranker, check, rows, seconds
+        layout, vocabularies, inputs.catalogues, towers, ranker, neighbours, check, rows, seconds
     )
 
 

@@ -22,6 +22,7 @@ from services.common.domain_features import (
 )
 from services.common.domain_filters import Filter
 from services.common.domain_references import reference_errors
+from services.common.domain_sources import MAX_SOURCES, Source
 from services.common.yaml_config import canonical_hash, load_yaml
 
 
@@ -122,35 +123,22 @@ class Objective(_Strict):
         return self
 
 
-class PersonalSource(_Strict):
-    """Nearest items to the user's vector."""
-
-    kind: Literal["personal"]
-    quota: int = Field(ge=1, le=5_000)
-
-
-class TrendingSource(_Strict):
-    """Items with the highest value of a moving feature."""
-
-    kind: Literal["trending"]
-    feature: Name
-    quota: int = Field(ge=1, le=5_000)
-
-
-Source = Annotated[PersonalSource | TrendingSource, Field(discriminator="kind")]
-
-
 class Surface(_Strict):
     """A named place in the app that asks for a slate of one entity type."""
 
     entity: Name
     default_k: int = Field(default=20, ge=1, le=200)
     candidates: int = Field(default=500, ge=1, le=5_000)
-    sources: list[Source] = Field(min_length=1)
+    sources: list[Source] = Field(min_length=1, max_length=MAX_SOURCES)
     filters: list[Filter] = []
     caps: dict[Name, Annotated[int, Field(ge=1)]] = {}
     selling_attribute: str | None = None
     objective_weights: dict[Name, Number] = {}
+
+    @property
+    def takes_candidates(self) -> bool:
+        """Whether requests may name candidates of their own."""
+        return any(source.kind == "caller" for source in self.sources)
 
 
 class Sequence(_Strict):

@@ -14,6 +14,7 @@ from services.common.domain_feature_references import (
     one_of,
 )
 from services.common.domain_filter_references import filter_errors, filterable_errors
+from services.common.domain_source_references import source_errors
 from services.common.durations import duration_ms
 from services.common.yaml_config import Location
 
@@ -169,12 +170,7 @@ def _surface_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
                     f"{surface.entity}'s tower reads {attribute!r}, which is not a feature of it",
                 )
         held = held_by(domain, surface.entity)
-        for index, source in enumerate(surface.sources):
-            if source.kind == "trending" and held.get(source.feature) not in NUMERIC:
-                yield (
-                    (*at, "sources", index, "feature"),
-                    f"{source.feature!r} is not a numeric feature of {surface.entity}",
-                )
+        yield from source_errors(domain, at, surface)
         yield from filter_errors(domain, name, held)
         for attribute in surface.caps:
             if held.get(attribute) != "string":

@@ -155,6 +155,19 @@ class RankerSettings(CommonSettings):
     last_known_seconds: float = Field(
         default=3600.0, gt=0, le=86_400, description="How long a user's features are remembered."
     )
+    source_budget_ms: float = Field(
+        default=50.0,
+        gt=0,
+        le=10_000,
+        description="Longest time of a source for a micro-batch; one that fails or takes longer "
+        "three times in a row is left out for a while.",
+    )
+    source_rest_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        le=3600,
+        description="How long such a source is left out before it is tried again.",
+    )
     max_batch: int = Field(
         default=16,
         ge=1,

@@ -38,6 +38,8 @@ from services.ranker.metrics import RankerMetrics
 from services.ranker.pipeline import Pipeline
 from services.ranker.servicer import POLICIES, SERVICE, RankerServicer
 from services.ranker.slate_log import SpooledSlates
+from services.ranker.sources.asking import SourceAsking
+from services.ranker.sources.breaker import SourceLimits
 from services.ranker.state import Serving
 from services.ranker.tokens.issuer import Tokens
 from services.ranker.types import RankCommand, RankResult, View
@@ -106,6 +108,13 @@ def build(settings: RankerSettings) -> RankerApp:
             capacity=settings.last_known_users,
             max_age_s=settings.last_known_seconds,
             monotonic_s=time.monotonic,
+        ),
+        sources=SourceAsking(
+            SourceLimits(
+                budget_s=settings.source_budget_ms / 1000, rest_s=settings.source_rest_seconds
+            ),
+            ran=metrics.source,
+            log_error=_log_error,
         ),
         feature_timeout_s=settings.feature_timeout_ms / 1000,
         new_rank_id=new_rank_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -12,12 +13,16 @@ from services.common.domain import Domain, Surface
 from services.common.domain_filter_references import item_reads
 from services.common.errors import BundleError
 from services.ranker.filters.configured import rules_of
-from services.ranker.plan import BundleSpec, SourceSpec, SurfaceSpec, TowerSpec
+from services.ranker.plan import BundleSpec, SurfaceSpec, TowerSpec
+from services.ranker.sources.base import Neighbours
+from services.ranker.sources.registry import source_of
 from services.ranker.types import Float32Array, View, ViewColumn
 
 _logger = logging.getLogger(__name__)
 
 USER = "user"
+
+_logger = logging.getLogger(__name__)
 
 
 def bundle_spec(bundle: LoadedBundle, domain: Domain) -> BundleSpec:
@@ -31,9 +36,13 @@ def bundle_spec(bundle: LoadedBundle, domain: Domain) -> BundleSpec:
     views = {entity: _view(view) for entity, view in manifest.feature_views.items()}
     entities = dict.fromkeys(surface.entity for surface in domain.surfaces.values())
     weights = {name: objective.weight for name, objective in domain.objectives.items()}
+    row_of = {
+        entity: {id_: row for row, id_ in enumerate(ids)} for entity, ids in bundle.item_ids.items()
+    }
     return BundleSpec(
         version=manifest.version,
         views=views,
+        sequence_entity=manifest.sequence.entity,
         sequence_items=manifest.sequence.items,
         sequence_actions=manifest.sequence.actions,
         sequence_vocabulary=manifest.sequence.vocabulary,
@@ -49,12 +58,10 @@ def bundle_spec(bundle: LoadedBundle, domain: Domain) -> BundleSpec:
         surfaces={name: _surface(name, surface) for name, surface in domain.surfaces.items()},
         surface_index={name: manifest.surface_index(name) for name in domain.surfaces},
         towers={entity: _tower(entity, manifest, domain) for entity in entities},
-        index_row_of={
-            entity: {id_: row for row, id_ in enumerate(ids)}
-            for entity, ids in bundle.item_ids.items()
-        },
+        index_row_of=row_of,
         index_vectors=bundle.item_vectors,
         dim=manifest.dim,
+        neighbours=_neighbours(bundle, row_of),
     )
 
 
@@ -92,6 +99,17 @@ def _warn_of_missing_columns(manifest: Manifest, domain: Domain) -> None:
                     )
 
 
+def _neighbours(bundle: LoadedBundle, row_of: Mapping[str, Mapping[str, int]]) -> Neighbours | None:
+    """Of the items of histories; None where the bundle, an older one perhaps, holds none."""
+    entity = bundle.manifest.sequence.entity
+    found = bundle.neighbours.get(entity)
+    if found is None:
+        _logger.info("bundle %s has no neighbours: item_knn yields nothing", bundle.version)
+        return None
+    ids, rows = bundle.item_ids[entity], found["row"].astype(np.int64)
+    return Neighbours(ids, row_of[entity], rows, np.ascontiguousarray(found["similarity"]))
+
+
 def _view(view: ManifestView) -> View:
     columns = tuple(ViewColumn(f.name, f.dtype, f.default) for f in view.features)
     return View(view.name, view.hash, columns)
@@ -108,18 +126,12 @@ def _defaults(names: list[str], views: dict[str, View]) -> Float32Array:
 
 
 def _surface(name: str, surface: Surface) -> SurfaceSpec:
-    sources = tuple(
-        SourceSpec("trending", source.quota, source.feature)
-        if source.kind == "trending"
-        else SourceSpec("personal", min(source.quota, surface.candidates))
-        for source in surface.sources
-    )
     return SurfaceSpec(
         name=name,
         entity=surface.entity,
         default_k=surface.default_k,
         candidates=surface.candidates,
-        sources=sources,
+        sources=tuple(source_of(source, surface.candidates) for source in surface.sources),
         filters=tuple(rule for config in surface.filters for rule in rules_of(config)),
         caps=dict(surface.caps),
         selling_attribute=surface.selling_attribute,

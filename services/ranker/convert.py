@@ -26,11 +26,14 @@ from services.common.convert_limits import (
     require_actor,
     require_attributes,
     require_context,
+    require_count,
+    require_id,
     require_range,
     require_text,
     require_traffic_class,
 )
-from services.common.errors import FailedPrecondition, NotFound
+from services.common.domain_sources import MAX_CANDIDATE_IDS
+from services.common.errors import FailedPrecondition, InvalidArgument, NotFound
 from services.common.ids import event_id_of
 from services.ranker.catalogue.replica import (
     Delta,
@@ -89,8 +92,10 @@ def rank_command(
     request: ranker_pb2.RankRequest,
     surfaces: Collection[str],
     filterable: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    takes_candidates: Collection[str] = (),
 ) -> RankCommand:
-    """A checked request. ``filterable``: by surface, what a caller may filter by and what it holds.
+    """A checked request. ``filterable``: by surface, what a caller may filter by and what it holds;
+    ``takes_candidates``: surfaces that have a source for candidate ids.
 
     Raises ``InvalidArgument``, or ``NotFound`` for an unknown surface.
     """
@@ -121,6 +126,9 @@ def rank_command(
         circumstances=Circumstances() if context is None else _circumstances(context),
         filter=wanted,
         filter_digest=_digest(request.filter) if wanted is not None else bytes(8),
+        candidate_ids=(
+            _candidate_ids(request, surface, takes_candidates) if request.candidate_ids else ()
+        ),
     )
 
 
@@ -134,6 +142,16 @@ def _circumstances(context: common_pb2.RequestContext) -> Circumstances:
     """What filters read of a checked context."""
     attributes = require_attributes("context.attributes", context.attributes)
     return Circumstances(context.locale, context.region, attributes)
+
+
+def _candidate_ids(
+    request: ranker_pb2.RankRequest, surface: str, takes_candidates: Collection[str]
+) -> Sequence[str]:
+    field = "candidate_ids"
+    if surface not in takes_candidates:
+        raise InvalidArgument.field(field, f"surface {surface!r} has no source of kind caller")
+    require_count(field, len(request.candidate_ids), 0, MAX_CANDIDATE_IDS)
+    return [require_id(f"{field}[{n}]", id_) for n, id_ in enumerate(request.candidate_ids)]
 
 
 def slate_message(result: RankResult, *, placed: bool = True) -> ranker_pb2.Slate:
@@ -225,7 +243,7 @@ def slate_events(
         policy=result.policy,
         assignments=assignments,
         context=context if isinstance(context, common_pb2.RequestContext) else None,
-        degraded=[f"{d.part.name}:{d.reason.name}" for d in result.degraded],
+        degraded=[_degraded_text(degradation) for degradation in result.degraded],
         feature_view_hash=result.view_hash,
         feature_log_position=result.log_position,
         user_features=_served_features(result) if with_features else None,
@@ -339,4 +357,13 @@ def _step(
 
 
 def _degradation(degradation: Degradation) -> ranker_pb2.Degradation:
-    return ranker_pb2.Degradation(part=_PART[degradation.part], reason=_REASON[degradation.reason])
+    return ranker_pb2.Degradation(
+        part=_PART[degradation.part],
+        reason=_REASON[degradation.reason],
+        name=degradation.name,
+    )
+
+
+def _degraded_text(degradation: Degradation) -> str:
+    text = f"{degradation.part.name}:{degradation.reason.name}"
+    return f"{text}:{degradation.name}" if degradation.name else text

@@ -25,8 +25,8 @@ class RankerMetrics:
         )
         self._degraded = Counter(
             "podium_ranker_degraded",
-            "Answers in which a part was left out or replaced.",
-            ["part", "reason"],
+            "Answers in which a part was left out or replaced; name is a source's.",
+            ["part", "reason", "name"],
             registry=registry,
         )
         self._removed = Counter(
@@ -47,6 +47,19 @@ class RankerMetrics:
             ["stage"],
             registry=registry,
             buckets=_STAGE_BUCKETS_S,
+        )
+        self._sources = Histogram(
+            "podium_ranker_source_seconds",
+            "Time of a source for the requests of one surface of a micro-batch.",
+            ["source"],
+            registry=registry,
+            buckets=_STAGE_BUCKETS_S,
+        )
+        self._unknown = Counter(
+            "podium_ranker_unknown_candidates",
+            "Candidates named by requests that no item answers to.",
+            ["surface"],
+            registry=registry,
         )
         self._dropped = Counter(
             "podium_ranker_dropped",
@@ -83,7 +96,8 @@ class RankerMetrics:
 
     def degraded(self, degradation: Degradation) -> None:
         """An answer was degraded."""
-        self._degraded.labels(degradation.part.name, degradation.reason.name).inc()
+        part, reason = degradation.part.name, degradation.reason.name
+        self._degraded.labels(part, reason, degradation.name).inc()
 
     def removed(self, surface: str, reason: str, count: int) -> None:
         """A filter removed candidates."""
@@ -96,6 +110,14 @@ class RankerMetrics:
     def stage(self, name: str, duration_us: int) -> None:
         """A stage of a micro-batch ended."""
         self._stages.labels(name).observe(duration_us / 1_000_000)
+
+    def source(self, name: str, duration_s: float) -> None:
+        """A source was asked."""
+        self._sources.labels(name).observe(duration_s)
+
+    def unknown_candidates(self, surface: str, count: int) -> None:
+        """A request named candidates that no item answers to."""
+        self._unknown.labels(surface).inc(count)
 
     def dropped(self, reason: str) -> None:
         """A request left before work was done for it."""

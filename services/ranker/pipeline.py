@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -24,8 +25,9 @@ from services.ranker.results import REFRESH, result_of, slate_of
 from services.ranker.scoring.chunks import chunks, gathered
 from services.ranker.scoring.value import values_of, weights_of
 from services.ranker.selection.top_k import top_k
+from services.ranker.sources.asking import SourceAsking
+from services.ranker.sources.base import Asked
 from services.ranker.sources.merge import merge
-from services.ranker.sources.personal import nearest
 from services.ranker.state import ServingState
 from services.ranker.stopwatch import Stopwatch
 from services.ranker.types import (
@@ -34,7 +36,6 @@ from services.ranker.types import (
     Degradation,
     FeatureRows,
     Float32Array,
-    Int64Array,
     Observer,
     Part,
     RankCommand,
@@ -60,6 +61,7 @@ class Pipeline:
         observer: Observer,
         *,
         last_known: LastKnownRows,
+        sources: SourceAsking,
         feature_timeout_s: float,
         new_rank_id: Callable[[], str],
         log_error: Callable[[str, Exception], None],
@@ -70,6 +72,7 @@ class Pipeline:
         self._slates = slates
         self._observer = observer
         self._last_known = last_known
+        self._sources = sources
         self._feature_timeout_s = feature_timeout_s
         self._new_rank_id = new_rank_id
         self._log_error = log_error
@@ -86,7 +89,7 @@ class Pipeline:
         clock.lap("features")
         inputs = user_inputs(state.model, state.spec, rows)
         vectors = self._user_vectors(state, works, inputs)
-        self._retrieve(state, [w for w in works if w.command.call is Call.RANK], vectors)
+        self._retrieve(state, [w for w in works if w.command.call is Call.RANK], rows, vectors)
         for work in works:
             call_candidates(state, work, self._log_error)
         clock.lap("retrieve")
@@ -192,28 +195,32 @@ class Pipeline:
             vectors = np.where(finite[:, None], vectors, np.float32(0))
         return vectors
 
-    def _retrieve(self, state: ServingState, works: Sequence[Work], vectors: Float32Array) -> None:
-        found: dict[tuple[int, int], Int64Array] = {}
+    def _retrieve(
+        self,
+        state: ServingState,
+        works: Sequence[Work],
+        rows: FeatureRows,
+        vectors: Float32Array,
+    ) -> None:
         for plan in {id(work.plan): work.plan for work in works}.values():
             same = [work for work in works if work.plan is plan]
-            queries = vectors[[work.row for work in same]]
-            for place, source in enumerate(plan.spec.sources):
-                if source.kind == "trending":
-                    found |= {(work.row, place): plan.trending[place] for work in same}
-                    continue
-                try:
-                    answers = nearest(state.model, plan.nearby, queries, source.quota)
-                except Exception as error:
-                    self._log_error("the personal source failed", error)
-                    degrade(same, Part.RETRIEVAL, Reason.FAILED)
-                    answers = [(work.slots, vectors[0, :0]) for work in same]
-                found |= {(w.row, place): a[0] for w, a in zip(same, answers, strict=True)}
-        for work in works:
-            spec = work.plan.spec
-            yielded = [found[work.row, place] for place in range(len(spec.sources))]
-            work.slots, work.origin = merge(
-                yielded, len(work.plan.table), spec.candidates, state.scratch
+            surface, places = plan.spec, [work.row for work in same]
+            asked = Asked(
+                model=state.model,
+                vectors=vectors[places],
+                rows=rows,
+                places=places,
+                candidate_ids=[work.command.candidate_ids for work in same],
+                count_unknown=partial(self._observer.unknown_candidates, surface.name),
             )
+            answers = self._sources.ask(surface.name, plan.sources, asked, state.breaker)
+            for left_out in answers.left_out:
+                degrade(same, left_out.part, left_out.reason, left_out.name)
+            quotas = [source.quota for source in surface.sources]
+            for found, work in zip(zip(*answers.slots, strict=True), same, strict=True):
+                work.slots, work.origin = merge(
+                    found, quotas, len(plan.table), surface.candidates, state.scratch
+                )
 
     def _filter(self, work: Work, rows: FeatureRows, now_ms: int) -> None:
         plan, command = work.plan, work.command
@@ -277,7 +284,7 @@ class Pipeline:
         wanted = work.command.k or plan.spec.default_k
         caps = [(codes[work.slots], limit) for codes, limit in plan.caps]
         best = top_k(values, table.tie[work.slots], wanted, caps)
-        names = [source.kind for source in plan.spec.sources]
+        names = [source.name for source in plan.spec.sources]
         sources = [names[place] for place in work.origin[best].tolist()]
         if work.command.call is Call.REFRESH:
             sources = [REFRESH] * len(best)

@@ -16,8 +16,16 @@ from services.ranker.catalogue.table import EntityTable
 from services.ranker.filters.apply import apply_filters
 from services.ranker.filters.asking import Asking
 from services.ranker.filters.rules import BoundFilter, Filter
-from services.ranker.sources.personal import MAX_OVERFETCH, Nearby
-from services.ranker.sources.trending import trending_slots
+from services.ranker.sources.base import (
+    BoundSource,
+    Ground,
+    Histories,
+    Made,
+    Neighbours,
+    Reuse,
+    Source,
+)
+from services.ranker.sources.nearby import MAX_OVERFETCH, Nearby
 from services.ranker.types import (
     BoolArray,
     Float32Array,
@@ -36,15 +44,6 @@ _ENCODE_ROWS = 4096
 
 
 @dataclass(frozen=True)
-class SourceSpec:
-    """A source of a surface. ``feature`` is what a trending source orders by."""
-
-    kind: str
-    quota: int
-    feature: str = ""
-
-
-@dataclass(frozen=True)
 class SurfaceSpec:
     """A configured surface. ``weights`` are the objective weights it overrides, by name."""
 
@@ -52,7 +51,7 @@ class SurfaceSpec:
     entity: str
     default_k: int
     candidates: int
-    sources: tuple[SourceSpec, ...]
+    sources: tuple[Source, ...]
     filters: tuple[Filter, ...]
     caps: Mapping[str, int]
     selling_attribute: str | None
@@ -74,10 +73,14 @@ class TowerSpec:
 
 @dataclass(frozen=True)
 class BundleSpec:
-    """What the ranker reads of a bundle's manifest, with the objectives' weights in force."""
+    """What the ranker reads of a bundle's manifest, with the objectives' weights in force.
+
+    ``neighbours`` are those of the sequence's items; None where the bundle holds none.
+    """
 
     version: str
     views: Mapping[str, View]
+    sequence_entity: str
     sequence_items: str
     sequence_actions: str
     sequence_vocabulary: str
@@ -94,6 +97,7 @@ class BundleSpec:
     index_row_of: Mapping[str, Mapping[str, int]]
     index_vectors: Mapping[str, Float32Array]
     dim: int
+    neighbours: Neighbours | None = None
 
     def catalogue_views(self) -> dict[str, View]:
         """The views of the entity types that some surface ranks."""
@@ -119,18 +123,19 @@ class ItemMatrix:
 
 @dataclass(frozen=True)
 class SurfacePlan:
-    """One surface over one bundle and one catalogue version. ``trending`` holds the slots of each
-    trending source, best first, by the source's place in the specification."""
+    """One surface over one bundle and one catalogue version. ``sources`` are those of the
+    specification, by name, in its order; ``made`` is what the next version may use again."""
 
     spec: SurfaceSpec
     surface_index: int
     table: EntityTable
     items: ItemMatrix
     nearby: Nearby
-    trending: Mapping[int, Int64Array]
+    sources: tuple[tuple[str, BoundSource], ...]
     filters: tuple[tuple[str, BoundFilter], ...]
     caps: tuple[tuple[Int32Array, int], ...]
     any_repaired: bool
+    made: Made
 
 
 def item_matrix(
@@ -182,10 +187,15 @@ def surface_plan(
     table: EntityTable,
     items: ItemMatrix,
     *,
+    histories: Histories | None,
+    before: SurfacePlan | None,
     exact_rows: int,
     now_ms: int,
 ) -> SurfacePlan:
     """Prepares a surface. Up to ``exact_rows`` items that may be shown are searched exactly.
+
+    ``histories`` are the items that users' histories name; ``before`` is the surface's plan for the
+    same bundle and an earlier version of the table.
 
     What may be shown is decided by the filters that look at items only, at ``now_ms``; requests
     ask them again, so an item that closes meanwhile is not shown, and one that opens is found at
@@ -196,22 +206,25 @@ def surface_plan(
     alive = np.flatnonzero(table.alive)
     eligible = np.zeros(len(table), np.bool_)
     eligible[alive] = apply_filters(of_item, alive, Asking.nobody(now_ms)).kept
-    trending = {
-        place: trending_slots(_values(table, source.feature), table.tie, eligible, source.quota)
-        for place, source in enumerate(surface.sources)
-        if source.kind == "trending"
-    }
+    reuse = Reuse({} if before is None else before.made)
+    nearby = reuse.get(
+        "nearby",
+        (items.vectors, items.index_row, eligible, exact_rows),
+        lambda: _nearby(spec, table, items, eligible, exact_rows),
+    )
+    ground = Ground(table, eligible, nearby, histories, spec.neighbours, reuse)
     caps = [(table.strings(name), limit) for name, limit in surface.caps.items()]
     return SurfacePlan(
         spec=surface,
         surface_index=spec.surface_index.get(surface.name, 0),
         table=table,
         items=items,
-        nearby=_nearby(spec, table, items, eligible, exact_rows),
-        trending=trending,
+        nearby=nearby,
+        sources=tuple((source.name, source.bind(ground)) for source in surface.sources),
         filters=bound,
         caps=tuple((column[0], limit) for column, limit in caps if column is not None),
         any_repaired=bool(table.repaired.any()),
+        made=reuse.made,
     )
 
 
@@ -292,8 +305,3 @@ def _features(spec: BundleSpec, table: EntityTable, slots: Int64Array) -> Float3
         values = table.numeric(name)
         features[:, at] = spec.item_defaults[at] if values is None else values[slots]
     return features
-
-
-def _values(table: EntityTable, feature: str) -> Float32Array | Int64Array:
-    values = table.numeric(feature)
-    return np.zeros(len(table), np.float32) if values is None else values

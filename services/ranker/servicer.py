@@ -59,6 +59,7 @@ class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
         self._surfaces = surfaces
         self._entity_of = {name: surface.entity for name, surface in surfaces.items()}
         self._filterable = filterable
+        self._takes_candidates = {name for name, s in surfaces.items() if s.takes_candidates}
         self._check_forced = check_forced
         self._knows = knows
         self._trust_metadata = trust_metadata
@@ -116,7 +117,7 @@ class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
         return score_response(result)
 
     def _command(self, request: ranker_pb2.RankRequest) -> RankCommand:
-        command = rank_command(request, self._surfaces, self._filterable)
+        command = rank_command(request, self._surfaces, self._filterable, self._takes_candidates)
         if command.forced_variants:
             self._check_forced(command.forced_variants)
         return command

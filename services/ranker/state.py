@@ -23,6 +23,8 @@ from services.ranker.plan import (
     item_matrix,
     surface_plan,
 )
+from services.ranker.sources.base import Histories
+from services.ranker.sources.breaker import Breaker
 from services.ranker.types import ByteArray, Model, Reason
 
 
@@ -44,8 +46,8 @@ class Tables:
 
 @dataclass(frozen=True)
 class ServingState:
-    """Everything a micro-batch reads. ``scratch`` uint8 zeros, as long as the longest table, belong
-    to the one thread that ranks."""
+    """Everything a micro-batch reads. ``scratch`` uint8 zeros, as long as the longest table, and
+    ``breaker``, which a bundle's states share, belong to the one thread that ranks."""
 
     model: Model
     spec: BundleSpec
@@ -54,6 +56,7 @@ class ServingState:
     plans: Mapping[str, SurfacePlan]
     scratch: ByteArray
     prices: Prices
+    breaker: Breaker
 
 
 def prepare(
@@ -66,18 +69,23 @@ def prepare(
     now_ms: int,
 ) -> ServingState:
     """The state of a bundle over a catalogue. What ``before`` has of the same two is reused."""
+    same = before if before is not None and _same_items(before, model, tables) else None
     items: dict[str, ItemMatrix] = {}
     for entity, table in tables.by_entity.items():
         known, since = None, 0
-        if before is not None and _same_items(before, model, tables):
-            known, since = before.items[entity], before.tables.number
+        if same is not None:
+            known, since = same.items[entity], same.tables.number
         items[entity] = item_matrix(model, spec, table, known, since)
+    named = tables.by_entity.get(spec.sequence_entity)
+    histories = None if named is None else Histories(named, items[spec.sequence_entity].vectors)
     plans = {
         name: surface_plan(
             spec,
             surface,
             tables.by_entity[surface.entity],
             items[surface.entity],
+            histories=histories,
+            before=None if same is None else same.plans[name],
             exact_rows=exact_rows,
             now_ms=now_ms,
         )
@@ -85,7 +93,9 @@ def prepare(
     }
     prices = Prices(tables.by_entity)
     longest = max((len(table) for table in tables.by_entity.values()), default=0)
-    return ServingState(model, spec, tables, items, plans, np.zeros(longest, np.uint8), prices)
+    breaker = before.breaker if before is not None and before.model is model else Breaker()
+    scratch = np.zeros(longest, np.uint8)
+    return ServingState(model, spec, tables, items, plans, scratch, prices, breaker)
 
 
 def _same_items(before: ServingState, model: Model, tables: Tables) -> bool:

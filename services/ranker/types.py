@@ -77,10 +77,11 @@ class Reason(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """One part that was left out or replaced, and why."""
+    """One part that was left out or replaced, and why. ``name``: which source, where it is one."""
 
     part: Part
     reason: Reason
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +224,8 @@ class Following:
 class RankCommand:
     """A checked request. ``k`` is 1 to 200, None meaning the surface's default; ``user_id`` or
     ``device_id`` is set, both raw. ``context`` is logged with the slate and means nothing here:
-    ``circumstances`` is what filters read of it. ``filter``: the caller's own.
+    ``circumstances`` is what filters read of it. ``filter``: the caller's own. ``candidate_ids``:
+    at most 500 items that the caller wants considered too.
 
     ``rank_id``, empty for a new one, and ``seed`` (64 bits, None to derive it from the rank_id) are
     set where an idempotency key or a token decides them. ``item_ids`` are those to SCORE, or the
@@ -246,6 +248,7 @@ class RankCommand:
     following: Following | None = None
     item_ids: Sequence[str] = ()
     filter_digest: bytes = bytes(8)
+    candidate_ids: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +343,12 @@ class Observer(Protocol):
 
     def stage(self, name: str, duration_us: int) -> None:
         """A stage of a micro-batch ended."""
+
+    def source(self, name: str, duration_s: float) -> None:
+        """A source was asked for the requests of one surface of a micro-batch."""
+
+    def unknown_candidates(self, surface: str, count: int) -> None:
+        """A request named candidates that no item answers to."""
 
     def dropped(self, reason: str) -> None:
         """A request left before work was done for it."""

@@ -55,7 +55,7 @@ class Started:
     clock: Stopwatch
 
 
-def degrade(works: Sequence[Work], part: Part, reason: Reason) -> None:
-    """Marks requests as answered without a part."""
+def degrade(works: Sequence[Work], part: Part, reason: Reason, name: str = "") -> None:
+    """Marks requests as answered without a part; ``name``: of a source."""
     for work in works:
-        work.degraded[Degradation(part, reason)] = None
+        work.degraded[Degradation(part, reason, name)] = None

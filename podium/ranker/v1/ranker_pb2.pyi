@@ -20,7 +20,7 @@ IDEMPOTENCY_RANKED: Idempotency
 IDEMPOTENCY_KEPT: Idempotency
 
 class RankRequest(_message.Message):
-    __slots__ = ("actor", "surface", "k", "context", "traffic_class", "dry_run", "forced_variants", "filter", "page_token", "idempotency_key")
+    __slots__ = ("actor", "surface", "k", "context", "traffic_class", "dry_run", "forced_variants", "filter", "page_token", "idempotency_key", "candidate_ids")
     class ForcedVariantsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,7 @@ class RankRequest(_message.Message):
     FILTER_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_IDS_FIELD_NUMBER: _ClassVar[int]
     actor: _common_pb2.Actor
     surface: str
     k: int
@@ -48,7 +49,8 @@ class RankRequest(_message.Message):
     filter: _filter_pb2.Filter
     page_token: str
     idempotency_key: str
-    def __init__(self, actor: _Optional[_Union[_common_pb2.Actor, _Mapping]] = ..., surface: _Optional[str] = ..., k: _Optional[int] = ..., context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., traffic_class: _Optional[_Union[_common_pb2.TrafficClass, str]] = ..., dry_run: _Optional[bool] = ..., forced_variants: _Optional[_Mapping[str, str]] = ..., filter: _Optional[_Union[_filter_pb2.Filter, _Mapping]] = ..., page_token: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    candidate_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, actor: _Optional[_Union[_common_pb2.Actor, _Mapping]] = ..., surface: _Optional[str] = ..., k: _Optional[int] = ..., context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., traffic_class: _Optional[_Union[_common_pb2.TrafficClass, str]] = ..., dry_run: _Optional[bool] = ..., forced_variants: _Optional[_Mapping[str, str]] = ..., filter: _Optional[_Union[_filter_pb2.Filter, _Mapping]] = ..., page_token: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., candidate_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RankResponse(_message.Message):
     __slots__ = ("slate", "rank_id", "assignments", "bundle_version", "degraded", "timings", "traffic_class", "next_page_token", "refresh_token", "parent_rank_id", "idempotency")
@@ -277,7 +279,7 @@ class Slate(_message.Message):
     def __init__(self, entity_type: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., selling_course_ids: _Optional[_Iterable[str]] = ..., sources: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[float]] = ..., objectives: _Optional[_Iterable[str]] = ..., predictions: _Optional[_Iterable[float]] = ..., positions: _Optional[_Iterable[int]] = ..., prices_minor: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Degradation(_message.Message):
-    __slots__ = ("part", "reason")
+    __slots__ = ("part", "reason", "name")
     class Part(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         PART_UNSPECIFIED: _ClassVar[Degradation.Part]
@@ -310,9 +312,11 @@ class Degradation(_message.Message):
     REASON_REPLACED: Degradation.Reason
     PART_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
     part: Degradation.Part
     reason: Degradation.Reason
-    def __init__(self, part: _Optional[_Union[Degradation.Part, str]] = ..., reason: _Optional[_Union[Degradation.Reason, str]] = ...) -> None: ...
+    name: str
+    def __init__(self, part: _Optional[_Union[Degradation.Part, str]] = ..., reason: _Optional[_Union[Degradation.Reason, str]] = ..., name: _Optional[str] = ...) -> None: ...
 
 class StageTiming(_message.Message):
     __slots__ = ("stage", "duration_us")

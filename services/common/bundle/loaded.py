@@ -22,6 +22,7 @@ from services.common.bundle.manifest import (
     Manifest,
     vectors_file,
 )
+from services.common.bundle.neighbours import NeighbourArray, neighbours_file, read_neighbours
 from services.common.bundle.store import verify_directory
 from services.common.errors import BundleError
 
@@ -116,13 +117,15 @@ def providers(device: Device) -> list[str]:
 class LoadedBundle:
     """Models, indexes and vocabularies of one version. Safe for concurrent calls.
 
-    ``item_ids`` and ``item_vectors`` (float32 ``[rows, dim]``) are in index order, by entity type.
+    ``item_ids`` and ``item_vectors`` (float32 ``[rows, dim]``) are in index order, by entity type;
+    so are ``neighbours`` (``NEIGHBOUR [rows, K]``) of the types that the bundle has them of.
     Index 0 means unknown or empty in every integer input; see ``Manifest`` for the others.
     """
 
     manifest: Manifest
     item_ids: dict[str, list[str]]
     item_vectors: dict[str, FloatArray]
+    neighbours: dict[str, NeighbourArray]
     _user_tower: GraphSession
     _item_tower: GraphSession
     _ranker: GraphSession
@@ -144,7 +147,7 @@ class LoadedBundle:
             for name in (USER_TOWER_FILE, ITEM_TOWER_FILE, RANKER_FILE)
         }
         vocabularies = _read_vocabularies(path_of(VOCABULARY_FILE))
-        ids, vectors, indexes = {}, {}, {}
+        ids, vectors, indexes, neighbours = {}, {}, {}, {}
         for entity, entry in manifest.indexes.items():
             ids[entity] = _read_ids(path_of(entry.ids_file))
             shape = (len(ids[entity]), manifest.dim)
@@ -154,10 +157,14 @@ class LoadedBundle:
                 raise BundleError(f"{directory / entry.file}: rows differ from ids or manifest")
             if device != "cpu" and gpus() and indexes[entity].rows:
                 indexes[entity] = indexes[entity].on_gpu()
+            if neighbours_file(entity) in manifest.files:
+                path = path_of(neighbours_file(entity))
+                neighbours[entity] = read_neighbours(path, entry.rows)
         bundle = cls(
             manifest,
             ids,
             vectors,
+            neighbours,
             sessions[USER_TOWER_FILE],
             sessions[ITEM_TOWER_FILE],
             sessions[RANKER_FILE],

@@ -8,7 +8,7 @@ import numpy as np
 
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.plan import SurfacePlan
-from services.ranker.sources.personal import nearest
+from services.ranker.sources.nearby import nearest
 from services.ranker.state import ServingState
 from services.ranker.tokens.format import SHOWN_MASK
 from services.ranker.types import (
@@ -66,7 +66,7 @@ def given(command: RankCommand, table: EntityTable) -> tuple[Int64Array, list[Re
 
 
 def similar(model: Model, plan: SurfacePlan, item_id: str) -> Int64Array:
-    """Slots of the items nearest to an item, in no order, without it; none of an unknown one."""
+    """Slots of the items nearest to an item, nearest first, without it; none of an unknown one."""
     slot = plan.table.slot_of.get(item_id, len(plan.table))
     if slot >= len(plan.table):
         return np.zeros(0, np.int64)

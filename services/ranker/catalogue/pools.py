@@ -32,6 +32,10 @@ class StringPool:
         """Codes of values, int32 [len(values)], adding new ones."""
         return np.fromiter((self.code(value) for value in values), np.int32, len(values))
 
+    def code_of(self, value: str) -> int | None:
+        """Code of a non-empty value; None when it is not known."""
+        return self._codes.get(value) or None
+
     def known(self, values: Sequence[str]) -> list[int]:
         """Codes of the non-empty values that are known."""
         found = (self._codes.get(value, 0) for value in values)

@@ -1,66 +1,32 @@
-"""Items nearest to the user's vector: the bundle's index, and a matrix of what it lacks."""
+"""Items nearest to the user's vector."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import numpy as np
-
-from services.ranker.types import Float32Array, Int64Array, Model
-
-MAX_OVERFETCH = 4.0
+from services.ranker.sources.base import Asked, Ground
+from services.ranker.sources.nearby import Nearby, nearest
+from services.ranker.types import Int64Array
 
 
 @dataclass(frozen=True)
-class Nearby:
-    """What can be retrieved on a surface.
+class Personal:
+    """Nearest items to the user's vector."""
 
-    ``index_slots`` int64 [index rows] is the slot of every row of the index, -1 where the item must
-    not be shown or its vector is no longer the indexed one; empty where the index is not used.
-    ``overfetch`` is how many times the rows wanted are asked of it, as some must not be shown.
-    ``slots`` int64 [C] and ``vectors`` float32 [C, D] hold the remaining items, searched exactly.
-    """
+    name: str
+    quota: int
 
-    entity: str
-    index_slots: Int64Array
-    overfetch: float
-    slots: Int64Array
-    vectors: Float32Array
+    def bind(self, ground: Ground) -> BoundPersonal:
+        return BoundPersonal(ground.nearby, self.quota)
 
 
-def nearest(
-    model: Model, nearby: Nearby, queries: Float32Array, quota: int
-) -> list[tuple[Int64Array, Float32Array]]:
-    """For each query [B, D] the slots of at most ``quota`` items and their inner products.
+@dataclass(frozen=True)
+class BoundPersonal:
+    """See ``Personal``."""
 
-    The items of one query are distinct; the order is not specified.
-    """
-    found: list[tuple[Int64Array, Float32Array]] = []
-    indexed = _from_index(model, nearby, queries, quota)
-    exact = queries @ nearby.vectors.T if len(nearby.slots) else None
-    for row in range(len(queries)):
-        slots, scores = indexed[row] if indexed else (nearby.slots[:0], queries[row, :0])
-        if exact is not None:
-            slots = np.concatenate([slots, nearby.slots]) if len(slots) else nearby.slots
-            scores = np.concatenate([scores, exact[row]]) if len(scores) else exact[row]
-        if len(slots) > quota:
-            best = np.argpartition(scores, len(slots) - quota)[len(slots) - quota :]
-            slots, scores = slots[best], scores[best]
-        found.append((slots, scores))
-    return found
+    nearby: Nearby
+    quota: int
 
-
-def _from_index(
-    model: Model, nearby: Nearby, queries: Float32Array, quota: int
-) -> list[tuple[Int64Array, Float32Array]]:
-    rows = len(nearby.index_slots)
-    if not rows:
-        return []
-    wanted = min(rows, math.ceil(quota * nearby.overfetch))
-    scores, positions = model.search(nearby.entity, queries, wanted)
-    slots = np.where(positions >= 0, nearby.index_slots[positions], -1)
-    shown = slots >= 0
-    if shown.all():
-        return list(zip(slots, scores, strict=True))
-    return [(slots[row][mask], scores[row][mask]) for row, mask in enumerate(shown)]
+    def ask(self, asked: Asked) -> list[Int64Array]:
+        found = nearest(asked.model, self.nearby, asked.vectors, self.quota)
+        return [slots for slots, _ in found]

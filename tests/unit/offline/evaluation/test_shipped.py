@@ -13,7 +13,8 @@ from offline.evaluation.shipped import BundleScorer, ModelInputs
 from offline.training.layout import layout_of
 from services.common.bundle.loaded import LoadedBundle
 from services.common.bundle.store import BundleStore
-from services.common.domain import Domain, PersonalSource, TrendingSource, load_domain
+from services.common.domain import Domain, load_domain
+from services.common.domain_sources import PersonalSource, TrendingSource
 from services.common.errors import FailedPrecondition
 from tests.support.tiny_bundle import make_tiny_bundle, tiny_item_inputs, tiny_vocabularies
 

@@ -95,6 +95,19 @@ def test_one_user_or_many_items_give_the_same_answers(
     np.testing.assert_allclose(encoded, bundle.item_vectors["course"], atol=1e-5)
 
 
+def test_neighbours_are_published_in_index_order(
+    bundle: LoadedBundle, models: TrainedModels
+) -> None:
+    ids, found = bundle.item_ids["course"], bundle.neighbours["course"]
+    place = {id_: row for row, id_ in enumerate(models.catalogues["course"].ids)}
+    for row, id_ in enumerate(ids):
+        learned = models.neighbours.rows[place[id_]]
+        names = [models.catalogues["course"].ids[n] for n in learned if n >= 0]
+        expected = [name for name in names if name in ids]
+        assert [ids[n] for n in found["row"][row] if n >= 0] == expected
+    assert (found["similarity"][:, 0] > 0).all()
+
+
 def test_score_at_position_zero_ignores_where_items_were_logged(
     bundle: LoadedBundle, models: TrainedModels
 ) -> None:

@@ -37,6 +37,8 @@ ITEM_VIEW = View(
         ViewColumn("host", "string", ""),
         ViewColumn("sells", "string", ""),
         ViewColumn("tags", "list", ()),
+        ViewColumn("level", "int64", 0),
+        ViewColumn("category", "string", ""),
     ),
 )
 USER_VIEW = View(
@@ -182,6 +184,7 @@ def spec_of(model: FakeModel, *surfaces: SurfaceSpec) -> BundleSpec:
     return BundleSpec(
         version="v1",
         views={"user": USER_VIEW, "item": ITEM_VIEW},
+        sequence_entity="item",
         sequence_items="history",
         sequence_actions="actions",
         sequence_vocabulary="item",
@@ -255,6 +258,7 @@ class Recorder:
         self.broken: dict[Part, int] = {}
         self.degradations: list[Degradation] = []
         self.drops: list[str] = []
+        self.unknown: dict[str, int] = {}
 
     def record(self, results: Sequence[RankResult]) -> None:
         self.results.extend(results)
@@ -274,6 +278,12 @@ class Recorder:
 
     def stage(self, name: str, duration_us: int) -> None:
         del name, duration_us
+
+    def source(self, name: str, duration_s: float) -> None:
+        del name, duration_s
+
+    def unknown_candidates(self, surface: str, count: int) -> None:
+        self.unknown[surface] = self.unknown.get(surface, 0) + count
 
     def dropped(self, reason: str) -> None:
         self.drops.append(reason)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import pytest
 
 from podium.common.v1.common_pb2 import Actor
 from podium.feature.v1 import feature_pb2
 from podium.ranker.v1.ranker_pb2 import RankRequest
 from services.common.errors import FailedPrecondition, InvalidArgument
-from services.ranker.convert import feature_rows, rank_command
+from services.ranker.convert import feature_rows, rank_command, rank_response, slate_events
+from services.ranker.types import (
+    Degradation,
+    Part,
+    RankCommand,
+    RankResult,
+    Reason,
+    Slate,
+    Traffic,
+    empty_rows,
+)
 
 
 def block() -> feature_pb2.FeatureBlock:
@@ -98,3 +109,48 @@ def test_requests_share_the_limits_of_the_contracts(
     with pytest.raises(InvalidArgument) as refused:
         rank_command(request_message, ["courses"])
     assert str(refused.value).startswith(refusal)
+
+
+def test_candidates_are_bounded_and_taken_only_where_a_source_reads_them() -> None:
+    def named(*ids: str) -> RankRequest:
+        return RankRequest(surface="courses", actor=Actor(user_id="ann"), candidate_ids=ids)
+
+    def read(request: RankRequest) -> Sequence[str]:
+        return rank_command(request, ["courses"], takes_candidates=["courses"]).candidate_ids
+
+    assert read(named("c1", "c2", "c1")) == ["c1", "c2", "c1"]
+    assert len(read(named(*map(str, range(500))))) == 500
+    with pytest.raises(InvalidArgument, match=r"^candidate_ids: has 501 elements, .* 0 to 500"):
+        read(named(*map(str, range(501))))
+    with pytest.raises(InvalidArgument, match=r"^candidate_ids\[1\]: .*128"):
+        read(named("c1", "x" * 129))
+    with pytest.raises(InvalidArgument, match=r"^candidate_ids: surface 'courses' has no source"):
+        rank_command(named("c1"), ["courses"])
+    assert rank_command(named(), ["courses"]).candidate_ids == ()
+
+
+def test_a_degraded_source_is_named_in_the_answer_and_in_the_log() -> None:
+    slate = Slate("course", [], [], [], np.zeros(0, np.float32), (), np.zeros((0, 0), np.float32))
+    result = RankResult(
+        rank_id="r",
+        command=RankCommand("courses", "ann", ""),
+        slate=slate,
+        assignments=(),
+        bundle_version="v",
+        policy="top_k",
+        degraded=(
+            Degradation(Part.RETRIEVAL, Reason.TIMEOUT, "item_knn"),
+            Degradation(Part.SCORING, Reason.FAILED),
+        ),
+        timings=(),
+        traffic=Traffic.LIVE,
+        view_hash="h",
+        log_position=0,
+        rows=empty_rows(["ann"]),
+        row=0,
+    )
+    source, scoring = rank_response(result).degraded
+    assert (source.part, source.reason, source.name) == (3, 2, "item_knn")
+    assert scoring.name == ""
+    (event,) = slate_events(result, 1)
+    assert event.slate_served.degraded == ["RETRIEVAL:TIMEOUT:item_knn", "SCORING:FAILED"]

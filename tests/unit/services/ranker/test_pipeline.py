@@ -23,7 +23,11 @@ from services.common.errors import (
 from services.ranker.filters.rules import NotInList, OpenWindow, Positive, Require
 from services.ranker.last_known import LastKnownRows
 from services.ranker.pipeline import Pipeline
-from services.ranker.plan import SourceSpec, SurfaceSpec
+from services.ranker.plan import SurfaceSpec
+from services.ranker.sources.asking import SourceAsking
+from services.ranker.sources.breaker import SourceLimits
+from services.ranker.sources.personal import Personal
+from services.ranker.sources.shared import Trending
 from services.ranker.state import ServingState, Tables, prepare
 from services.ranker.tokens.format import SHOWN_MASK, digest_of
 from services.ranker.types import (
@@ -52,7 +56,7 @@ EVERYTHING = SurfaceSpec(
     entity="item",
     default_k=5,
     candidates=8,
-    sources=(SourceSpec("personal", 5), SourceSpec("trending", 4, "clicks")),
+    sources=(Personal("personal", 4), Trending("trending", 4, "clicks")),
     filters=(
         Require("live"),
         Positive("seats"),
@@ -63,7 +67,7 @@ EVERYTHING = SurfaceSpec(
     selling_attribute="sells",
     weights={"refund": -1.0},
 )
-PLAIN = SurfaceSpec("plain", "item", 3, 10, (SourceSpec("personal", 10),), (), {}, None, {})
+PLAIN = SurfaceSpec("plain", "item", 3, 10, (Personal("personal", 10),), (), {}, None, {})
 WEIGHTS = {"everything": (1.0, -1.0), "plain": (1.0, -0.5)}
 NO_EXPERIMENTS = Definitions({}, "")
 
@@ -86,6 +90,9 @@ def make_pipeline(
         recorder,
         recorder,
         last_known=LastKnownRows(capacity=10, max_age_s=60, monotonic_s=lambda: 0.0),
+        sources=SourceAsking(
+            SourceLimits(), ran=recorder.source, log_error=lambda _, __: None, clock=lambda: 0.0
+        ),
         feature_timeout_s=1.0,
         new_rank_id=iter(map(str, range(10_000))).__next__,
         log_error=lambda _, __: None,
@@ -114,7 +121,7 @@ def oracle_slate(rows: Rows, user: Mapping[str, Any], surface: SurfaceSpec, k: i
     near = {id_: float(user_vector @ vectors[id_]) for id_ in shown}
     candidates: list[str] = []
     for source in surface.sources:
-        if source.kind == "personal":
+        if isinstance(source, Personal):
             found = sorted(shown, key=lambda id_: -near[id_])[: source.quota]
         else:
             found = sorted(shown, key=lambda id_: (-rows[id_].get("clicks", 0), _tie(id_)))
@@ -281,7 +288,7 @@ def test_a_broken_index_leaves_the_trending_items() -> None:
     model.broken = {"search"}
     (result,) = rank(pipeline, RankCommand("everything", "ann", ""))
     assert set(result.slate.sources) == {"trending"}
-    assert result.degraded == (Degradation(Part.RETRIEVAL, Reason.FAILED),)
+    assert result.degraded == (Degradation(Part.RETRIEVAL, Reason.FAILED, "personal"),)
 
 
 def test_a_broken_user_tower_still_gives_a_slate() -> None:
@@ -379,7 +386,7 @@ def test_a_window_that_closes_after_preparation_is_respected() -> None:
         "item",
         5,
         10,
-        (SourceSpec("personal", 10),),
+        (Personal("personal", 10),),
         (OpenWindow("opens", "closes"),),
         {},
         None,

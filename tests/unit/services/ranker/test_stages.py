@@ -22,7 +22,7 @@ from services.ranker.filters.rules import (
 from services.ranker.scoring.value import SUNK, values_of, weights_of
 from services.ranker.selection.top_k import order, top_k
 from services.ranker.sources.merge import merge
-from services.ranker.sources.trending import trending_slots
+from services.ranker.sources.shared import highest
 from services.ranker.types import Circumstances
 from tests.unit.services.ranker.fakes import USER_VIEW, rows_of, tables_of
 
@@ -108,12 +108,12 @@ def test_trending_is_the_sorted_head_of_what_may_be_shown(
     eligible = np.array([allowed for _, allowed in items])
     tie = np.array([hash((n, 7)) % 1_000 * 100 + n for n in range(len(items))], np.uint64)
     expected = sorted(np.flatnonzero(eligible).tolist(), key=lambda n: (-values[n], tie[n]))
-    assert trending_slots(values, tie, eligible, quota).tolist() == expected[:quota]
+    assert highest(values, tie, eligible, quota).tolist() == expected[:quota]
 
 
 def test_trending_takes_a_value_that_is_not_a_number_last() -> None:
     values = np.array([np.nan, 1.0, 2.0], np.float32)
-    found = trending_slots(values, np.arange(3, dtype=np.uint64), np.ones(3, np.bool_), 3)
+    found = highest(values, np.arange(3, dtype=np.uint64), np.ones(3, np.bool_), 3)
     assert found.tolist() == [2, 1, 0]
 
 
@@ -128,10 +128,17 @@ def test_merging_keeps_each_slot_once_from_its_first_source(
         for slot in slots:
             expected.setdefault(slot, source)
     scratch = np.zeros(10, np.uint8)
-    slots, origin = merge([np.array(s, np.int64) for s in found], 10, limit, scratch)
-    pairs = list(zip(slots.tolist(), origin.tolist(), strict=True))
-    assert pairs == list(expected.items())[:limit]
+    quotas = [max(1, len(slots)) for slots in found]
+    arrays = [np.array(s, np.int64) for s in found]
+    slots, origin = merge(arrays, quotas, 10, limit, scratch)
     assert not scratch.any()
+    pairs = list(zip(slots.tolist(), origin.tolist(), strict=True))
+    assert len(pairs) == min(limit, len(expected))
+    for source, quota in enumerate(quotas):
+        own = [slot for slot, first in expected.items() if first == source]
+        kept = [slot for slot, first in pairs if first == source]
+        assert kept == own[: len(kept)]
+        assert len(kept) >= min(len(own), limit * quota // sum(quotas))
 
 
 def test_weights_are_overridden_objective_by_objective() -> None:

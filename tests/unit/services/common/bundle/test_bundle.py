@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from services.common.bundle.index import ItemIndex, recall_at_k
 from services.common.bundle.loaded import LoadedBundle
 from services.common.bundle.manifest import ManifestFeature
+from services.common.bundle.neighbours import NEIGHBOUR, neighbours_file
 from services.common.bundle.store import BundleStore
 from services.common.domain import Domain, load_domain
 from services.common.errors import BundleError, NotFound
@@ -132,7 +133,7 @@ def resealed(store: BundleStore, name: str, content: bytes | None) -> Path:
         return store.path(store.publish(staging, manifest))
 
 
-def npy(values: ArrayLike, dtype: str = "<f4") -> bytes:
+def npy(values: ArrayLike, dtype: DTypeLike = "<f4") -> bytes:
     """An array in NumPy's format."""
     file = io.BytesIO()
     np.save(file, np.asarray(values, dtype))
@@ -189,6 +190,50 @@ def test_vectors_are_what_was_sealed(store: BundleStore) -> None:
     bundle = LoadedBundle.load(resealed(store, "vectors_course.npy", npy(VECTORS)), device="cpu")
     assert bundle.item_vectors["course"].dtype == np.float32
     assert np.array_equal(bundle.item_vectors["course"], VECTORS)
+
+
+def neighbours(rows: int = 12, row: int = 1, similarity: float = 0.5) -> NDArray[np.void]:
+    """Each of ``rows`` items has one neighbour."""
+    found = np.empty((rows, 2), NEIGHBOUR)
+    found["row"], found["similarity"] = (row, -1), (similarity, 0)
+    return found
+
+
+def with_neighbours(store: BundleStore, content: bytes) -> Path:
+    """A copy of the current bundle with neighbours of courses; its digests are right."""
+    sound = current_path(store)
+    with store.staging() as staging:
+        shutil.copytree(sound, staging, dirs_exist_ok=True)
+        (staging / neighbours_file("course")).write_bytes(content)
+        manifest = store.manifest(sound.name).model_copy(update={"version": "neighbours"})
+        return store.path(store.publish(staging, manifest))
+
+
+def test_neighbours_are_what_was_sealed_and_may_be_absent(store: BundleStore) -> None:
+    assert LoadedBundle.load(current_path(store), device="cpu").neighbours == {}
+    directory = with_neighbours(store, npy(neighbours(), NEIGHBOUR))
+    found = LoadedBundle.load(directory, device="cpu").neighbours
+    assert found.keys() == {"course"}
+    assert np.array_equal(found["course"], neighbours())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"junk",
+        npy(np.zeros((12, 2))),
+        npy(neighbours(rows=11), NEIGHBOUR),
+        npy(neighbours()[:, 0], NEIGHBOUR),
+        npy(neighbours(row=12), NEIGHBOUR),
+        npy(neighbours(row=-2), NEIGHBOUR),
+        npy(neighbours(similarity=float("nan")), NEIGHBOUR),
+        npy(neighbours(similarity=-0.1), NEIGHBOUR),
+    ],
+)
+def test_malformed_neighbours_are_named(store: BundleStore, content: bytes) -> None:
+    directory = with_neighbours(store, content)
+    with pytest.raises(BundleError, match=r"neighbours_course\.npy: "):
+        LoadedBundle.load(directory, device="cpu")
 
 
 def test_a_history_of_negative_length_is_refused(store: BundleStore) -> None:

@@ -13,7 +13,9 @@ from services.ranker.filters.by_request import PriceCap, Region
 from services.ranker.filters.expression import passing
 from services.ranker.filters.rules import Filter, LiveOrStarting, NotInList, Positive, Seen
 from services.ranker.filters.tree import And, Compare, Expression, In, Not, Operator
-from services.ranker.plan import SourceSpec, SurfaceSpec
+from services.ranker.plan import SurfaceSpec
+from services.ranker.sources.personal import Personal
+from services.ranker.sources.shared import Trending
 from services.ranker.state import ServingState, prepare
 from services.ranker.types import Circumstances, RankCommand, RankResult
 from tests.unit.services.ranker.fakes import FakeModel, FakeUsers, Recorder, spec_of, tables_of
@@ -61,7 +63,7 @@ FILTERS = st.sampled_from(
 def make_state(
     rows: Rows, rules: tuple[Filter, ...] = RULES, *, quota: int = 12, exact_rows: int = 100
 ) -> ServingState:
-    sources = (SourceSpec("personal", quota), SourceSpec("trending", 2, "clicks"))
+    sources = (Personal("personal", quota), Trending("trending", 2, "clicks"))
     surface = SurfaceSpec("s", "item", 12, 12, sources, rules, {}, None, {})
     model = FakeModel(sorted(rows))
     spec = spec_of(model, surface)
@@ -144,7 +146,7 @@ def test_one_course_is_shown_through_one_room_the_best() -> None:
         "room4": {"score": 0.0},
         "room5": {"score": -0.1},
     }
-    source = (SourceSpec("trending", 9, "clicks"),)
+    source = (Trending("trending", 9, "clicks"),)
     surface = SurfaceSpec("s", "item", 9, 9, source, (), {"sells": 1}, "sells", {})
     model = FakeModel()
     state = prepare(model, spec_of(model, surface), tables_of(rows), None, exact_rows=9, now_ms=0)

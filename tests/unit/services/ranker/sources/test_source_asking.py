@@ -1,0 +1,121 @@
+"""A source that fails or is slow is left out, for a while, and named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ranker.sources.asking import SourceAsking
+from services.ranker.sources.base import Asked
+from services.ranker.sources.breaker import Breaker, SourceLimits
+from services.ranker.sources.merge import kept_sizes
+from services.ranker.types import Degradation, Int64Array, Part, Reason, empty_rows
+from tests.unit.services.ranker.fakes import FakeModel
+
+LIMITS = SourceLimits(budget_s=0.5, strikes=2, rest_s=10)
+
+
+@dataclass
+class FakeSource:
+    """Yields slot ``slot`` after ``takes_s``; fails where it is broken."""
+
+    clock: list[float]
+    slot: int
+    takes_s: float = 0.0
+    broken: bool = False
+    runs: int = 0
+
+    def ask(self, asked: Asked) -> list[Int64Array]:
+        self.runs += 1
+        self.clock[0] += self.takes_s
+        if self.broken:
+            raise RuntimeError("broken")
+        return [np.array([self.slot]) for _ in range(len(asked))]
+
+
+@dataclass
+class Bench:
+    """Two sources on one surface, and a clock."""
+
+    clock: list[float] = field(default_factory=lambda: [100.0])
+    took: list[tuple[str, float]] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    breaker: Breaker = field(default_factory=Breaker)
+
+    def __post_init__(self) -> None:
+        self.good, self.bad = FakeSource(self.clock, 1), FakeSource(self.clock, 2)
+        self.asking = SourceAsking(
+            LIMITS,
+            ran=lambda name, duration_s: self.took.append((name, duration_s)),
+            log_error=lambda what, _: self.errors.append(what),
+            clock=lambda: self.clock[0],
+        )
+
+    def ask(self) -> tuple[list[list[int]], list[Degradation]]:
+        """Slots of either source for two requests, and what was left out."""
+        vectors = np.zeros((2, 4), np.float32)
+        rows = empty_rows(["a", "b"])
+        asked = Asked(FakeModel(), vectors, rows, (0, 1), ((), ()), lambda _: None)
+        named = [("good", self.good), ("bad", self.bad)]
+        answers = self.asking.ask("surface", named, asked, self.breaker)
+        (first, second) = zip(*answers.slots, strict=True)
+        assert [slots.tolist() for slots in first] == [slots.tolist() for slots in second]
+        return [slots.tolist() for slots in first], answers.left_out
+
+
+def left_out(reason: Reason, name: str = "bad") -> list[Degradation]:
+    return [Degradation(Part.RETRIEVAL, reason, name)]
+
+
+def test_a_failing_source_is_named_the_others_yield_and_then_it_rests() -> None:
+    bench = Bench()
+    bench.bad.broken = True
+    for _ in range(4):
+        assert bench.ask() == ([[1], []], left_out(Reason.FAILED))
+    assert (bench.good.runs, bench.bad.runs, len(bench.errors)) == (4, 2, 2)
+    assert bench.errors[0] == "the source bad of surface surface failed"
+    bench.clock[0] += 10
+    bench.bad.broken = False
+    assert bench.ask() == ([[1], [2]], [])
+    # Its slate is clean again: one more failure does not send it to rest.
+    bench.bad.broken = True
+    bench.ask()
+    bench.ask()
+    assert bench.bad.runs == 5
+
+
+def test_a_slow_source_is_used_until_it_was_slow_too_often() -> None:
+    bench = Bench()
+    bench.bad.takes_s = 0.75
+    assert bench.ask() == bench.ask() == ([[1], [2]], [])
+    assert bench.ask() == ([[1], []], left_out(Reason.TIMEOUT))
+    assert bench.took == [("good", 0.0), ("bad", 0.75)] * 2 + [("good", 0.0)]
+    # After its rest it is tried once; still slow, it rests again at once.
+    bench.clock[0] += 10
+    assert bench.ask() == ([[1], [2]], [])
+    assert bench.ask() == ([[1], []], left_out(Reason.TIMEOUT))
+
+
+def test_when_all_would_rest_none_does() -> None:
+    bench = Bench()
+    bench.bad.takes_s = bench.good.takes_s = 0.75
+    for _ in range(4):
+        assert bench.ask() == ([[1], [2]], [])
+
+
+SIZES = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 30)), min_size=1, max_size=5)
+
+
+@given(SIZES, st.integers(1, 60))
+def test_every_source_keeps_its_share_and_no_room_is_wasted(
+    sources: list[tuple[int, int]], limit: int
+) -> None:
+    sizes = [min(size, quota) for size, quota in sources]
+    quotas = [quota for _, quota in sources]
+    kept = kept_sizes(sizes, quotas, limit)
+    assert sum(kept) == min(limit, sum(sizes))
+    for size, quota, number in zip(sizes, quotas, kept, strict=True):
+        assert min(size, limit * quota // sum(quotas)) <= number <= size
