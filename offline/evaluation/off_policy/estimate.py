@@ -19,7 +19,7 @@ from offline.evaluation.off_policy.estimators import (
 )
 from offline.evaluation.off_policy.slates import Groups, LoggedSlates, Predictions
 from offline.evaluation.off_policy.support import Limits, Reason, Support, support
-from offline.evaluation.off_policy.weights import RewardModel, predicted, summed, weigh
+from offline.evaluation.off_policy.weights import RewardModel, summed, weigh
 from services.common.errors import InvalidArgument
 
 
@@ -96,12 +96,13 @@ def estimate(
     else:
         if predictions is None:
             raise InvalidArgument.field("predictions", f"{estimator} needs them")
-        expected = predicted(predictions, slates, model)
+        if predictions.logged.shape != slates.rewards.shape:
+            raise InvalidArgument.field("predictions", f"must be {list(slates.rewards.shape)}")
         if estimator == Estimator.DR:
-            terms = doubly_robust(weighted, expected)
+            terms = doubly_robust(weighted, predictions)
         else:
             if threshold is None:
-                threshold = choose_threshold(weighted, expected, most=limits.switched_mass)
+                threshold = choose_threshold(weighted, predictions, most=limits.switched_mass)
             mass = switched_mass(weighted, threshold)
             if mass > limits.switched_mass:
                 details = (
@@ -109,7 +110,7 @@ def estimate(
                     f" rest on the predictions; at most {limits.switched_mass:.1%} may"
                 )
                 return Refused(estimator, model, Reason.MOSTLY_PREDICTED, details, found)
-            terms = switch_doubly_robust(weighted, expected, threshold)
+            terms = switch_doubly_robust(weighted, predictions, threshold)
     value, error = _value(terms, slates.groups)
     low, high = _bounds(terms, slates.groups, value, resampling or Resampling())
     return Estimate(

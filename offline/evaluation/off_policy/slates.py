@@ -75,9 +75,9 @@ class Predictions:
     - per position: ``logged`` the reward of the item at the position; ``new`` its mean over the
       new policy's items there;
     - cascade: ``logged`` the rewards from this position to the end, given the items up to and with
-      it and the new policy after it; ``new`` the same, given the items before it;
-    - whole slate: columns count by their sum alone: of ``logged`` the slate's reward, of ``new``
-      its mean over the new policy's slates.
+      it and the new policy after it; ``new`` its mean over the new policy's items there, given the
+      items before;
+    - whole slate: the same, of all the slate's rewards, since each may depend on what comes after.
 
     Where the log's own rewards taught the model, each slate's prediction must come from a model
     that did not see it (cross-fitting), or the estimate is biased.

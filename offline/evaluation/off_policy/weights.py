@@ -7,8 +7,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from offline.evaluation.off_policy.slates import Groups, LoggedSlates, Predictions, Values
-from services.common.errors import InvalidArgument
+from offline.evaluation.off_policy.slates import Groups, LoggedSlates, Values
 
 # A log-weight above it is cut, so that squares stay finite: such weights are refused anyhow.
 _LARGEST_LOG_WEIGHT = 300.0
@@ -33,10 +32,10 @@ class RewardModel(StrEnum):
 
 @dataclass(frozen=True)
 class Weighted:
-    """Rewards with their weights, [n, c] each: a column a position, or one for the whole slate.
+    """Rewards [n, k] with their weights [n, k], a column a position.
 
-    ``before`` [n, c] weighs what is expected before a column's item is drawn: 1, or with the model
-    cascade the weight of the column before.
+    ``before`` [n, k] weighs what is expected before a position's item is drawn: the weight of the
+    position before, or 1 per position.
     """
 
     model: RewardModel
@@ -50,30 +49,20 @@ def weigh(slates: LoggedSlates, model: RewardModel) -> Weighted:
 
     - per position: pi(a_j at j) / mu(a_j at j), marginal probabilities;
     - cascade: product over l <= j of pi(a_l | a_1..a_l-1) / mu(a_l | a_1..a_l-1);
-    - whole slate: the product over all positions, one column with the slate's summed reward.
+    - whole slate: the same, with every reward counted at the last position, where the product is
+      that of all conditionals.
     """
     ratios = slates.new_log_propensities - slates.log_propensities
     if model == RewardModel.PER_POSITION:
         weights = _exp(ratios)
         return Weighted(model, slates.rewards, weights, np.ones_like(weights))
-    if model == RewardModel.CASCADE:
-        weights = _exp(np.cumsum(ratios, axis=1))
-        before = np.hstack([np.ones((len(slates), 1)), weights[:, :-1]])
-        return Weighted(model, slates.rewards, weights, before)
-    weights = _exp(ratios.sum(axis=1, keepdims=True))
-    total = slates.rewards.sum(axis=1, keepdims=True)
-    return Weighted(model, total, weights, np.ones_like(weights))
-
-
-def predicted(predictions: Predictions, slates: LoggedSlates, model: RewardModel) -> Predictions:
-    """The predictions in the columns of :func:`weigh`, [n, c]."""
-    if predictions.logged.shape != slates.rewards.shape:
-        raise InvalidArgument.field("predictions", f"must be {list(slates.rewards.shape)}")
-    if model != RewardModel.WHOLE_SLATE:
-        return predictions
-    return Predictions(
-        predictions.logged.sum(axis=1, keepdims=True), predictions.new.sum(axis=1, keepdims=True)
-    )
+    weights = _exp(np.cumsum(ratios, axis=1))
+    before = np.hstack([np.ones((len(slates), 1)), weights[:, :-1]])
+    rewards = slates.rewards
+    if model == RewardModel.WHOLE_SLATE:
+        rewards = np.zeros_like(rewards)
+        rewards[:, -1] = slates.rewards.sum(axis=1)
+    return Weighted(model, rewards, weights, before)
 
 
 def summed(values: Values, groups: Groups | None) -> Values:

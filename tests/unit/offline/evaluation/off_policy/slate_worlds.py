@@ -88,8 +88,7 @@ class World:
     ) -> Predictions:
         """Predictions for ``every_slate``, from what is predicted of ``model``'s actions.
 
-        ``tail(j, items)``: per position of ``(item,)`` at j; cascade of the prefix up to j; whole
-        slate of all items (j is 0).
+        ``tail(j, items)``: per position of ``(item,)`` at j, else of the prefix up to and with j.
         """
         logged, new = np.zeros((2, len(SLATES), POSITIONS))
         for row, slate in enumerate(SLATES):
@@ -99,18 +98,12 @@ class World:
                     new[row, j] = sum(
                         self.new.marginal(j, item) * tail(j, (item,)) for item in range(ITEMS)
                     )
-                elif model == RewardModel.CASCADE:
+                else:
                     logged[row, j] = tail(j, slate[: j + 1])
                     new[row, j] = sum(
                         self.new.conditional(slate[:j], item) * tail(j, (*slate[:j], item))
                         for item in range(ITEMS)
                         if item not in slate[:j]
-                    )
-                elif j == 0:
-                    logged[row, j] = tail(0, slate)
-                    new[row, j] = sum(
-                        p * tail(0, other)
-                        for p, other in zip(self.new_probabilities, SLATES, strict=True)
                     )
         return Predictions(logged, new)
 
@@ -119,15 +112,13 @@ class World:
 
         def tail(j: int, items: tuple[int, ...]) -> float:
             """Expected rewards, conditional on ``items``, with the new policy for the rest."""
-            sums = self.chances.sum(axis=1)
-            if model == RewardModel.WHOLE_SLATE:
-                return float(sums[SLATES.index(items)])
             if model == RewardModel.PER_POSITION:
                 rows = [r for r, slate in enumerate(SLATES) if slate[j] == items[0]]
                 return float(self.chances[rows, j].mean())
             rows = [r for r, slate in enumerate(SLATES) if slate[: j + 1] == items]
             shares = self.new_probabilities[rows]
-            return float(shares @ self.chances[rows, j:].sum(axis=1) / shares.sum())
+            first = 0 if model == RewardModel.WHOLE_SLATE else j
+            return float(shares @ self.chances[rows, first:].sum(axis=1) / shares.sum())
 
         return self.predictions(model, tail)
 

@@ -13,7 +13,7 @@ from offline.evaluation.off_policy.estimators import (
     switched_mass,
 )
 from offline.evaluation.off_policy.slates import LoggedSlates, Predictions, Values
-from offline.evaluation.off_policy.weights import RewardModel, effective_size, predicted, weigh
+from offline.evaluation.off_policy.weights import RewardModel, effective_size, weigh
 from tests.unit.offline.evaluation.off_policy.slate_worlds import SLATES, world
 
 PER_POSITION, CASCADE, WHOLE = RewardModel
@@ -38,10 +38,11 @@ TAIL = Predictions(np.array([[1.0, 0.5]] * 2), np.array([[1.0, 0.5]] * 2))
 
 
 def test_weights_by_hand() -> None:
-    # Cascade: 0.5, 0.5 x 2 = 1; 1.5, 1.5 x 0.5 = 0.75. Whole slate: the last of these.
+    # Cascade: 0.5, 0.5 x 2 = 1; 1.5, 1.5 x 0.5 = 0.75. Whole slate: rewards count at the last.
     assert weigh(TINY, PER_POSITION).weights == pytest.approx(np.array([[0.5, 2.0], [1.5, 0.5]]))
     assert weigh(TINY, CASCADE).weights == pytest.approx(np.array([[0.5, 1.0], [1.5, 0.75]]))
-    assert weigh(TINY, WHOLE).weights == pytest.approx(np.array([[1.0], [0.75]]))
+    assert weigh(TINY, WHOLE).weights == pytest.approx(np.array([[0.5, 1.0], [1.5, 0.75]]))
+    assert weigh(TINY, WHOLE).rewards == pytest.approx(np.array([[0.0, 1.0], [0.0, 1.0]]))
     # (0.5 + 1.5)^2 / (0.25 + 2.25) = 1.6; (2 + 0.5)^2 / (4 + 0.25) = 1.4706.
     sizes = effective_size(weigh(TINY, PER_POSITION).weights)
     assert sizes == pytest.approx([1.6, 6.25 / 4.25])
@@ -70,9 +71,9 @@ def test_doubly_robust_by_hand() -> None:
     # [1 + 0.5 x 0] + [0.5 x 0.5 + 1 x (-0.5)] = 0.75;
     # [1 + 1.5 x (-1)] + [1.5 x 0.5 + 0.75 x 0.5] = 0.625.
     assert value(doubly_robust(weigh(TINY, CASCADE), TAIL)) == pytest.approx(0.6875)
-    # 1.5 + 1 x (1 - 1.5) = 1; 1.5 + 0.75 x (1 - 1.5) = 1.125.
-    whole = doubly_robust(weigh(TINY, WHOLE), predicted(TAIL, TINY, WHOLE))
-    assert value(whole) == pytest.approx(1.0625)
+    # [1 + 0.5 x (-1)] + [0.5 x 0.5 + 1 x (1 - 0.5)] = 1.25;
+    # [1 + 1.5 x (-1)] + [1.5 x 0.5 + 0.75 x (1 - 0.5)] = 0.625.
+    assert value(doubly_robust(weigh(TINY, WHOLE), TAIL)) == pytest.approx(0.9375)
 
 
 def test_switch_doubly_robust_by_hand() -> None:
@@ -100,7 +101,7 @@ def test_over_every_slate_ips_and_dr_are_exactly_the_truth(model: RewardModel) -
     assert float(ratios.sum()) == pytest.approx(small.truth)
     # Predictions that are nonsense take nothing away from DR.
     nonsense = small.predictions(model, lambda j, items: float(np.sin(7 * j + hash(items) % 11)))
-    robust = doubly_robust(weighted, predicted(nonsense, every, model))
+    robust = doubly_robust(weighted, nonsense)
     assert float(chance @ robust.numerators[:, 0]) == pytest.approx(small.truth)
 
 
@@ -109,14 +110,12 @@ def test_predictions_that_know_the_world_leave_nothing_to_chance(model: RewardMo
     small = world(model)
     every = small.every_slate(model)
     weighted = weigh(every, model)
-    exact = predicted(small.exact(model), every, model)
+    exact = small.exact(model)
     for threshold in (0.0, 0.7, 1.0, 1.5, np.inf):
         terms = switch_doubly_robust(weighted, exact, threshold)
         expected = float(small.logged_probabilities @ terms.numerators[:, 0])
         assert expected == pytest.approx(small.truth)
-    if model == RewardModel.CASCADE:
-        return
-    # Per position and of whole slates the rewards are what is predicted: every row is the truth.
+    # No reward differs from what was predicted of it: DR gives the truth of every single slate.
     robust = doubly_robust(weighted, exact)
     assert robust.numerators[:, 0] == pytest.approx(np.full(len(SLATES), small.truth))
 
