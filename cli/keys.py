@@ -31,9 +31,11 @@ def register(app: typer.Typer) -> None:
 
 def new(
     *,
-    version: Annotated[int, typer.Option(min=1, help="Its version; the highest encrypts.")],
+    version: Annotated[
+        int, typer.Option(min=1, help="Its version; of pseudonyms' keys the highest encrypts.")
+    ],
 ) -> None:
-    """Print a new random key in the form that PODIUM_PSEUDONYM_KEYS takes."""
+    """Print a new random key in the form that PODIUM_PSEUDONYM_KEYS and PODIUM_TOKEN_KEYS take."""
     import base64
     import secrets
 
