@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from services.common.ids import new_rank_id
 from services.ranker.pipeline import Pipeline
-from services.ranker.plan import SourceSpec, SurfaceSpec
+from services.ranker.plan import SurfaceSpec
+from services.ranker.sources.personal import Personal
 from services.ranker.state import prepare
 from services.ranker.tokens.issuer import Tokens
 from services.ranker.types import RankCommand, RankResult
@@ -18,7 +19,7 @@ from tests.unit.services.ranker.fakes import FakeModel, FakeUsers, Recorder, spe
 from tests.unit.services.ranker.test_pipeline import make_pipeline
 from tests.unit.services.ranker.tokens.test_issuer import tokens
 
-SURFACE = SurfaceSpec("feed", "item", 3, 100, (SourceSpec("personal", 100),), (), {}, None, {})
+SURFACE = SurfaceSpec("feed", "item", 3, 100, (Personal("personal", 100),), (), {}, None, {})
 ANN = RankCommand("feed", "ann", "")
 IDS = st.sets(st.sampled_from([f"i{n}" for n in range(24)]))
 
