@@ -135,7 +135,8 @@ class Pipeline:
         return Started(state, works, keys, pending, clock)
 
     def _work(self, state: ServingState, command: RankCommand) -> Work:
-        plan = state.plans[command.surface]
+        retrieves = command.call in (Call.RANK, Call.SIMILAR)
+        plan = state.plan_of(command.surface, command.filter if retrieves else None)
         units = units_of(command.user_id, command.device_id)
         assignments = assign(self._definitions, units, command.forced_variants)
         if command.call is Call.SIMILAR:

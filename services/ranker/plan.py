@@ -124,13 +124,15 @@ class ItemMatrix:
 @dataclass(frozen=True)
 class SurfacePlan:
     """One surface over one bundle and one catalogue version. ``sources`` are those of the
-    specification, by name, in its order; ``made`` is what the next version may use again."""
+    specification, by name, in its order, bound to ``ground``; ``made`` is what the next version may
+    use again."""
 
     spec: SurfaceSpec
     surface_index: int
     table: EntityTable
     items: ItemMatrix
     nearby: Nearby
+    ground: Ground
     sources: tuple[tuple[str, BoundSource], ...]
     filters: tuple[tuple[str, BoundFilter], ...]
     caps: tuple[tuple[Int32Array, int], ...]
@@ -210,7 +212,7 @@ def surface_plan(
     nearby = reuse.get(
         "nearby",
         (items.vectors, items.index_row, eligible, exact_rows),
-        lambda: _nearby(spec, table, items, eligible, exact_rows),
+        lambda: nearby_of(spec, table, items, eligible, exact_rows),
     )
     ground = Ground(table, eligible, nearby, histories, spec.neighbours, reuse)
     caps = [(table.strings(name), limit) for name, limit in surface.caps.items()]
@@ -220,6 +222,7 @@ def surface_plan(
         table=table,
         items=items,
         nearby=nearby,
+        ground=replace(ground, reuse=Reuse()),
         sources=tuple((source.name, source.bind(ground)) for source in surface.sources),
         filters=bound,
         caps=tuple((column[0], limit) for column, limit in caps if column is not None),
@@ -228,13 +231,14 @@ def surface_plan(
     )
 
 
-def _nearby(
+def nearby_of(
     spec: BundleSpec,
     table: EntityTable,
     items: ItemMatrix,
     eligible: BoolArray,
     exact_rows: int,
 ) -> Nearby:
+    """What is searched of the ``eligible`` [n] items: up to ``exact_rows`` exactly."""
     rows = len(spec.index_row_of.get(table.entity, ()))
     indexed = eligible & (items.index_row >= 0)
     if int(eligible.sum()) <= exact_rows or not rows:

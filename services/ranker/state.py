@@ -16,6 +16,8 @@ import numpy as np
 from services.common.errors import Unavailable
 from services.ranker.calls.prices import Prices
 from services.ranker.catalogue.table import EntityTable
+from services.ranker.filters.tree import Expression
+from services.ranker.narrowing import Narrowing
 from services.ranker.plan import (
     BundleSpec,
     ItemMatrix,
@@ -46,8 +48,9 @@ class Tables:
 
 @dataclass(frozen=True)
 class ServingState:
-    """Everything a micro-batch reads. ``scratch`` uint8 zeros, as long as the longest table, and
-    ``breaker``, which a bundle's states share, belong to the one thread that ranks."""
+    """Everything a micro-batch reads. ``scratch`` uint8 zeros, as long as the longest table,
+    ``breaker``, which a bundle's states share, and ``narrowing`` belong to the one thread that
+    ranks."""
 
     model: Model
     spec: BundleSpec
@@ -57,6 +60,12 @@ class ServingState:
     scratch: ByteArray
     prices: Prices
     breaker: Breaker
+    narrowing: Narrowing
+
+    def plan_of(self, surface: str, wanted: Expression | None) -> SurfacePlan:
+        """The plan of a surface, of the items that pass a caller's filter where there is one."""
+        plan = self.plans[surface]
+        return plan if wanted is None else self.narrowing.of(plan, wanted)
 
 
 def prepare(
@@ -95,7 +104,8 @@ def prepare(
     longest = max((len(table) for table in tables.by_entity.values()), default=0)
     breaker = before.breaker if before is not None and before.model is model else Breaker()
     scratch = np.zeros(longest, np.uint8)
-    return ServingState(model, spec, tables, items, plans, scratch, prices, breaker)
+    narrowing = Narrowing(spec, exact_rows, tables.number, None if same is None else same.narrowing)
+    return ServingState(model, spec, tables, items, plans, scratch, prices, breaker, narrowing)
 
 
 def _same_items(before: ServingState, model: Model, tables: Tables) -> bool:

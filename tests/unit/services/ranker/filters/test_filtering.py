@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.ranker.filters.by_request import PriceCap, Region
-from services.ranker.filters.expression import passing
+from services.ranker.filters.expression import REASON, passing
 from services.ranker.filters.rules import Filter, LiveOrStarting, NotInList, Positive, Seen
 from services.ranker.filters.tree import And, Compare, Expression, In, Not, Operator
 from services.ranker.plan import SurfaceSpec
 from services.ranker.sources.personal import Personal
 from services.ranker.sources.shared import Trending
 from services.ranker.state import ServingState, prepare
-from services.ranker.types import Circumstances, RankCommand, RankResult
-from tests.unit.services.ranker.fakes import FakeModel, FakeUsers, Recorder, spec_of, tables_of
+from services.ranker.types import Call, Circumstances, RankCommand, RankResult
+from tests.unit.services.ranker.fakes import (
+    ITEM_VIEW,
+    FakeModel,
+    FakeUsers,
+    Recorder,
+    rows_of,
+    spec_of,
+    tables_of,
+)
 from tests.unit.services.ranker.test_pipeline import make_pipeline, rank
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -158,3 +168,47 @@ def test_one_course_is_shown_through_one_room_the_best() -> None:
     ]
     # Rooms that sell nothing are not held to it.
     assert {"room4", "room5"} <= set(result.slate.ids)
+
+
+@pytest.mark.parametrize("exact_rows", [10, 100])
+def test_a_callers_filter_reaches_what_is_retrieved(exact_rows: int) -> None:
+    """The few items that pass are found even where they are far from the user's vector."""
+    rows = {f"i{n}": {"live": 1, "tags": ["rare"] if n < 3 else []} for n in range(60)}
+    wanted = In("tags", frozenset({"rare"}))
+    state = make_state(rows, (), quota=3, exact_rows=exact_rows)
+    for n in range(10):
+        user = {"history": [f"i{20 + n}"]}
+        result, recorder = kept_alone(state, user, RankCommand("s", "ann", "", filter=wanted))
+        assert set(result.slate.ids) == {"i0", "i1", "i2"}
+        assert set(recorder.removals) <= {REASON}
+        similar = RankCommand("s", "ann", "", call=Call.SIMILAR, item_ids=("i20",), filter=wanted)
+        result, _ = kept_alone(state, user, similar)
+        assert set(result.slate.ids) == {"i0", "i1", "i2"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    changes=st.lists(st.dictionaries(IDS, ROW, max_size=3), min_size=1, max_size=5),
+    gone=st.lists(IDS, max_size=2),
+    wanted=FILTERS.filter(bool),
+)
+def test_a_filter_kept_up_to_date_equals_one_made_anew(
+    changes: list[Rows], gone: list[str], wanted: Expression
+) -> None:
+    state, tables = make_state({}), tables_of({})
+    for number, rows in enumerate(changes, start=2):
+        # Not at every version: what a filter left may be some changes old.
+        if number % 2:
+            state.plan_of("s", wanted)
+        table = tables.by_entity["item"].changed([rows_of(ITEM_VIEW, rows)], gone, number)
+        tables = replace(tables, number=number, by_entity={"item": table})
+        state = prepare(state.model, state.spec, tables, state, exact_rows=100, now_ms=0)
+        state.plan_of("s", wanted)
+    anew = prepare(state.model, state.spec, tables, None, exact_rows=100, now_ms=0)
+    kept, made = (s.plan_of("s", wanted).nearby for s in (state, anew))
+    np.testing.assert_array_equal(kept.slots, made.slots)
+    np.testing.assert_array_equal(kept.vectors, made.vectors)
+    assert state.plan_of("s", wanted) is state.plan_of("s", wanted)
+    for n in range(20):
+        state.plan_of("s", Compare("clicks", Operator.LESS, n))
+    assert state.plan_of("s", wanted).nearby.slots.tolist() == made.slots.tolist()
