@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from podium.common.v1 import common_pb2
-from podium.ranker.v1 import ranker_pb2
+from podium.ranker.v1 import filter_pb2, ranker_pb2
 from services.common.errors import InvalidArgument, NotFound
 from tests.integration.ranker.conftest import Ranker, refusal
 from tests.support.live_world import little_catalogue
@@ -111,6 +111,15 @@ def test_similar_items_are_the_nearest_that_may_be_shown(calm_ranker: Ranker, us
     if user:
         assert written[0].slate_served.policy == "similar"
         assert not written[0].slate_served.assignments
+
+
+def test_similar_items_pass_the_callers_filter(calm_ranker: Ranker) -> None:
+    wanted = filter_pb2.Filter(
+        membership=filter_pb2.Filter.In(field="category", string_values=["guitar"])
+    )
+    every = similar(calm_ranker, "course_4", k=200).slate.ids
+    found = similar(calm_ranker, "course_4", k=200, filter=wanted).slate.ids
+    assert list(found) == [id_ for id_ in every if COURSES[id_]["category"] == "guitar"]
 
 
 def test_similar_names_what_is_wrong(calm_ranker: Ranker) -> None:
