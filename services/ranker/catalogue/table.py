@@ -2,6 +2,7 @@
 
 Readers keep the table they took for a whole micro-batch. Dictionaries of ids, strings and lists
 only grow and are shared between the versions of a table; a version reads them up to its own length.
+A dictionary of lists is made anew when most of it is out of use.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from services.ranker.types import (
     UInt64Array,
     View,
 )
+
+_SPARE_LISTS = 1024
 
 DTYPES = ("float32", "int64", "string", "list")
 """Columns that a table keeps, in the order of their statuses; vectors come after them."""
@@ -139,7 +142,7 @@ class EntityTable:
             grown.changed_at[at] = number
         grown.alive[gone] = False
         grown.changed_at[gone] = number
-        return grown
+        return _without_unused_lists(grown)
 
     def _slots(self, ids: Sequence[str]) -> Int64Array:
         slots = np.empty(len(ids), np.int64)
@@ -208,6 +211,19 @@ def _write(table: EntityTable, rows: FeatureRows, slots: Int64Array) -> None:
             for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
         ]
     table.present[slots] = _present(rows, table.present.shape[1])
+
+
+def _without_unused_lists(table: EntityTable) -> EntityTable:
+    """The table with new pools in place of those that hold far more lists than it has rows: lists
+    that move leave their earlier values behind. Earlier tables keep the pools they have."""
+    pools = list(table.list_pools)
+    for at, pool in enumerate(pools):
+        if len(pool.values) > 2 * len(table) + _SPARE_LISTS:
+            codes = table.list_codes[:, at]
+            used = np.union1d([0], codes)
+            pools[at] = ListPool(pool.values[code] for code in used.tolist())
+            table.list_codes[:, at] = np.searchsorted(used, codes)
+    return replace(table, list_pools=tuple(pools))
 
 
 def _present(rows: FeatureRows, width: int) -> BoolArray:

@@ -137,6 +137,23 @@ def test_equal_lists_share_a_code_and_a_missing_one_is_empty() -> None:
     assert table.lists("host") is None
 
 
+def test_lists_that_move_do_not_pile_up() -> None:
+    table = EntityTable.empty("item", ITEM_VIEW)
+    first = table.changed([rows_of(ITEM_VIEW, {"still": {"tags": ("t",)}})], (), 1)
+    table = first
+    for number in range(2, 3_000):
+        news = {"moving": {"tags": (f"t{number}", "t")}}
+        table = table.changed([rows_of(ITEM_VIEW, news)], (), number)
+    assert readable(table) == {"still": {"tags": ("t",)}, "moving": {"tags": ("t2999", "t")}}
+    assert readable(first) == {"still": {"tags": ("t",)}}
+    lists = table.lists("tags")
+    assert lists is not None
+    codes, pool = lists
+    assert len(pool.values) < 1_500
+    having = [pool.values[code] for code in pool.having("t")]
+    assert [pool.values[code] for code in codes] == [having[0], having[-1]]
+
+
 def test_rows_of_another_view_are_refused() -> None:
     other = View("other", "x", ITEM_VIEW.columns[:2])
     with pytest.raises(FailedPrecondition, match="rows of item have columns"):
