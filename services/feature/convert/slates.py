@@ -11,7 +11,9 @@ from podium.event.v1.event_pb2 import (
     SlateServed,
 )
 from services.common.convert_limits import (
+    MAX_AMOUNT_MINOR,
     MAX_ASSIGNMENTS,
+    MAX_COUNT,
     MAX_DEGRADED,
     MAX_ID_BYTES,
     MAX_K,
@@ -26,6 +28,7 @@ from services.common.convert_limits import (
     require_context,
     require_count,
     require_id,
+    require_range,
     require_text,
 )
 from services.common.errors import InvalidArgument
@@ -59,11 +62,20 @@ def _check_columns(place: str, slate: SlateServed) -> None:
             raise InvalidArgument.field(f"{place}.{name}", f"must have {count} elements, or none")
     _check_texts(f"{place}.selling_course_ids", slate.selling_course_ids, MAX_K, MAX_ID_BYTES)
     _check_texts(f"{place}.sources", slate.sources, MAX_K, MAX_NAME_BYTES)
+    _check_numbers(f"{place}.positions", slate.positions, 0, MAX_COUNT)
+    # -1 stands for a price that the ranker did not know.
+    _check_numbers(f"{place}.prices_minor", slate.prices_minor, -1, MAX_AMOUNT_MINOR)
     if len(slate.predictions) not in (0, count * len(slate.objectives)):
         raise InvalidArgument.field(f"{place}.predictions", "must be items x objectives, or none")
     for name in ("values", "predictions"):
         if not np.isfinite(np.fromiter(getattr(slate, name), "f4")).all():
             raise InvalidArgument.field(f"{place}.{name}", "must be finite")
+
+
+def _check_numbers(field: str, values: Sequence[int], low: int, high: int) -> None:
+    for index, value in enumerate(values):
+        if not low <= value <= high:
+            require_range(f"{field}[{index}]", value, low, high)
 
 
 def _check_features(place: str, served: ServedFeatures) -> None:
