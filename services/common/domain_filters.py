@@ -6,6 +6,7 @@ missing is said there, and here where it can be configured.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -174,3 +175,9 @@ Filter = Annotated[
     | SeenFilter,
     Field(discriminator="kind"),
 ]
+
+
+def context_numbers(filters: Iterable[Filter]) -> frozenset[str]:
+    """Attributes of the request that filters read as numbers."""
+    read = (rule.context for rule in filters if isinstance(rule, AgeFilter | PriceCapFilter))
+    return frozenset(name for name in read if name is not None)

@@ -1,11 +1,11 @@
-"""A caller's filter from the wire: checked, with its limits, into a tree.
+"""What filters read of a request: its numbers, and the caller's own filter, checked, as a tree.
 
 What is wrong names its path in the message, e.g. ``filter.all_of.filters[1].comparison.value``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from podium.ranker.v1 import filter_pb2
 from services.common.convert_limits import (
@@ -18,6 +18,7 @@ from services.common.convert_limits import (
 )
 from services.common.errors import InvalidArgument
 from services.ranker.filters.tree import And, Compare, Expression, In, Not, Operator, Or
+from services.ranker.types import Circumstances
 
 MAX_DEPTH = 8
 MAX_NODES = 64
@@ -46,6 +47,18 @@ def caller_filter(field: str, message: filter_pb2.Filter, fields: Mapping[str, s
     """The tree of a filter over ``fields``, what each holds by name: string, int, float, bool or
     list. Raises ``InvalidArgument``."""
     return _Reader(fields).node(field, message, 1)
+
+
+def require_numbers(field: str, circumstances: Circumstances, names: Iterable[str]) -> None:
+    """Of a request's attributes those that filters read as numbers are numbers.
+
+    Raises ``InvalidArgument``: a cap given as a text would be none.
+    """
+    for name in names:
+        if name in circumstances.attributes and circumstances.number(name) is None:
+            raise InvalidArgument.field(
+                f"{field}.{name}", "must be a number: a filter of the surface reads it"
+            )
 
 
 class _Reader:

@@ -9,6 +9,7 @@ import grpc
 from podium.ranker.v1 import ranker_pb2, ranker_pb2_grpc
 from services.common.call import CALLER_KEY, CallPolicy, current_call
 from services.common.domain import Surface
+from services.common.domain_filters import context_numbers
 from services.common.errors import NotFound
 from services.common.ids import new_rank_id
 from services.ranker.calls.answering import Answering, Caller
@@ -25,6 +26,7 @@ from services.ranker.convert_calls import (
     similar_command,
     similar_response,
 )
+from services.ranker.convert_filter import require_numbers
 from services.ranker.types import RankCommand, RankResult
 
 SERVICE = "podium.ranker.v1.RankerService"
@@ -60,6 +62,7 @@ class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
         self._entity_of = {name: surface.entity for name, surface in surfaces.items()}
         self._filterable = filterable
         self._takes_candidates = {name for name, s in surfaces.items() if s.takes_candidates}
+        self._numbers = {name: context_numbers(s.filters) for name, s in surfaces.items()}
         self._check_forced = check_forced
         self._knows = knows
         self._trust_metadata = trust_metadata
@@ -118,6 +121,8 @@ class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
 
     def _command(self, request: ranker_pb2.RankRequest) -> RankCommand:
         command = rank_command(request, self._surfaces, self._filterable, self._takes_candidates)
+        numbers = self._numbers[command.surface]
+        require_numbers("context.attributes", command.circumstances, numbers)
         if command.forced_variants:
             self._check_forced(command.forced_variants)
         return command

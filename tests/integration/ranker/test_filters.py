@@ -144,3 +144,15 @@ def test_a_wrong_filter_is_refused_with_its_path(
     error = error_from_rpc(caught.value)
     assert isinstance(error, InvalidArgument)
     assert error.violations[0].field == field
+
+
+@pytest.mark.parametrize("name", ["age", "price_cap_minor"])
+def test_what_a_filter_reads_as_a_number_is_one(filtering_ranker: Ranker, name: str) -> None:
+    text = common_pb2.AttributeValue(string_value="18")
+    with pytest.raises(grpc.RpcError) as caught:
+        shown(filtering_ranker, context=common_pb2.RequestContext(attributes={name: text}))
+    error = error_from_rpc(caught.value)
+    assert isinstance(error, InvalidArgument)
+    assert error.violations[0].field == f"context.attributes.{name}"
+    other = common_pb2.RequestContext(attributes={"theme": text})
+    assert shown(filtering_ranker, context=other) == EVERYBODYS
