@@ -145,6 +145,19 @@ class RankerSettings(CommonSettings):
         le=10_000,
         description="Longest wait for the users' features of a micro-batch.",
     )
+    rank_target_ms: int = Field(
+        default=100,
+        ge=1,
+        le=60_000,
+        description="Time from arrival to answer in which 99 of 100 requests are to be ranked: "
+        "while they are not, they get fewer candidates.",
+    )
+    candidates_floor: float = Field(
+        default=0.25,
+        gt=0,
+        le=1,
+        description="Share of the configured candidates that a request gets at least.",
+    )
     last_known_users: int = Field(
         default=20_000,
         ge=0,

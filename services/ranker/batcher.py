@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from services.common.errors import DeadlinePassed, Overloaded, PodiumError, Unavailable
+from services.ranker.pace import Pace
 
 Query = TypeVar("Query")
 Started = TypeVar("Started")
@@ -26,12 +27,28 @@ Answer = TypeVar("Answer")
 class Ticket(Generic[Query, Answer]):
     """A queued request and, later, its answer. Several threads may wait for it."""
 
-    __slots__ = ("_answer", "_done", "_error", "_is_active", "deadline_s", "query")
+    __slots__ = (
+        "_answer",
+        "_done",
+        "_error",
+        "_is_active",
+        "background",
+        "deadline_s",
+        "query",
+        "since_s",
+    )
 
     def __init__(
-        self, query: Query, deadline_s: float | None, is_active: Callable[[], bool] | None
+        self,
+        query: Query,
+        deadline_s: float | None,
+        is_active: Callable[[], bool] | None,
+        *,
+        background: bool = False,
     ) -> None:
         self.query = query
+        self.background = background
+        self.since_s = time.monotonic()
         self.deadline_s = deadline_s
         self._is_active = is_active
         self._answer: Answer | None = None
@@ -85,7 +102,8 @@ class Batcher(Generic[Query, Started, Answer]):
 
     ``begin(queries)`` starts a micro-batch of 1 to ``max_batch``; ``finish(started, kept)`` ends
     it and answers for the indices in ``kept``, in that order. ``failed`` is told of errors that
-    are no PodiumError; ``dropped`` why a request left early. Of the background at most
+    are no PodiumError; ``dropped`` why a request left early; ``answered`` how long answers took
+    from their arrival on, in seconds, those of the background aside. Of the background at most
     ``background_limit`` wait, and ``background_batch`` are in a micro-batch.
     """
 
@@ -101,6 +119,7 @@ class Batcher(Generic[Query, Started, Answer]):
         retry_after_ms: int = 100,
         background_limit: int = 512,
         background_batch: int = 4,
+        answered: Callable[[Sequence[float]], None] = lambda _: None,
     ) -> None:
         self._begin = begin
         self._finish = finish
@@ -111,6 +130,9 @@ class Batcher(Generic[Query, Started, Answer]):
         self._retry_after_ms = retry_after_ms
         self._background_limit = background_limit
         self._background_batch = min(background_batch, max_batch)
+        self._answered = answered
+        self._pace = Pace()
+        self._working = 0
         self._queue: deque[Ticket[Query, Answer]] = deque()
         self._background: deque[Ticket[Query, Answer]] = deque()
         self._waiting = threading.Condition()
@@ -137,7 +159,8 @@ class Batcher(Generic[Query, Started, Answer]):
     ) -> Ticket[Query, Answer]:
         """Queues a request; ``deadline_s`` is on the monotonic clock.
 
-        Raises ``Overloaded`` when the queue is full, ``Unavailable`` when it is closed.
+        Raises ``Overloaded`` when the queue is full or so long that the deadline would pass,
+        ``Unavailable`` when it is closed.
         """
         ticket: Ticket[Query, Answer] = Ticket(query, deadline_s, is_active)
         self._enqueue(self._queue, [ticket], self._queue_limit)
@@ -150,7 +173,10 @@ class Batcher(Generic[Query, Started, Answer]):
         is_active: Callable[[], bool] | None = None,
     ) -> list[Ticket[Query, Answer]]:
         """Queues requests, all or none, behind those of ``submit``; raises the same."""
-        tickets = [Ticket[Query, Answer](query, deadline_s, is_active) for query in queries]
+        tickets = [
+            Ticket[Query, Answer](query, deadline_s, is_active, background=True)
+            for query in queries
+        ]
         self._enqueue(self._background, tickets, self._background_limit)
         return tickets
 
@@ -163,10 +189,21 @@ class Batcher(Generic[Query, Started, Answer]):
         with self._waiting:
             if self._closed:
                 raise Unavailable("the service is shutting down", reason="SHUTTING_DOWN")
+            ahead = len(self._queue) + self._working
+            wait_s = self._pace.expected_s(ahead + 1)
+            retry_after_ms = max(self._retry_after_ms, round(1_000 * wait_s))
             if len(queue) + len(tickets) > limit:
                 raise Overloaded(
                     f"{len(queue)} requests wait already, at most {limit} may",
-                    retry_after_ms=self._retry_after_ms,
+                    retry_after_ms=retry_after_ms,
+                )
+            # Who would be alone is let in: else nobody learned that the pace is better again.
+            if queue is self._queue and ahead and _in_vain(tickets[0], wait_s):
+                raise Overloaded(
+                    f"an answer takes about {round(1_000 * wait_s)} ms now, longer than the "
+                    "deadline leaves",
+                    retry_after_ms=retry_after_ms,
+                    reason="DEADLINE_TOO_SHORT",
                 )
             queue.extend(tickets)
             self._waiting.notify()
@@ -177,10 +214,13 @@ class Batcher(Generic[Query, Started, Answer]):
             tickets = self._take(wait=before is None)
             if tickets is None:
                 return
+            begun_s = time.monotonic()
             started = self._started(tickets) if tickets else None
             if before is not None:
                 self._finished(*before)
+                self._pace.took(len(before[1]), time.monotonic() - begun_s)
             before = started
+            self._working = 0 if before is None else len(before[1])
 
     def _take(self, *, wait: bool) -> list[Ticket[Query, Answer]] | None:
         """Up to ``max_batch`` live requests; None when closed and nothing is left to do."""
@@ -193,6 +233,7 @@ class Batcher(Generic[Query, Started, Answer]):
             taken = [self._queue.popleft() for _ in range(count)]
             room = min(len(self._background), self._background_batch, self._max_batch - count)
             taken += [self._background.popleft() for _ in range(room)]
+            self._working += len(taken)
         return [taken[index] for index in self._alive(taken)]
 
     def _alive(self, tickets: Sequence[Ticket[Query, Answer]]) -> list[int]:
@@ -227,9 +268,17 @@ class Batcher(Generic[Query, Started, Answer]):
             return
         for index, answer in zip(kept, answers, strict=True):
             tickets[index].answer(answer)
+        now_s = time.monotonic()
+        self._answered([now_s - tickets[i].since_s for i in kept if not tickets[i].background])
 
     def _fail(self, tickets: Sequence[Ticket[Query, Answer]], error: Exception) -> None:
         if not isinstance(error, PodiumError):
             self._failed(error)
         for ticket in tickets:
             ticket.fail(error)
+
+
+def _in_vain(ticket: Ticket[Query, Answer], wait_s: float) -> bool:
+    """Whether a request's deadline would pass while it waits; one that is over leaves as late."""
+    deadline_s = ticket.deadline_s
+    return deadline_s is not None and ticket.since_s < deadline_s < ticket.since_s + wait_s

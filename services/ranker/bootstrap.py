@@ -33,6 +33,7 @@ from services.ranker.calls.answering import Answering
 from services.ranker.catalogue.disk import ReplicaDisk
 from services.ranker.catalogue.replica import Replica, ReplicaTimes
 from services.ranker.feature_client import FeatureClient
+from services.ranker.governor import Governor
 from services.ranker.last_known import LastKnownRows
 from services.ranker.metrics import RankerMetrics
 from services.ranker.pipeline import Pipeline
@@ -98,12 +99,15 @@ def build(settings: RankerSettings) -> RankerApp:
         spool, ingest_sender(channel, spool.producer, spool_metrics), spool_metrics
     )
     serving = Serving(exact_rows=settings.exact_search_rows)
+    governor = Governor(target_s=settings.rank_target_ms / 1000, floor=settings.candidates_floor)
+    metrics.watch_level(lambda: governor.level)
     pipeline = Pipeline(
         serving.current,
         client,
         definitions,
         SpooledSlates(spool, feature_share=settings.logged_feature_share),
         metrics,
+        governor=governor,
         last_known=LastKnownRows(
             capacity=settings.last_known_users,
             max_age_s=settings.last_known_seconds,
@@ -127,6 +131,7 @@ def build(settings: RankerSettings) -> RankerApp:
         queue_limit=settings.queue_limit,
         failed=functools.partial(_log_error, "a micro-batch failed"),
         dropped=metrics.dropped,
+        answered=governor.answered,
         background_limit=settings.background_limit,
     )
 

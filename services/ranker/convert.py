@@ -85,6 +85,7 @@ _REASON = {
     Reason.UNKNOWN_VIEW: ranker_pb2.Degradation.REASON_UNKNOWN_VIEW,
     Reason.FAILED: ranker_pb2.Degradation.REASON_FAILED,
     Reason.REPLACED: ranker_pb2.Degradation.REASON_REPLACED,
+    Reason.OVERLOADED: ranker_pb2.Degradation.REASON_OVERLOADED,
 }
 
 

@@ -82,6 +82,12 @@ class RankerMetrics:
             registry=registry,
         )
 
+        self._level = Gauge(
+            "podium_ranker_candidates_level",
+            "Share of the configured candidates that requests get: below 1 while answers take "
+            "longer than they are to.",
+            registry=registry,
+        )
         self._catalogue_lag_s = Histogram(
             "podium_ranker_catalogue_lag_seconds",
             "Age of what a step of the catalogue's watch completes, when it is installed: all that "
@@ -134,6 +140,10 @@ class RankerMetrics:
     def catalogue_aged(self, age_s: float) -> None:
         """A step of the catalogue's watch completed what was that old by then."""
         self._catalogue_lag_s.observe(age_s)
+
+    def watch_level(self, level: Callable[[], float]) -> None:
+        """Reads the governor's level whenever metrics are collected."""
+        self._level.set_function(level)
 
     def watch_catalogue_age(self, age_s: Callable[[], float]) -> None:
         """Reads the catalogue's age from ``age_s`` whenever metrics are collected."""

@@ -20,6 +20,7 @@ from services.ranker.calls.candidates import call_candidates
 from services.ranker.filters.apply import apply_filters
 from services.ranker.filters.asking import Asking
 from services.ranker.filters.expression import REASON, CallerFilter
+from services.ranker.governor import Governor
 from services.ranker.last_known import LastKnownRows
 from services.ranker.results import REFRESH, result_of, slate_of
 from services.ranker.scoring.chunks import chunks, gathered
@@ -45,7 +46,13 @@ from services.ranker.types import (
     Traffic,
     UserFeatures,
 )
-from services.ranker.users import Nobody, UserInputs, await_rows, user_inputs
+from services.ranker.users import (
+    Nobody,
+    UserInputs,
+    await_rows,
+    time_left_s,
+    user_inputs,
+)
 from services.ranker.work import Started, Work, degrade
 
 
@@ -62,6 +69,7 @@ class Pipeline:
         *,
         last_known: LastKnownRows,
         sources: SourceAsking,
+        governor: Governor,
         feature_timeout_s: float,
         new_rank_id: Callable[[], str],
         log_error: Callable[[str, Exception], None],
@@ -73,6 +81,7 @@ class Pipeline:
         self._observer = observer
         self._last_known = last_known
         self._sources = sources
+        self._governor = governor
         self._feature_timeout_s = feature_timeout_s
         self._new_rank_id = new_rank_id
         self._log_error = log_error
@@ -131,7 +140,8 @@ class Pipeline:
             work.row = row
         clock.lap("assign")
         keys = [actor_key(command.user_id, command.device_id) for command in commands]
-        pending = users.start(state.spec.views["user"], keys, self._feature_timeout_s)
+        timeout_s = time_left_s(commands, self._feature_timeout_s, time.monotonic())
+        pending = users.start(state.spec.views["user"], keys, timeout_s)
         return Started(state, works, keys, pending, clock)
 
     def _work(self, state: ServingState, command: RankCommand) -> Work:
@@ -219,8 +229,13 @@ class Pipeline:
                 degrade(same, left_out.part, left_out.reason, left_out.name)
             quotas = [source.quota for source in surface.sources]
             for found, work in zip(zip(*answers.slots, strict=True), same, strict=True):
+                limit = self._governor.candidates(
+                    surface.candidates, work.command.k or surface.default_k
+                )
+                if limit < surface.candidates:
+                    degrade([work], Part.RETRIEVAL, Reason.OVERLOADED)
                 work.slots, work.origin = merge(
-                    found, quotas, len(plan.table), surface.candidates, state.scratch
+                    found, quotas, len(plan.table), limit, state.scratch
                 )
 
     def _filter(self, work: Work, rows: FeatureRows, now_ms: int) -> None:

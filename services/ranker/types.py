@@ -73,6 +73,7 @@ class Reason(enum.Enum):
     UNKNOWN_VIEW = 5
     FAILED = 6
     REPLACED = 7
+    OVERLOADED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +231,7 @@ class RankCommand:
     ``rank_id``, empty for a new one, and ``seed`` (64 bits, None to derive it from the rank_id) are
     set where an idempotency key or a token decides them. ``item_ids`` are those to SCORE, or the
     one to find SIMILAR items to. ``filter_digest``: 8 bytes that stand for the caller's filter.
+    ``deadline_s``: until when the caller waits, on the monotonic clock.
     """
 
     surface: str
@@ -249,6 +251,7 @@ class RankCommand:
     item_ids: Sequence[str] = ()
     filter_digest: bytes = bytes(8)
     candidate_ids: Sequence[str] = ()
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from services.ranker.types import (
     Int64Array,
     Model,
     PendingRows,
+    RankCommand,
     Reason,
     View,
     empty_rows,
@@ -51,6 +52,15 @@ def await_rows(pending: PendingRows, ids: Sequence[str]) -> tuple[FeatureRows, R
         return empty_rows(ids), Reason.UNAVAILABLE
     except PodiumError:
         return empty_rows(ids), Reason.FAILED
+
+
+def time_left_s(commands: Sequence[RankCommand], most_s: float, now_s: float) -> float:
+    """How long the rows of a micro-batch may take: at most ``most_s``, and no longer than the one
+    of its callers who waits longest. ``now_s`` is on the monotonic clock."""
+    deadlines = [c.deadline_s for c in commands if c.deadline_s is not None]
+    if len(deadlines) < len(commands):
+        return most_s
+    return max(0.0, min(most_s, max(deadlines) - now_s))
 
 
 def user_inputs(model: Model, spec: BundleSpec, rows: FeatureRows) -> UserInputs:

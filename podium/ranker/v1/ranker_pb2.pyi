@@ -302,6 +302,7 @@ class Degradation(_message.Message):
         REASON_UNKNOWN_VIEW: _ClassVar[Degradation.Reason]
         REASON_FAILED: _ClassVar[Degradation.Reason]
         REASON_REPLACED: _ClassVar[Degradation.Reason]
+        REASON_OVERLOADED: _ClassVar[Degradation.Reason]
     REASON_UNSPECIFIED: Degradation.Reason
     REASON_UNAVAILABLE: Degradation.Reason
     REASON_TIMEOUT: Degradation.Reason
@@ -310,6 +311,7 @@ class Degradation(_message.Message):
     REASON_UNKNOWN_VIEW: Degradation.Reason
     REASON_FAILED: Degradation.Reason
     REASON_REPLACED: Degradation.Reason
+    REASON_OVERLOADED: Degradation.Reason
     PART_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]

@@ -94,6 +94,7 @@ class Answering:
         Raises what the work raises, ``Overloaded``, ``DeadlinePassed``, and ``InvalidArgument``
         (IDEMPOTENCY_KEY_REUSED).
         """
+        command = replace(command, deadline_s=caller.deadline_s)
         if repeatable is None:
             pending = self._queue.submit(command, caller.deadline_s, caller.is_active)
             return pending.wait_until(caller.deadline_s), False
@@ -117,6 +118,7 @@ class Answering:
         if deadline_s is not None:
             now_s = time.monotonic()
             deadline_s = now_s + (deadline_s - now_s) * BATCH_SHARE_OF_TIME
+        commands = [replace(command, deadline_s=deadline_s) for command in commands]
         if repeatable is not None:
             commands = [self._named(command, repeatable) for command in commands]
 

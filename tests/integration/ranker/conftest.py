@@ -102,6 +102,7 @@ def make_settings(directory: Path, bundles: Path, target: str, **changes: Any) -
         "replica_dir": directory / "replica",
         "feature_target": target,
         "feature_timeout_ms": 5_000,
+        "rank_target_ms": 60_000,
         "bundle_poll_seconds": 0.05,
     }
     return RankerSettings(**(values | changes))

@@ -225,3 +225,43 @@ def test_several_can_wait_for_one_answer() -> None:
     assert answers == [8, 8, 8]
     assert not ticket.failed
     doubler.batcher.close()
+
+
+def test_whoever_would_wait_in_vain_is_refused_at_once() -> None:
+    doubler = Doubler(max_batch=1)
+    doubler.batcher.submit(0)
+    doubler.began.acquire()
+    first, rest = doubler.submit_behind(range(3))
+    slow_s = 0.2
+    doubler.batcher._pace.took(1, slow_s)
+    now_s = time.monotonic()
+    with pytest.raises(Overloaded) as refused:
+        doubler.batcher.submit(7, deadline_s=now_s + slow_s)
+    assert refused.value.reason == "DEADLINE_TOO_SHORT"
+    assert refused.value.retry_after_ms >= 5 * slow_s * 1_000
+    patient = doubler.batcher.submit(8, deadline_s=now_s + 60)
+    doubler.gate.set()
+    assert [ticket.wait() for ticket in (first, *rest, patient)] == [-2, 0, 2, 4, 16]
+    # Nobody is ahead now: it may try.
+    doubler.batcher.close()
+
+
+def test_how_long_answers_took_is_told_but_for_the_background() -> None:
+    told: list[float] = []
+    batcher: Batcher[int, list[int], int] = Batcher(
+        list,
+        lambda numbers, kept: [numbers[index] for index in kept],
+        max_batch=4,
+        queue_limit=10,
+        failed=lambda _: None,
+        dropped=lambda _: None,
+        answered=told.extend,
+    )
+    batcher.start()
+    before_s = time.monotonic()
+    batcher.submit(1).wait()
+    for ticket in batcher.submit_background([2, 3]):
+        ticket.wait()
+    batcher.close()
+    assert len(told) == 1
+    assert 0 <= told[0] <= time.monotonic() - before_s

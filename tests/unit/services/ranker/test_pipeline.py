@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from services.common.errors import (
     UnknownFeatureView,
 )
 from services.ranker.filters.rules import NotInList, OpenWindow, Positive, Require
+from services.ranker.governor import Governor
 from services.ranker.last_known import LastKnownRows
 from services.ranker.pipeline import Pipeline
 from services.ranker.plan import SurfaceSpec
@@ -39,6 +41,7 @@ from services.ranker.types import (
     Reason,
     Traffic,
 )
+from services.ranker.users import time_left_s
 from tests.unit.services.ranker.fakes import (
     FakeModel,
     FakeUsers,
@@ -82,6 +85,7 @@ def make_pipeline(
     users: FakeUsers,
     recorder: Recorder,
     definitions: Definitions = NO_EXPERIMENTS,
+    governor: Governor | None = None,
 ) -> Pipeline:
     return Pipeline(
         lambda: state,
@@ -89,6 +93,7 @@ def make_pipeline(
         definitions,
         recorder,
         recorder,
+        governor=governor or Governor(target_s=1, floor=1),
         last_known=LastKnownRows(capacity=10, max_age_s=60, monotonic_s=lambda: 0.0),
         sources=SourceAsking(
             SourceLimits(), ran=recorder.source, log_error=lambda _, __: None, clock=lambda: 0.0
@@ -247,6 +252,30 @@ def test_without_user_rows_the_history_is_empty(failure: Exception, reason: Reas
     assert result.slate.ids == oracle_slate(SOME, {}, EVERYTHING, 5)
     assert result.degraded == (Degradation(Part.USER_FEATURES, reason),)
     assert recorder.degradations == list(result.degraded)
+
+
+def test_requests_get_fewer_candidates_while_answers_are_late() -> None:
+    governor = Governor(target_s=1, floor=0.5)
+    users, recorder = FakeUsers({}), Recorder()
+    pipeline = make_pipeline(
+        make_state(FakeModel(), tables_of(SOME)), users, recorder, governor=governor
+    )
+    governor.answered([2.0] * 100)
+    (result,) = rank(pipeline, RankCommand("plain", "ann", "", k=2))
+    assert len(result.slate.ids) == 2
+    assert result.degraded == (Degradation(Part.RETRIEVAL, Reason.OVERLOADED),)
+    # Never fewer than are wanted.
+    (result,) = rank(pipeline, RankCommand("plain", "ann", "", k=10))
+    assert result.degraded == ()
+
+
+def test_the_feature_call_ends_when_nobody_waits_any_more() -> None:
+    now_s = time.monotonic()
+    commands = [RankCommand("plain", "ann", "", deadline_s=now_s + s) for s in (0.05, 0.1)]
+    assert math.isclose(time_left_s(commands, 0.2, now_s), 0.1)
+    assert time_left_s(commands, 0.02, now_s) == 0.02
+    assert time_left_s([*commands, RankCommand("plain", "bob", "")], 0.2, now_s) == 0.2
+    assert time_left_s(commands, 0.2, now_s + 1) == 0
 
 
 def test_the_last_known_row_stands_in_for_one_that_does_not_come() -> None:
