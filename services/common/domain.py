@@ -22,6 +22,7 @@ from services.common.domain_features import (
 )
 from services.common.domain_filters import Filter
 from services.common.domain_references import reference_errors
+from services.common.domain_selection import Margin, Selection
 from services.common.domain_sources import MAX_SOURCES, Source
 from services.common.yaml_config import canonical_hash, load_yaml
 
@@ -34,6 +35,8 @@ def _checked_zone(name: str) -> str:
 
 
 TimeZone = Annotated[str, AfterValidator(_checked_zone)]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
@@ -98,9 +101,12 @@ class Objective(_Strict):
     ``within``), ``reversal_of`` (the purchase credited to the objective named was refunded).
     ``reversed_by_refund``: a full refund within ``refund_delay`` undoes the label. A label is
     mature once window, ``within`` and ``refund_delay`` have passed.
+
+    ``money``: its probability counts times what the item earns, the surface's ``margin``.
     """
 
     weight: Number
+    money: bool = False
     attribution: Attribution | None = None
     events: list[Name] = []
     at_least: dict[Name, int] = {}
@@ -124,7 +130,11 @@ class Objective(_Strict):
 
 
 class Surface(_Strict):
-    """A named place in the app that asks for a slate of one entity type."""
+    """A named place in the app that asks for a slate of one entity type.
+
+    ``caps``: at most so many items of one value of an attribute. ``margin``: what an item earns,
+    for the objectives of money.
+    """
 
     entity: Name
     default_k: int = Field(default=20, ge=1, le=200)
@@ -134,6 +144,8 @@ class Surface(_Strict):
     caps: dict[Name, Annotated[int, Field(ge=1)]] = {}
     selling_attribute: str | None = None
     objective_weights: dict[Name, Number] = {}
+    selection: Selection = Selection()
+    margin: Margin | None = None
 
     @property
     def takes_candidates(self) -> bool:
@@ -225,11 +237,16 @@ class LogProperties(_Strict):
 
 
 class Domain(_Strict):
-    """A whole domain. See ``config/live_courses.yaml``."""
+    """A whole domain. See ``config/live_courses.yaml``.
+
+    ``currency`` is what money is counted in. ``currency_rates``: how many of its minor units one
+    minor unit of another currency is worth.
+    """
 
     name: Name
     report_time_zone: TimeZone = "UTC"
-    currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$")
+    currency: Currency = "USD"
+    currency_rates: dict[Currency, Rate] = {}
     log: LogProperties = LogProperties()
     entities: dict[Name, Entity] = Field(min_length=1)
     events: dict[Name, EventType] = Field(min_length=1)

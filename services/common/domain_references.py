@@ -14,6 +14,7 @@ from services.common.domain_feature_references import (
     one_of,
 )
 from services.common.domain_filter_references import filter_errors, filterable_errors
+from services.common.domain_selection_references import margin_errors, selection_errors
 from services.common.domain_source_references import source_errors
 from services.common.durations import duration_ms
 from services.common.yaml_config import Location
@@ -50,6 +51,8 @@ def reference_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
     yield from feature_errors(domain)
     yield from filterable_errors(domain)
     yield from _objective_errors(domain)
+    if domain.currency in domain.currency_rates:
+        yield ("currency_rates", domain.currency), "is the domain's own currency: its rate is 1"
     yield from _surface_errors(domain)
     yield from _model_errors(domain)
 
@@ -184,6 +187,8 @@ def _surface_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
                 (*at, "selling_attribute"),
                 f"{selling!r} is neither id nor a feature of {surface.entity} that holds string",
             )
+        yield from selection_errors(at, surface, held)
+        yield from margin_errors(at, domain, surface, held)
         for objective in surface.objective_weights:
             if objective not in domain.objectives:
                 yield (

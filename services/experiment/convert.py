@@ -64,7 +64,10 @@ def _experiment(experiment: Experiment) -> experiment_pb2.Experiment:
         revision=experiment.revision,
         variants=[
             experiment_pb2.Variant(
-                key=v.key, weight=v.weight, objective_weights=dict(v.objective_weights)
+                key=v.key,
+                weight=v.weight,
+                objective_weights=dict(v.objective_weights),
+                interleave=v.interleave or (),
             )
             for v in experiment.variants
         ],

@@ -11,6 +11,7 @@ from services.common.bundle.loaded import LoadedBundle
 from services.common.bundle.manifest import Manifest, ManifestView
 from services.common.domain import Domain, Surface
 from services.common.domain_filter_references import item_reads
+from services.common.domain_selection_references import selection_reads
 from services.common.errors import BundleError
 from services.ranker.filters.configured import rules_of
 from services.ranker.plan import BundleSpec, SurfaceSpec, TowerSpec
@@ -62,6 +63,8 @@ def bundle_spec(bundle: LoadedBundle, domain: Domain) -> BundleSpec:
         index_vectors=bundle.item_vectors,
         dim=manifest.dim,
         neighbours=_neighbours(bundle, row_of),
+        money=tuple(name for name, objective in domain.objectives.items() if objective.money),
+        currency_rates={domain.currency: 1.0, **domain.currency_rates},
     )
 
 
@@ -82,7 +85,7 @@ def _require_fit(manifest: Manifest, domain: Domain) -> None:
 
 
 def _warn_of_missing_columns(manifest: Manifest, domain: Domain) -> None:
-    """A bundle from before an attribute still serves; who relies on a filter over it must know."""
+    """A bundle from before an attribute still serves; who relies on what reads it must know."""
     for name, surface in domain.surfaces.items():
         columns = {column.name for column in manifest.feature_views[surface.entity].features}
         for rule in surface.filters:
@@ -97,6 +100,16 @@ def _warn_of_missing_columns(manifest: Manifest, domain: Domain) -> None:
                         rule.kind,
                         name,
                     )
+        for part, _, feature, _ in selection_reads(surface):
+            if feature not in columns:
+                _logger.warning(
+                    "bundle %s was trained without %s of %s: selection on surface %s leaves out %s",
+                    manifest.version,
+                    feature,
+                    surface.entity,
+                    name,
+                    part,
+                )
 
 
 def _neighbours(bundle: LoadedBundle, row_of: Mapping[str, Mapping[str, int]]) -> Neighbours | None:
@@ -136,6 +149,8 @@ def _surface(name: str, surface: Surface) -> SurfaceSpec:
         caps=dict(surface.caps),
         selling_attribute=surface.selling_attribute,
         weights=dict(surface.objective_weights),
+        selection=surface.selection,
+        margin=surface.margin,
     )
 
 

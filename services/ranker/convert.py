@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+import numpy as np
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -48,8 +49,10 @@ from services.ranker.filters.tree import Expression
 from services.ranker.types import (
     Circumstances,
     Degradation,
+    Drawn,
     FeatureRows,
     Part,
+    Placement,
     RankCommand,
     RankResult,
     Reason,
@@ -86,6 +89,13 @@ _REASON = {
     Reason.FAILED: ranker_pb2.Degradation.REASON_FAILED,
     Reason.REPLACED: ranker_pb2.Degradation.REASON_REPLACED,
     Reason.OVERLOADED: ranker_pb2.Degradation.REASON_OVERLOADED,
+}
+_PLACEMENT = {
+    Placement.VALUE: event_pb2.SlateServed.PLACEMENT_VALUE,
+    Placement.DRAWN: event_pb2.SlateServed.PLACEMENT_DRAWN,
+    Placement.PIN: event_pb2.SlateServed.PLACEMENT_PIN,
+    Placement.NEW_ITEM: event_pb2.SlateServed.PLACEMENT_NEW_ITEM,
+    Placement.FLOOR: event_pb2.SlateServed.PLACEMENT_FLOOR,
 }
 
 
@@ -168,6 +178,7 @@ def slate_message(result: RankResult, *, placed: bool = True) -> ranker_pb2.Slat
         predictions=slate.predictions.ravel().tolist(),
         positions=range(first, first + len(slate.ids)) if placed else (),
         prices_minor=result.prices_minor,
+        interleaving_teams=slate.teams,
     )
 
 
@@ -226,6 +237,7 @@ def slate_events(
     read and are not too large.
     """
     command, slate = result.command, result.slate
+    drawn = slate.drawn
     event_time = Timestamp()
     event_time.FromNanoseconds(now_ns)
     actor = common_pb2.Actor(user_id=command.user_id, device_id=command.device_id)
@@ -251,6 +263,11 @@ def slate_events(
         parent_rank_id=result.parent_rank_id,
         positions=range(first, first + len(slate.ids)),
         prices_minor=result.prices_minor,
+        placements=[_PLACEMENT[how] for how in slate.placements],
+        interleaving_teams=slate.teams,
+        log_propensities=() if drawn is None else drawn.log_propensities.tolist(),
+        feasible_counts=() if drawn is None else drawn.feasible.sum(axis=1).tolist(),
+        exploration=None if drawn is None else _exploration(drawn),
     )
     yield event_pb2.Event(
         event_id=event_id_of(result.rank_id, "slate"),
@@ -368,3 +385,22 @@ def _degradation(degradation: Degradation) -> ranker_pb2.Degradation:
 def _degraded_text(degradation: Degradation) -> str:
     text = f"{degradation.part.name}:{degradation.reason.name}"
     return f"{text}:{degradation.name}" if degradation.name else text
+
+
+def _exploration(drawn: Drawn) -> event_pb2.Exploration:
+    adjustments, similarities = drawn.adjustments, drawn.similarities
+    return event_pb2.Exploration(
+        seed=drawn.seed,
+        share=drawn.share,
+        temperature=drawn.temperature,
+        similarity_weight=drawn.similarity_weight,
+        spread=drawn.spread,
+        weights=drawn.weights.tolist(),
+        candidate_ids=drawn.candidate_ids,
+        considered_count=drawn.considered_count,
+        terms=drawn.terms.astype("<f4").tobytes(),
+        adjustments=b"" if adjustments is None else adjustments.astype("<f4").tobytes(),
+        similarities=b"" if similarities is None else similarities.tobytes(),
+        feasible=np.packbits(drawn.feasible, axis=1, bitorder="little").tobytes(),
+        chosen=drawn.chosen.tolist(),
+    )

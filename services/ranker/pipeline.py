@@ -13,7 +13,14 @@ from functools import partial
 import numpy as np
 
 from services.common.actor import actor_key
-from services.common.assign.assign import Definitions, assign, objective_weights, units_of
+from services.common.assign.assign import (
+    Assignment,
+    Definitions,
+    assign,
+    interleaved,
+    objective_weights,
+    units_of,
+)
 from services.common.ids import seed_of
 from services.ranker.calls.arrange import arrange, held, of_another_bundle
 from services.ranker.calls.candidates import call_candidates
@@ -22,10 +29,11 @@ from services.ranker.filters.asking import Asking
 from services.ranker.filters.expression import REASON, CallerFilter
 from services.ranker.governor import Governor
 from services.ranker.last_known import LastKnownRows
-from services.ranker.results import REFRESH, result_of, slate_of
+from services.ranker.plan import SurfacePlan
+from services.ranker.results import result_of
 from services.ranker.scoring.chunks import chunks, gathered
-from services.ranker.scoring.value import values_of, weights_of
-from services.ranker.selection.top_k import top_k
+from services.ranker.scoring.value import Scored, unscored, values_of, weights_of
+from services.ranker.selection.stage import select_slate
 from services.ranker.sources.asking import SourceAsking
 from services.ranker.sources.base import Asked
 from services.ranker.sources.merge import merge
@@ -110,10 +118,11 @@ class Pipeline:
         self._score(state, scored, inputs, vectors)
         clock.lap("score")
         for work in works:
+            valued = self._valued(work, vectors[work.row])
             if work.command.call in (Call.RANK, Call.REFRESH):
-                self._select(state, work, vectors[work.row])
+                self._select(state, work, valued, now_ms)
             else:
-                arrange(state, work, *self._valued(work, vectors[work.row]))
+                arrange(state, work, valued.values, valued.predictions)
         clock.lap("select")
         results = [result_of(state, work, rows, clock.stages) for work in works]
         self._slates.record([result for result in results if not result.command.dry_run])
@@ -153,21 +162,27 @@ class Pipeline:
             assignments = []
         if command.following is not None:
             assignments = held(assignments, self._definitions, command.following.variants)
-        weights = weights_of(
-            state.spec.objectives,
-            plan.spec.weights,
-            objective_weights(self._definitions, assignments),
-            default=state.spec.weights,
-        )
+        weights = self._weights(state, plan, assignments)
+        teams = {
+            team: self._weights(state, plan, assigned)
+            for team, assigned in interleaved(self._definitions, assignments).items()
+        }
         rank_id = command.rank_id or self._new_rank_id()
         seed = seed_of(rank_id) if command.seed is None else command.seed
-        work = Work(command, plan, assignments, weights, rank_id, seed)
+        work = Work(command, plan, assignments, weights, rank_id, seed, teams)
         stale = state.tables.stale()
         if stale is not None:
             work.degraded[Degradation(Part.CATALOGUE, stale)] = None
         if of_another_bundle(command, state.spec.version):
             work.degraded[Degradation(Part.SCORING, Reason.REPLACED)] = None
         return work
+
+    def _weights(
+        self, state: ServingState, plan: SurfacePlan, assignments: Sequence[Assignment]
+    ) -> Float32Array:
+        replaced = objective_weights(self._definitions, assignments)
+        spec = state.spec
+        return weights_of(spec.objectives, plan.spec.weights, replaced, default=spec.weights)
 
     def _user_rows(self, started: Started, works: Sequence[Work]) -> FeatureRows:
         rows, failure = await_rows(started.pending, started.user_keys)
@@ -282,29 +297,20 @@ class Pipeline:
             for work, end, length in zip(group, ends, lengths, strict=True):
                 work.predictions = scored[end - length : end]
 
-    def _valued(self, work: Work, vector: Float32Array) -> tuple[Float32Array, Float32Array]:
-        """Values and predictions of a request's candidates; without a model's, no predictions."""
+    def _valued(self, work: Work, vector: Float32Array) -> Scored:
         if work.predictions is None:
             # Without a score, nearness to the user's vector is the best order there is.
-            values = work.plan.items.vectors[work.slots] @ vector
-            return values, np.zeros((len(work.slots), 0), np.float32)
-        values, predictions, sunk = values_of(work.predictions, work.weights)
-        if sunk.any():
-            self._observer.non_finite(Part.SCORING, int(sunk.sum()))
+            return unscored(work.plan.items.vectors[work.slots] @ vector)
+        scored = values_of(work.predictions, work.weights, work.plan.margins, work.slots)
+        if scored.sunk.any():
+            self._observer.non_finite(Part.SCORING, int(scored.sunk.sum()))
             degrade([work], Part.SCORING, Reason.NON_FINITE)
-        return values, predictions
+        return scored
 
-    def _select(self, state: ServingState, work: Work, vector: Float32Array) -> None:
-        plan, table = work.plan, work.plan.table
-        values, predictions = self._valued(work, vector)
-        wanted = work.command.k or plan.spec.default_k
-        caps = [(codes[work.slots], limit) for codes, limit in plan.caps]
-        best = top_k(values, table.tie[work.slots], wanted, caps)
-        names = [source.name for source in plan.spec.sources]
-        sources = [names[place] for place in work.origin[best].tolist()]
-        if work.command.call is Call.REFRESH:
-            sources = [REFRESH] * len(best)
-        work.slate = slate_of(state, work, best, values, predictions, sources)
+    def _select(self, state: ServingState, work: Work, scored: Scored, now_ms: int) -> None:
+        selected = select_slate(state, work, scored, now_ms)
+        if selected.left_out:
+            self._observer.removed(work.plan.spec.name, "load_cap", selected.left_out)
 
     def _observe(self, results: Sequence[RankResult], clock: Stopwatch) -> None:
         self._observer.batch(len(results))

@@ -6,16 +6,20 @@ Preparing runs on the threads that bring new bundles and catalogue changes; a re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from services.common.domain_selection import Margin, Selection
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.filters.apply import apply_filters
 from services.ranker.filters.asking import Asking
 from services.ranker.filters.rules import BoundFilter, Filter
+from services.ranker.scoring.margins import bind_margins
+from services.ranker.scoring.value import Margins
+from services.ranker.selection.bound import BoundSelection, bind
 from services.ranker.sources.base import (
     BoundSource,
     Ground,
@@ -45,7 +49,8 @@ _ENCODE_ROWS = 4096
 
 @dataclass(frozen=True)
 class SurfaceSpec:
-    """A configured surface. ``weights`` are the objective weights it overrides, by name."""
+    """A configured surface. ``weights`` are the objective weights it overrides, by name;
+    ``margin`` says what an item earns."""
 
     name: str
     entity: str
@@ -56,6 +61,8 @@ class SurfaceSpec:
     caps: Mapping[str, int]
     selling_attribute: str | None
     weights: Mapping[str, float]
+    selection: Selection = field(default_factory=Selection)
+    margin: Margin | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,8 @@ class BundleSpec:
     """What the ranker reads of a bundle's manifest, with the objectives' weights in force.
 
     ``neighbours`` are those of the sequence's items; None where the bundle holds none.
+    ``money``: the objectives that are multiplied by an item's margin. ``currency_rates``: minor
+    units of the domain's currency that one of another's is worth, by code.
     """
 
     version: str
@@ -98,6 +107,8 @@ class BundleSpec:
     index_vectors: Mapping[str, Float32Array]
     dim: int
     neighbours: Neighbours | None = None
+    money: tuple[str, ...] = ()
+    currency_rates: Mapping[str, float] = field(default_factory=dict)
 
     def catalogue_views(self) -> dict[str, View]:
         """The views of the entity types that some surface ranks."""
@@ -125,7 +136,7 @@ class ItemMatrix:
 class SurfacePlan:
     """One surface over one bundle and one catalogue version. ``sources`` are those of the
     specification, by name, in its order, bound to ``ground``; ``made`` is what the next version may
-    use again."""
+    use again. ``margins`` is None where no objective is of money."""
 
     spec: SurfaceSpec
     surface_index: int
@@ -138,6 +149,8 @@ class SurfacePlan:
     caps: tuple[tuple[Int32Array, int], ...]
     any_repaired: bool
     made: Made
+    selection: BoundSelection
+    margins: Margins | None
 
 
 def item_matrix(
@@ -228,6 +241,10 @@ def surface_plan(
         caps=tuple((column[0], limit) for column, limit in caps if column is not None),
         any_repaired=bool(table.repaired.any()),
         made=reuse.made,
+        selection=bind(surface.selection, table, eligible, [s.name for s in surface.sources]),
+        margins=bind_margins(
+            surface.margin, spec.currency_rates, spec.objectives, spec.money, table
+        ),
     )
 
 

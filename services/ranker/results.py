@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.ranker.plan import SurfacePlan
-from services.ranker.selection.top_k import POLICY
 from services.ranker.state import ServingState
 from services.ranker.types import (
     Call,
@@ -38,7 +37,7 @@ def result_of(
         slate=slate,
         assignments=work.assignments,
         bundle_version=state.spec.version,
-        policy=SIMILAR if command.call is Call.SIMILAR else POLICY,
+        policy=SIMILAR if command.call is Call.SIMILAR else work.policy,
         degraded=tuple(work.degraded),
         timings=timings,
         traffic=Traffic.TEST if command.forced_variants else command.traffic,

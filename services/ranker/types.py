@@ -18,6 +18,7 @@ from services.common.assign.assign import Assignment
 from services.ranker.filters.tree import Expression
 
 Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
 Int64Array = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
 UInt64Array = npt.NDArray[np.uint64]
@@ -254,9 +255,49 @@ class RankCommand:
     deadline_s: float | None = None
 
 
+class Placement(enum.IntEnum):
+    """How an item came to its position."""
+
+    VALUE = 1
+    DRAWN = 2
+    PIN = 3
+    NEW_ITEM = 4
+    FLOOR = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What the open positions of an exploring slate were drawn from; P positions, C candidates.
+
+    ``temperature`` and ``similarity_weight`` are in units of ``spread``. ``weights`` float32 [O],
+    ``terms`` float32 [C, O], ``adjustments`` float32 [C] or None, ``similarities`` uint8 [P, C] in
+    255ths or None, ``feasible`` bool [P, C], ``chosen`` int64 [P] (-1: none of the C),
+    ``log_propensities`` float64 [P]. What each means is said at ``Exploration`` in ``event.proto``.
+    """
+
+    seed: int
+    share: float
+    temperature: float
+    similarity_weight: float
+    spread: float
+    weights: Float32Array
+    candidate_ids: Sequence[str]
+    considered_count: int
+    terms: Float32Array
+    adjustments: Float32Array | None
+    similarities: ByteArray | None
+    feasible: BoolArray
+    chosen: Int64Array
+    log_propensities: Float64Array
+
+
 @dataclass(frozen=True, slots=True)
 class Slate:
-    """Items, best first. ``values`` float32 [items], ``predictions`` float32 [items, O]."""
+    """Items, the first on top. ``values`` float32 [items], ``predictions`` float32 [items, O].
+
+    ``placements`` is empty where all items came by their value, ``teams`` where no two rankings
+    were interleaved; ``drawn`` is None where the request did not explore.
+    """
 
     entity_type: str
     ids: Sequence[str]
@@ -265,6 +306,9 @@ class Slate:
     values: Float32Array
     objectives: tuple[str, ...]
     predictions: Float32Array
+    placements: Sequence[Placement] = ()
+    teams: Sequence[str] = ()
+    drawn: Drawn | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from services.common.assign.assign import Assignment
 from services.ranker.plan import SurfacePlan
+from services.ranker.selection.top_k import POLICY
 from services.ranker.state import ServingState
 from services.ranker.stopwatch import Stopwatch
 from services.ranker.types import (
@@ -27,7 +28,8 @@ from services.ranker.types import (
 
 @dataclass
 class Work:
-    """One request on its way through the stages."""
+    """One request on its way through the stages. ``teams``: the weights of the two rankings to
+    interleave, by the variant that is credited; empty where none are."""
 
     command: RankCommand
     plan: SurfacePlan
@@ -35,12 +37,14 @@ class Work:
     weights: Float32Array
     rank_id: str
     seed: int
+    teams: Mapping[str, Float32Array] = field(default_factory=dict)
     degraded: dict[Degradation, None] = field(default_factory=dict)
     row: int = 0
     slots: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
     origin: ByteArray = field(default_factory=lambda: np.zeros(0, np.uint8))
     predictions: Float32Array | None = None
     slate: Slate | None = None
+    policy: str = POLICY
     removed: list[Removed] = field(default_factory=list)
 
 

@@ -163,7 +163,21 @@ class Profile(_message.Message):
     def __init__(self, version: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _common_pb2.AttributeValue]] = ...) -> None: ...
 
 class SlateServed(_message.Message):
-    __slots__ = ("surface", "entity_type", "item_ids", "selling_course_ids", "sources", "values", "objectives", "predictions", "bundle_version", "policy", "assignments", "context", "degraded", "feature_view_hash", "feature_log_position", "user_features", "parent_rank_id", "positions", "prices_minor")
+    __slots__ = ("surface", "entity_type", "item_ids", "selling_course_ids", "sources", "values", "objectives", "predictions", "bundle_version", "policy", "assignments", "context", "degraded", "feature_view_hash", "feature_log_position", "user_features", "log_propensities", "feasible_counts", "exploration", "placements", "interleaving_teams", "parent_rank_id", "positions", "prices_minor")
+    class Placement(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        PLACEMENT_UNSPECIFIED: _ClassVar[SlateServed.Placement]
+        PLACEMENT_VALUE: _ClassVar[SlateServed.Placement]
+        PLACEMENT_DRAWN: _ClassVar[SlateServed.Placement]
+        PLACEMENT_PIN: _ClassVar[SlateServed.Placement]
+        PLACEMENT_NEW_ITEM: _ClassVar[SlateServed.Placement]
+        PLACEMENT_FLOOR: _ClassVar[SlateServed.Placement]
+    PLACEMENT_UNSPECIFIED: SlateServed.Placement
+    PLACEMENT_VALUE: SlateServed.Placement
+    PLACEMENT_DRAWN: SlateServed.Placement
+    PLACEMENT_PIN: SlateServed.Placement
+    PLACEMENT_NEW_ITEM: SlateServed.Placement
+    PLACEMENT_FLOOR: SlateServed.Placement
     SURFACE_FIELD_NUMBER: _ClassVar[int]
     ENTITY_TYPE_FIELD_NUMBER: _ClassVar[int]
     ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -180,6 +194,11 @@ class SlateServed(_message.Message):
     FEATURE_VIEW_HASH_FIELD_NUMBER: _ClassVar[int]
     FEATURE_LOG_POSITION_FIELD_NUMBER: _ClassVar[int]
     USER_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    LOG_PROPENSITIES_FIELD_NUMBER: _ClassVar[int]
+    FEASIBLE_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    EXPLORATION_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENTS_FIELD_NUMBER: _ClassVar[int]
+    INTERLEAVING_TEAMS_FIELD_NUMBER: _ClassVar[int]
     PARENT_RANK_ID_FIELD_NUMBER: _ClassVar[int]
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
     PRICES_MINOR_FIELD_NUMBER: _ClassVar[int]
@@ -199,10 +218,45 @@ class SlateServed(_message.Message):
     feature_view_hash: str
     feature_log_position: int
     user_features: ServedFeatures
+    log_propensities: _containers.RepeatedScalarFieldContainer[float]
+    feasible_counts: _containers.RepeatedScalarFieldContainer[int]
+    exploration: Exploration
+    placements: _containers.RepeatedScalarFieldContainer[SlateServed.Placement]
+    interleaving_teams: _containers.RepeatedScalarFieldContainer[str]
     parent_rank_id: str
     positions: _containers.RepeatedScalarFieldContainer[int]
     prices_minor: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, surface: _Optional[str] = ..., entity_type: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., selling_course_ids: _Optional[_Iterable[str]] = ..., sources: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[float]] = ..., objectives: _Optional[_Iterable[str]] = ..., predictions: _Optional[_Iterable[float]] = ..., bundle_version: _Optional[str] = ..., policy: _Optional[str] = ..., assignments: _Optional[_Iterable[_Union[_common_pb2.Assignment, _Mapping]]] = ..., context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., degraded: _Optional[_Iterable[str]] = ..., feature_view_hash: _Optional[str] = ..., feature_log_position: _Optional[int] = ..., user_features: _Optional[_Union[ServedFeatures, _Mapping]] = ..., parent_rank_id: _Optional[str] = ..., positions: _Optional[_Iterable[int]] = ..., prices_minor: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, surface: _Optional[str] = ..., entity_type: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., selling_course_ids: _Optional[_Iterable[str]] = ..., sources: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[float]] = ..., objectives: _Optional[_Iterable[str]] = ..., predictions: _Optional[_Iterable[float]] = ..., bundle_version: _Optional[str] = ..., policy: _Optional[str] = ..., assignments: _Optional[_Iterable[_Union[_common_pb2.Assignment, _Mapping]]] = ..., context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., degraded: _Optional[_Iterable[str]] = ..., feature_view_hash: _Optional[str] = ..., feature_log_position: _Optional[int] = ..., user_features: _Optional[_Union[ServedFeatures, _Mapping]] = ..., log_propensities: _Optional[_Iterable[float]] = ..., feasible_counts: _Optional[_Iterable[int]] = ..., exploration: _Optional[_Union[Exploration, _Mapping]] = ..., placements: _Optional[_Iterable[_Union[SlateServed.Placement, str]]] = ..., interleaving_teams: _Optional[_Iterable[str]] = ..., parent_rank_id: _Optional[str] = ..., positions: _Optional[_Iterable[int]] = ..., prices_minor: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Exploration(_message.Message):
+    __slots__ = ("seed", "share", "temperature", "similarity_weight", "spread", "weights", "candidate_ids", "considered_count", "terms", "adjustments", "similarities", "feasible", "chosen")
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITY_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    SPREAD_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_IDS_FIELD_NUMBER: _ClassVar[int]
+    CONSIDERED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    ADJUSTMENTS_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITIES_FIELD_NUMBER: _ClassVar[int]
+    FEASIBLE_FIELD_NUMBER: _ClassVar[int]
+    CHOSEN_FIELD_NUMBER: _ClassVar[int]
+    seed: int
+    share: float
+    temperature: float
+    similarity_weight: float
+    spread: float
+    weights: _containers.RepeatedScalarFieldContainer[float]
+    candidate_ids: _containers.RepeatedScalarFieldContainer[str]
+    considered_count: int
+    terms: bytes
+    adjustments: bytes
+    similarities: bytes
+    feasible: bytes
+    chosen: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, seed: _Optional[int] = ..., share: _Optional[float] = ..., temperature: _Optional[float] = ..., similarity_weight: _Optional[float] = ..., spread: _Optional[float] = ..., weights: _Optional[_Iterable[float]] = ..., candidate_ids: _Optional[_Iterable[str]] = ..., considered_count: _Optional[int] = ..., terms: _Optional[bytes] = ..., adjustments: _Optional[bytes] = ..., similarities: _Optional[bytes] = ..., feasible: _Optional[bytes] = ..., chosen: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ServedFeatures(_message.Message):
     __slots__ = ("evaluated_at", "float_features", "float_values", "int_features", "int_values", "string_features", "string_values", "list_features", "list_sizes", "list_values")

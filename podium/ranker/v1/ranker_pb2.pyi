@@ -257,7 +257,7 @@ class ScoreResponse(_message.Message):
     def __init__(self, scored: _Optional[_Union[Slate, _Mapping]] = ..., removed: _Optional[_Iterable[_Union[RemovedItem, _Mapping]]] = ..., assignments: _Optional[_Iterable[_Union[_common_pb2.Assignment, _Mapping]]] = ..., bundle_version: _Optional[str] = ..., degraded: _Optional[_Iterable[_Union[Degradation, _Mapping]]] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ..., traffic_class: _Optional[_Union[_common_pb2.TrafficClass, str]] = ...) -> None: ...
 
 class Slate(_message.Message):
-    __slots__ = ("entity_type", "ids", "selling_course_ids", "sources", "values", "objectives", "predictions", "positions", "prices_minor")
+    __slots__ = ("entity_type", "ids", "selling_course_ids", "sources", "values", "objectives", "predictions", "positions", "interleaving_teams", "prices_minor")
     ENTITY_TYPE_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
     SELLING_COURSE_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -266,6 +266,7 @@ class Slate(_message.Message):
     OBJECTIVES_FIELD_NUMBER: _ClassVar[int]
     PREDICTIONS_FIELD_NUMBER: _ClassVar[int]
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    INTERLEAVING_TEAMS_FIELD_NUMBER: _ClassVar[int]
     PRICES_MINOR_FIELD_NUMBER: _ClassVar[int]
     entity_type: str
     ids: _containers.RepeatedScalarFieldContainer[str]
@@ -275,8 +276,9 @@ class Slate(_message.Message):
     objectives: _containers.RepeatedScalarFieldContainer[str]
     predictions: _containers.RepeatedScalarFieldContainer[float]
     positions: _containers.RepeatedScalarFieldContainer[int]
+    interleaving_teams: _containers.RepeatedScalarFieldContainer[str]
     prices_minor: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, entity_type: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., selling_course_ids: _Optional[_Iterable[str]] = ..., sources: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[float]] = ..., objectives: _Optional[_Iterable[str]] = ..., predictions: _Optional[_Iterable[float]] = ..., positions: _Optional[_Iterable[int]] = ..., prices_minor: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, entity_type: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., selling_course_ids: _Optional[_Iterable[str]] = ..., sources: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[float]] = ..., objectives: _Optional[_Iterable[str]] = ..., predictions: _Optional[_Iterable[float]] = ..., positions: _Optional[_Iterable[int]] = ..., interleaving_teams: _Optional[_Iterable[str]] = ..., prices_minor: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Degradation(_message.Message):
     __slots__ = ("part", "reason", "name")

@@ -13,7 +13,7 @@ before it. So raising the coverage adds units and moves none (the rule is Growth
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from itertools import accumulate
@@ -37,11 +37,13 @@ class Reason(Enum):
 
 @dataclass(frozen=True)
 class Variant:
-    """One arm. ``objective_weights`` replace the surface's, by objective."""
+    """One arm. ``objective_weights`` replace the surface's, by objective. ``interleave``: instead,
+    the rankings of the two variants of these keys are interleaved."""
 
     key: str
     weight: float
     objective_weights: Mapping[str, float] = field(default_factory=dict)
+    interleave: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -140,14 +142,42 @@ def assign(
 def objective_weights(
     definitions: Definitions, assignments: Sequence[Assignment]
 ) -> dict[str, float]:
-    """Objective weights that the variants replace; a later experiment in key order wins."""
+    """Objective weights that the variants replace; a later experiment in key order wins.
+
+    A variant that interleaves counts as the first of its two.
+    """
     replaced: dict[str, float] = {}
     for assignment in assignments:
         experiment = definitions.experiments.get(assignment.experiment_key)
         variant = experiment.variant(assignment.variant_key) if experiment else None
+        if experiment is not None and variant is not None and variant.interleave is not None:
+            variant = experiment.variant(variant.interleave[0])
         if variant is not None:
             replaced.update(variant.objective_weights)
     return replaced
+
+
+def interleaved(
+    definitions: Definitions, assignments: Sequence[Assignment]
+) -> dict[str, list[Assignment]]:
+    """Assignments of the two rankings to interleave, by the variant that is credited.
+
+    Empty where no variant interleaves; of several experiments the last in key order counts.
+    """
+    for at in reversed(range(len(assignments))):
+        assignment = assignments[at]
+        experiment = definitions.experiments.get(assignment.experiment_key)
+        variant = experiment.variant(assignment.variant_key) if experiment else None
+        if variant is not None and variant.interleave is not None:
+            return {
+                key: [
+                    *assignments[:at],
+                    replace(assignment, variant_key=key),
+                    *assignments[at + 1 :],
+                ]
+                for key in variant.interleave
+            }
+    return {}
 
 
 def _decide(experiment: Experiment, units: Mapping[str, str], forced: str | None) -> Assignment:

@@ -28,10 +28,15 @@ class _Strict(BaseModel):
 
 
 class VariantDefinition(_Strict):
-    """One arm. ``objective_weights`` replace the surface's, by objective of the domain."""
+    """One arm. ``objective_weights`` replace the surface's, by objective of the domain.
+
+    ``interleave``: two other variants, whose rankings this one shows in one slate (team draft);
+    it has no objective weights of its own.
+    """
 
     weight: float = Field(ge=0, le=1)
     objective_weights: dict[str, Weight] = {}
+    interleave: tuple[Key, Key] | None = None
 
 
 class ExperimentDefinition(_Strict):
@@ -77,7 +82,7 @@ def _experiment(key: str, definition: ExperimentDefinition) -> Experiment:
         unit=definition.unit,
         salt=definition.salt,
         variants=tuple(
-            Variant(name, variant.weight, dict(variant.objective_weights))
+            Variant(name, variant.weight, dict(variant.objective_weights), variant.interleave)
             for name, variant in definition.variants.items()
         ),
         coverage=definition.coverage,
@@ -89,8 +94,14 @@ def _experiment(key: str, definition: ExperimentDefinition) -> Experiment:
 
 def _errors(file: ExperimentsFile, domain: Domain | None) -> Iterator[tuple[Location, str]]:
     salts: dict[str, str] = {}
+    interleaving: str | None = None
     for key, experiment in file.experiments.items():
         at: Location = ("experiments", key)
+        yield from _interleaving_errors(at, experiment)
+        if experiment.running and any(v.interleave for v in experiment.variants.values()):
+            if interleaving is not None:
+                yield (*at, "running"), f"{interleaving} interleaves, too: one slate can't do both"
+            interleaving = key
         total = math.fsum(v.weight for v in experiment.variants.values())
         if abs(total - 1) > _WEIGHT_TOLERANCE:
             yield (*at, "variants"), f"the weights sum to {total:g}, must sum to 1"
@@ -107,3 +118,23 @@ def _errors(file: ExperimentsFile, domain: Domain | None) -> Iterator[tuple[Loca
                         (*at, "variants", name, "objective_weights", objective),
                         f"{objective!r} is not one of {known}",
                     )
+
+
+def _interleaving_errors(
+    at: Location, experiment: ExperimentDefinition
+) -> Iterator[tuple[Location, str]]:
+    for name, variant in experiment.variants.items():
+        if variant.interleave is None:
+            continue
+        here: Location = (*at, "variants", name)
+        if variant.objective_weights:
+            yield (*here, "objective_weights"), "are those of the variants that are interleaved"
+        if variant.interleave[0] == variant.interleave[1]:
+            yield (*here, "interleave"), "must be two different variants"
+        for index, key in enumerate(variant.interleave):
+            other = experiment.variants.get(key)
+            if other is None or other.interleave is not None:
+                yield (
+                    (*here, "interleave", index),
+                    f"{key!r} is not another variant that does not interleave itself",
+                )

@@ -1,15 +1,39 @@
-"""One value an item: the sum over objectives of weight x probability."""
+"""One value an item: the sum over objectives of weight x probability, of money times the margin."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from services.ranker.types import BoolArray, Float32Array
+from services.ranker.types import BoolArray, Float32Array, Float64Array, Int64Array
 
 SUNK = np.float32(np.finfo(np.float32).min)
 """Value of an item whose prediction was not finite: below every other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Margins:
+    """What money objectives are multiplied by.
+
+    ``columns`` int64 [M] are their places among the objectives; ``amounts`` float32 [n], by slot of
+    a table, what an item earns, in minor units of the domain's currency.
+    """
+
+    columns: Int64Array
+    amounts: Float32Array
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """N candidates: ``values`` float32 [N] = ``terms`` float32 [N, O] x weights, ``predictions``
+    float32 [N, O]. Where ``sunk`` bool [N], the value is ``SUNK`` and the rest 0."""
+
+    values: Float32Array
+    predictions: Float32Array
+    terms: Float32Array
+    sunk: BoolArray
 
 
 def weights_of(
@@ -22,19 +46,54 @@ def weights_of(
     return np.array([merged[name] for name in objectives], np.float32)
 
 
+def margin_amounts(
+    prices_minor: Float32Array | Int64Array,
+    shares: Float32Array | Int64Array | float,
+    rates: Float64Array | float,
+) -> Float32Array:
+    """What items earn, float32 [n]: price x share x rate.
+
+    ``rates``: minor units of the domain's currency that one of the price's is worth; 0 where it is
+    not known. A product below 0 or not finite counts as 0: a price is missing or wrong.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        amounts = (prices_minor.astype(np.float64) * shares * rates).astype(np.float32)
+    return np.where(np.isfinite(amounts) & (amounts > 0), amounts, np.float32(0))
+
+
 def values_of(
-    predictions: Float32Array, weights: Float32Array
-) -> tuple[Float32Array, Float32Array, BoolArray]:
+    predictions: Float32Array,
+    weights: Float32Array,
+    margins: Margins | None = None,
+    slots: Int64Array | None = None,
+) -> Scored:
     """Values of predictions [N, O] under weights [O].
 
-    Returns (values float32 [N], predictions float32 [N, O], sunk bool [N]): a row with a prediction
-    that is not finite gets the value ``SUNK`` and predictions of 0.
+    ``slots`` int64 [N]: rows of ``margins``. A row with a prediction or a value that is not finite
+    sinks.
     """
-    values = predictions @ weights
-    sunk = ~np.isfinite(values)
+    terms = predictions
+    if margins is not None and slots is not None:
+        terms = predictions.copy()
+        terms[:, margins.columns] *= margins.amounts[slots][:, None]
+    values = terms @ weights
+    sunk: BoolArray = ~np.isfinite(values)
     if predictions.size and not np.isfinite(predictions.sum()):
         sunk |= ~np.isfinite(predictions).all(axis=1)
     if sunk.any():
         values = np.where(sunk, SUNK, values).astype(np.float32)
+        terms = np.where(sunk[:, None], np.float32(0), terms)
         predictions = np.where(sunk[:, None], np.float32(0), predictions)
-    return values, predictions, sunk
+    return Scored(values, predictions, terms, sunk)
+
+
+def values_under(scored: Scored, weights: Float32Array) -> Float32Array:
+    """Values float32 [N] of what was scored, under other weights [O]."""
+    values = scored.terms @ weights
+    return np.where(scored.sunk | ~np.isfinite(values), SUNK, values).astype(np.float32)
+
+
+def unscored(nearness: Float32Array) -> Scored:
+    """Candidates without predictions, ordered by ``nearness`` [N] to the user's vector."""
+    nothing = np.zeros((len(nearness), 0), np.float32)
+    return Scored(nearness, nothing, nothing, np.zeros(len(nearness), np.bool_))

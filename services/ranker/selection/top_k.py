@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from services.ranker.types import Float32Array, Int32Array, Int64Array, UInt64Array
+from services.ranker.selection.caps import Caps, CapTally
+from services.ranker.types import Float32Array, Float64Array, Int64Array, UInt64Array
 
 POLICY = "top_k"
 
 
-def order(values: Float32Array, tie: UInt64Array) -> Int64Array:
+def order(values: Float32Array | Float64Array, tie: UInt64Array) -> Int64Array:
     """Indices of values [N] from the highest; equal values by ``tie`` [N] from the lowest."""
     ranked = np.argsort(-values, kind="stable")
     sorted_values = values[ranked]
@@ -21,32 +22,69 @@ def order(values: Float32Array, tie: UInt64Array) -> Int64Array:
 
 
 def top_k(
-    values: Float32Array,
+    values: Float32Array | Float64Array,
     tie: UInt64Array,
     k: int,
-    caps: Sequence[tuple[Int32Array, int]] = (),
+    caps: Caps = (),
+    fixed: Mapping[int, int] | None = None,
 ) -> Int64Array:
     """Indices of the at most ``k`` best of values [N], best first.
 
-    ``caps``: (codes int32 [N], limit) pairs; at most ``limit`` items of one code are taken, in
-    order of value. Code 0, a missing value, is not capped.
+    Of one code of a cap at most ``limit`` items are taken, in order of value. ``fixed``: candidates
+    by the position, below k, that is theirs; together they keep the caps, and count for them.
     """
     ranked = order(values, tie)
+    if fixed:
+        tally = CapTally(caps)
+        for index in fixed.values():
+            tally.take(index)
+        reserved = frozenset(fixed.values())
+        chosen = _admitted(ranked, k - len(fixed), caps, tally.counts(), reserved)
+        return np.array(placed(chosen, fixed, k), np.int64)
     if not caps:
         return ranked[:k]
-    counts: list[dict[int, int]] = [{} for _ in caps]
+    return np.array(_admitted(ranked, k, caps, [{} for _ in caps], ()), np.int64)
+
+
+def placed(chosen: Iterable[int], fixed: Mapping[int, int], k: int) -> list[int]:
+    """At most ``k`` items: the fixed at their positions, the chosen, in order, at the others.
+
+    Where the chosen run out, what is fixed further down closes up.
+    """
+    slate: list[int] = []
+    rest = iter(chosen)
+    for position in range(k):
+        index = fixed.get(position)
+        if index is None:
+            index = next(rest, None)
+        if index is None:
+            later = sorted(at for at in fixed if at > position)
+            return slate + [fixed[at] for at in later]
+        slate.append(index)
+    return slate
+
+
+def _admitted(
+    ranked: Int64Array,
+    k: int,
+    caps: Caps,
+    counts: Sequence[dict[int, int]],
+    reserved: Collection[int],
+) -> list[int]:
     taken: list[int] = []
+    if k <= 0:
+        return taken
     # The slate is nearly always full long before the end: only a window becomes Python numbers.
     window = 4 * k
     for start in range(0, len(ranked), window):
         some = ranked[start : start + window]
         columns = [(codes[some].tolist(), limit) for codes, limit in caps]
         for place, index in enumerate(some.tolist()):
-            if _admit(columns, counts, place):
+            if index not in reserved and _admit(columns, counts, place):
                 taken.append(index)
                 if len(taken) == k:
-                    return np.array(taken, np.int64)
-    return np.array(taken, np.int64)
+                    return taken
+    return taken
 
 
 def _admit(

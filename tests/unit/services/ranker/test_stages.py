@@ -155,13 +155,14 @@ FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True, min_value=None
 def test_only_finite_values_leave_scoring(predictions: list[tuple[float, float]]) -> None:
     array = np.array(predictions, np.float32)
     with np.errstate(all="ignore"):
-        values, kept_predictions, sunk = values_of(array, np.array([0.5, -0.5], np.float32))
-    assert np.isfinite(values).all()
+        scored = values_of(array, np.array([0.5, -0.5], np.float32))
+    assert np.isfinite(scored.values).all()
     for row, pair in enumerate(predictions):
         if not all(map(math.isfinite, pair)):
-            assert sunk[row]
-            assert values[row] == SUNK
-            assert not kept_predictions[row].any()
+            assert scored.sunk[row]
+            assert scored.values[row] == SUNK
+            assert not scored.predictions[row].any()
+            assert not scored.terms[row].any()
 
 
 CODES = st.integers(0, 3)

@@ -102,6 +102,53 @@ def test_mistakes_are_located(
     assert not line or wrong.value.line == line
 
 
+INTERLEAVED = GOOD.replace(
+    "control: {weight: 0.25}",
+    "control: {weight: 0.15}\n      both: {weight: 0.1, interleave: [control, other]}",
+)
+
+
+def test_a_variant_can_interleave_two_others(tmp_path: Path) -> None:
+    path = tmp_path / "e.yaml"
+    path.write_text(INTERLEAVED, encoding="utf-8")
+    experiment = load_experiments(path, None).experiments["weights"]
+    found = [(variant.key, variant.interleave) for variant in experiment.variants]
+    assert found == [("control", None), ("both", ("control", "other")), ("other", None)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field", "message"),
+    [
+        ("interleave: [control, both]", "weights.variants.both.interleave.1", "'both' is not an"),
+        ("interleave: [control, nix]", "weights.variants.both.interleave.1", "'nix' is not"),
+        ("interleave: [other, other]", "weights.variants.both.interleave", "two different"),
+        ("interleave: [other]", "weights.variants.both.interleave.1", "required"),
+        (
+            "interleave: [control, other], objective_weights: {watch: 1}",
+            "weights.variants.both.objective_weights",
+            "of the variants that are interleaved",
+        ),
+    ],
+)
+def test_what_can_not_be_interleaved_is_named(
+    tmp_path: Path, wrong: str, field: str, message: str
+) -> None:
+    text = INTERLEAVED.replace("interleave: [control, other]", wrong)
+    with pytest.raises(ConfigError) as refused:
+        _load(tmp_path, text)
+    assert (refused.value.field, refused.value.line) == (f"experiments.{field}", 10)
+    assert message in str(refused.value)
+
+
+def test_two_running_experiments_can_not_both_interleave(tmp_path: Path) -> None:
+    second = INTERLEAVED.split("\n  layout:")[0].replace("weights:", "again:", 1)
+    second = second.replace("weights_1", "again_1").removeprefix("experiments:\n")
+    with pytest.raises(ConfigError, match="weights interleaves, too") as refused:
+        _load(tmp_path, INTERLEAVED + second + "\n")
+    assert refused.value.field == "experiments.again.running"
+    _load(tmp_path, INTERLEAVED + second.replace("running: true", "running: false") + "\n")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):
         load_experiments(tmp_path / "nowhere.yaml", None)

@@ -1,0 +1,143 @@
+"""What selection reads, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from services.ranker.selection.board import Board, Ranking, Similarity
+from services.ranker.selection.caps import Caps
+from services.ranker.types import (
+    BoolArray,
+    ByteArray,
+    Drawn,
+    Float32Array,
+    Float64Array,
+    Int64Array,
+    Placement,
+    UInt64Array,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """N scored candidates of one request, of a table with n slots.
+
+    ``slots`` int64 [N], ``origin`` uint8 [N] the place of the source that yielded each, ``tie``
+    uint64 [N], ``values`` float32 [N]; ``sunk`` bool [N] marks what must come last. ``terms``
+    float32 [N, O] x ``weights`` float32 [O] are the values. ``ids`` [n] and ``vectors`` float32
+    [n, D] are the table's, by slot.
+    """
+
+    slots: Int64Array
+    origin: ByteArray
+    tie: UInt64Array
+    values: Float32Array
+    sunk: BoolArray
+    terms: Float32Array
+    weights: Float32Array
+    caps: Caps
+    ids: Sequence[str]
+    vectors: Float32Array
+
+    def only(self, kept: Int64Array) -> Candidates:
+        """The candidates at the indices ``kept``."""
+        return replace(
+            self,
+            slots=self.slots[kept],
+            origin=self.origin[kept],
+            tie=self.tie[kept],
+            values=self.values[kept],
+            sunk=self.sunk[kept],
+            terms=self.terms[kept],
+            caps=[(codes[kept], limit) for codes, limit in self.caps],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a request wants: ``k`` items. ``first_position`` is that of the slate's first item
+    among all that the pages up to this one show; fixed positions count from there."""
+
+    k: int
+    seed: int
+    now_ms: int
+    first_position: int = 0
+
+    def row(self, position: int) -> int | None:
+        """Place in the slate of a position of all pages; None where it is not in this slate."""
+        row = position - self.first_position
+        return row if 0 <= row < self.k else None
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """A slate of P of N candidates: indices int64 [P] and values float32 [P], the first on top.
+
+    ``placements`` is empty where all came by their value, ``teams`` where nothing was interleaved.
+    ``left_out``: how many candidates the load cap took out.
+    """
+
+    picked: Int64Array
+    values: Float32Array
+    policy: str
+    placements: Sequence[Placement] = ()
+    teams: Sequence[str] = ()
+    drawn: Drawn | None = None
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """What the open positions of a request are filled from.
+
+    ``competing`` int64 [C]: candidates, the best first. ``fixed``: candidates by position.
+    ``similarity_weight``: what a similarity of 1 costs, in units of the spread of values.
+    """
+
+    found: Candidates
+    competing: Int64Array
+    fixed: Mapping[int, int]
+    k: int
+    similarity_weight: float
+
+    def board(
+        self, members: Int64Array, bases: Sequence[Float64Array], spreads: Sequence[float]
+    ) -> SetBoard:
+        """A board of ``members`` int64 [C], candidates, and of what is fixed after them.
+
+        ``bases``: float64 [N] for each of T rankings, with the spread of each.
+        """
+        reserved = list(self.fixed.values())
+        places = range(len(members), len(members) + len(reserved))
+        everything = np.concatenate([members, np.array(reserved, np.int64)])
+        similarity = None
+        if self.similarity_weight:
+            similarity = Similarity(self.found.vectors[self.found.slots[everything]])
+        rankings = [
+            Ranking(base[everything], similarity, self.similarity_weight * spread)
+            for base, spread in zip(bases, spreads, strict=True)
+        ]
+        caps = [(codes[everything], limit) for codes, limit in self.found.caps]
+        fixed = dict(zip(self.fixed, places, strict=True))
+        board = Board(rankings, caps, places)
+        return SetBoard(board, rankings, similarity, everything, fixed)
+
+
+@dataclass(frozen=True, slots=True)
+class SetBoard:
+    """A board and its rankings, the candidate behind each of its members, and the fixed members by
+    position."""
+
+    board: Board
+    rankings: Sequence[Ranking]
+    similarity: Similarity | None
+    candidates: Int64Array
+    fixed: Mapping[int, int]
+
+    def candidates_of(self, members: Sequence[int]) -> list[int]:
+        """The candidates behind some members."""
+        found: list[int] = self.candidates[list(members)].tolist() if members else []
+        return found

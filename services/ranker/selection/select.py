@@ -1,0 +1,181 @@
+"""One slate from the scored candidates of one request.
+
+In this order: what is overloaded leaves, pacing moves values, pins and slots take their positions,
+and the open positions are filled from the top, each beside what stands above it: by value, by value
+and unlikeness, drawn, or by two rankings in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from services.common.domain_selection import Diversity
+from services.common.exploration import adjusted, explores, spread_of
+from services.ranker.selection.bound import BoundSelection
+from services.ranker.selection.candidates import Candidates, Contest, Selected, Wanted
+from services.ranker.selection.draw import POLICY as DRAWN_POLICY
+from services.ranker.selection.draw import draw, record
+from services.ranker.selection.fixed import Fixed, fixed_positions
+from services.ranker.selection.mmr import POLICY as MMR_POLICY
+from services.ranker.selection.mmr import mmr
+from services.ranker.selection.team_draft import POLICY as DRAFT_POLICY
+from services.ranker.selection.team_draft import team_draft
+from services.ranker.selection.top_k import POLICY, order, placed, top_k
+from services.ranker.types import (
+    Float32Array,
+    Float64Array,
+    Int64Array,
+    Placement,
+)
+
+
+def select(
+    plan: BoundSelection,
+    found: Candidates,
+    *,
+    k: int,
+    seed: int,
+    now_ms: int,
+    first_position: int = 0,
+    explore: bool = False,
+    rivals: Mapping[str, Float32Array] | None = None,
+) -> Selected:
+    """At most ``k`` items. The same arguments give the same slate, whatever the candidates' order
+    is (source pins aside, which take the first that their source yielded).
+
+    ``first_position``: that of the slate's first item among all that the pages up to this one
+    show, by which fixed positions count. ``explore``: the request may; ``seed`` decides.
+    ``rivals``: values float32 [N] of two rankings by the variant they are credited to, the first
+    being the candidates' own; they are interleaved, and nothing is drawn.
+    """
+    spec = plan.spec
+    kept, left_out = _not_overloaded(plan, found)
+    if kept is not None:
+        found = found.only(kept)
+        rivals = rivals and {team: values[kept] for team, values in rivals.items()}
+    exploration = spec.exploration
+    drawing = (
+        exploration is not None and explore and not rivals and explores(seed, exploration.share)
+    )
+    if not (drawing or rivals or spec.diversity or plan.adjustments is not None or plan.fixes):
+        best = top_k(found.values, found.tie, k, found.caps)
+        selected = Selected(best, found.values[best], POLICY)
+    else:
+        wanted = Wanted(k, seed, now_ms, first_position)
+        selected = _selected(plan, found, wanted, rivals or {}, drawing)
+    if kept is not None:
+        selected = replace(selected, picked=kept[selected.picked], left_out=left_out)
+    return selected
+
+
+def _not_overloaded(plan: BoundSelection, found: Candidates) -> tuple[Int64Array | None, int]:
+    """Candidates that the load cap leaves, None for all; it never leaves none."""
+    if plan.overloaded is None:
+        return None, 0
+    kept = np.flatnonzero(~plan.overloaded[found.slots])
+    left_out = len(found.slots) - len(kept)
+    return (kept, left_out) if left_out and len(kept) else (None, 0)
+
+
+def _selected(
+    plan: BoundSelection,
+    found: Candidates,
+    wanted: Wanted,
+    rivals: Mapping[str, Float32Array],
+    drawing: bool,
+) -> Selected:
+    spec, k, seed = plan.spec, wanted.k, wanted.seed
+    shares = None
+    if plan.adjustments is not None:
+        # What is sunk stays where it is.
+        shares = np.where(found.sunk, np.float32(0), plan.adjustments[found.slots])
+    base = adjusted(found.values.astype(np.float64), shares)
+    fixed = fixed_positions(plan, found, base, wanted)
+    weight = similarity_weight(spec.diversity)
+    competing = _competing(found, base, fixed)
+    if rivals:
+        # Neither ranking's order: what is worth the same to one must not follow the other's.
+        competing = competing[np.argsort(found.tie[competing])]
+    elif spec.exploration is not None:
+        competing = competing[: spec.exploration.candidates]
+    contest = Contest(found, competing, fixed.candidates, k, weight)
+    spread = spread_of(base[competing])
+    teams: list[str] = []
+    values, drawings, policy = found.values, None, POLICY
+    chosen: list[int] = []
+    if rivals:
+        policy = DRAFT_POLICY
+        bases = [adjusted(v.astype(np.float64), shares) for v in rivals.values()]
+        spreads = [spread_of(b[competing]) for b in bases]
+        chosen, picked_by = team_draft(contest, bases, spreads, seed=seed)
+        names = list(rivals)
+        teams = [names[team] for team in picked_by]
+        values = _credited(rivals, chosen, teams)
+    elif drawing and spec.exploration is not None:
+        policy = DRAWN_POLICY
+        drawings = draw(contest, base, spread, seed=seed, temperature=spec.exploration.temperature)
+        chosen = drawings.chosen
+    elif weight:
+        policy = MMR_POLICY
+        chosen = mmr(contest, base, spread)
+    slate, placements = _completed(found, base, fixed, chosen, k, drawn=drawings is not None)
+    drawn = None
+    if drawings is not None and spec.exploration is not None:
+        drawn = record(contest, drawings, slate, spec.exploration, shares, spread, seed)
+    credited = dict(zip(chosen, teams, strict=True)) if teams else {}
+    picked = np.array(slate, np.int64)
+    return Selected(
+        picked,
+        values[picked],
+        policy,
+        placements if any(p is not Placement.VALUE for p in placements) else (),
+        [credited.get(index, "") for index in slate] if rivals else (),
+        drawn,
+    )
+
+
+def similarity_weight(diversity: Diversity | None) -> float:
+    """What a similarity of 1 costs, in units of the spread of values."""
+    return 0.0 if diversity is None else (1 - diversity.lambda_) / diversity.lambda_
+
+
+def _competing(found: Candidates, base: Float64Array, fixed: Fixed) -> Int64Array:
+    """Candidates for the open positions, best first."""
+    free = ~found.sunk
+    free[list(fixed.candidates.values())] = False
+    ranked = order(base, found.tie)
+    return ranked[free[ranked]]
+
+
+def _completed(
+    found: Candidates,
+    base: Float64Array,
+    fixed: Fixed,
+    chosen: Sequence[int],
+    k: int,
+    *,
+    drawn: bool,
+) -> tuple[list[int], list[Placement]]:
+    """The slate, and how each item came to its position; by value where ``chosen`` runs out."""
+    slate = placed(chosen, fixed.candidates, k)
+    if len(slate) < min(k, len(base)):
+        open_positions = [p for p in range(k) if p not in fixed.candidates]
+        settled = fixed.candidates | dict(zip(open_positions, chosen, strict=False))
+        slate = top_k(base, found.tie, k, found.caps, settled).tolist()
+    reasons = {fixed.candidates[at]: reason for at, reason in fixed.reasons.items()}
+    if drawn:
+        reasons |= dict.fromkeys(chosen, Placement.DRAWN)
+    return slate, [reasons.get(index, Placement.VALUE) for index in slate]
+
+
+def _credited(
+    rivals: Mapping[str, Float32Array], chosen: Sequence[int], teams: Sequence[str]
+) -> Float32Array:
+    """Values [N]: of what a team picked its own, of the rest the first's."""
+    values = next(iter(rivals.values())).copy()
+    for index, team in zip(chosen, teams, strict=True):
+        values[index] = rivals[team][index]
+    return values

@@ -1,0 +1,82 @@
+"""Selection for a request in the pipeline: from its scored candidates to its slate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from services.ranker.results import REFRESH, slate_of
+from services.ranker.scoring.value import Scored, values_under
+from services.ranker.selection.candidates import Candidates, Selected
+from services.ranker.selection.select import select
+from services.ranker.state import ServingState
+from services.ranker.types import ByteArray, Call, RankCommand, Traffic
+from services.ranker.work import Work
+
+_NO_SOURCE = 255
+
+
+def select_slate(state: ServingState, work: Work, scored: Scored, now_ms: int) -> Selected:
+    """Gives a request its slate and its policy.
+
+    Who looks at what is served (dry runs, TEST traffic), and a slate that is scored anew, get no
+    draws; without predictions there is neither a draw nor a second ranking.
+    """
+    plan, command = work.plan, work.command
+    is_scored = work.predictions is not None
+    teams = work.teams if is_scored else {}
+    following = command.following
+    selected = select(
+        plan.selection,
+        _candidates(work, scored),
+        k=command.k or plan.spec.default_k,
+        seed=work.seed,
+        now_ms=now_ms,
+        first_position=0 if following is None else following.first_position,
+        explore=is_scored and _may_explore(command),
+        rivals={team: values_under(scored, weights) for team, weights in teams.items()},
+    )
+    names = [source.name for source in plan.spec.sources]
+    sources = [names[place] for place in work.origin[selected.picked].tolist()]
+    if command.call is Call.REFRESH:
+        sources = [REFRESH] * len(selected.picked)
+    slate = slate_of(state, work, selected.picked, scored.values, scored.predictions, sources)
+    work.policy = selected.policy
+    work.slate = replace(
+        slate,
+        values=selected.values,
+        placements=selected.placements,
+        teams=selected.teams,
+        drawn=selected.drawn,
+    )
+    return selected
+
+
+def _may_explore(command: RankCommand) -> bool:
+    return (
+        command.call is Call.RANK
+        and not command.dry_run
+        and not command.forced_variants
+        and command.traffic is not Traffic.TEST
+    )
+
+
+def _candidates(work: Work, scored: Scored) -> Candidates:
+    plan, slots = work.plan, work.slots
+    origin: ByteArray = work.origin
+    if work.command.call is Call.REFRESH:
+        # Nobody knows any more which source yielded what.
+        origin = np.full(len(slots), _NO_SOURCE, np.uint8)
+    return Candidates(
+        slots=slots,
+        origin=origin,
+        tie=plan.table.tie[slots],
+        values=scored.values,
+        sunk=scored.sunk,
+        terms=scored.terms,
+        weights=work.weights,
+        caps=[(codes[slots], limit) for codes, limit in plan.caps],
+        ids=plan.table.ids,
+        vectors=plan.items.vectors,
+    )
