@@ -84,7 +84,7 @@ class Answering:
         self._queue = queue
         self._keys = keys
         self._slates: RecentAnswers[RankResult] = RecentAnswers()
-        self._batches: RecentAnswers[list[RankResult | PodiumError]] = RecentAnswers(limit=64)
+        self._batches: RecentAnswers[list[RankResult | PodiumError]] = RecentAnswers(limit=16)
 
     def one(
         self, command: RankCommand, caller: Caller, repeatable: Repeatable | None = None
