@@ -254,6 +254,31 @@ def test_without_user_rows_the_history_is_empty(failure: Exception, reason: Reas
     assert recorder.degradations == list(result.degraded)
 
 
+def test_no_slate_is_empty_while_anything_may_be_shown() -> None:
+    rows: Rows = {f"i{n}": {"clicks": n, "live": 1, "seats": 1} for n in range(20)}
+    spec = SurfaceSpec(
+        "plain",
+        "item",
+        3,
+        10,
+        (Trending("trending", 2, "clicks"),),
+        (NotInList("bought"),),
+        {},
+        None,
+        {},
+    )
+    model = FakeModel()
+    state = prepare(
+        model, spec_of(model, spec), tables_of(rows), None, exact_rows=100, now_ms=NOW_MS
+    )
+    users = FakeUsers({"ann": {"bought": ["i19", "i18", "i16"]}, "bob": {"bought": list(rows)}})
+    pipeline = make_pipeline(state, users, Recorder())
+    ann, bob = rank(pipeline, RankCommand("plain", "ann", ""), RankCommand("plain", "bob", ""))
+    assert set(ann.slate.ids) == {"i17", "i15", "i14"}
+    assert set(ann.slate.sources) == {"fallback"}
+    assert bob.slate.ids == []
+
+
 def test_requests_get_fewer_candidates_while_answers_are_late() -> None:
     governor = Governor(target_s=1, floor=0.5)
     users, recorder = FakeUsers({}), Recorder()
