@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
+from offline.evaluation.off_policy.comparison import Comparison
 from offline.evaluation.off_policy.estimate import Estimate, Refused, Resampling
-from offline.evaluation.off_policy.replay import Comparison
 from offline.evaluation.off_policy.support import Limits, Support
 from offline.evaluation.report import Figure, figure
 
@@ -58,14 +58,15 @@ class RefusedReport(_Record):
 
 
 class ComparisonReport(_Record):
-    """A new policy's value from another's log; ``truth`` is from its own."""
+    """A new policy's value from another's log; see ``Comparison``."""
 
-    campaign: str
+    group: str
     logged: str
     new: str
-    impressions: int
-    clicks: int
-    truth: Figure
+    slates: int
+    rewards: float
+    logged_value: Figure
+    truth: Figure | None
     results: list[EstimateReport | RefusedReport]
 
 
@@ -83,6 +84,7 @@ class OffPolicyReport(_Record):
     """What was estimated from what, how, and what was refused. Intervals: percentile bootstrap."""
 
     log: str
+    unit: str
     resamples: int
     confidence: float
     limits: LimitsReport
@@ -96,13 +98,13 @@ class OffPolicyReport(_Record):
     def print(self, console: Console) -> None:
         """Prints one table: a block a new policy, a row an estimator."""
         table = Table(
-            title=f"Off-policy estimates from {self.log}: clicks per 1,000 impressions",
-            caption=f"{self.confidence:.0%} percentile bootstrap intervals over impressions; "
-            "effective: what the log is worth under the new policy",
+            title=f"Off-policy estimates from {self.log}: {self.unit}",
+            caption=f"{self.confidence:.0%} percentile bootstrap intervals; effective: what the log"
+            " is worth under the new policy",
         )
-        for name in ("campaign", "logged by", "new policy", "estimator", "reward model"):
-            table.add_column(name)
-        for name in ("estimate", "on-policy truth", "effective"):
+        for name in ("of", "logged by", "new policy", "estimator", "reward model"):
+            table.add_column(name, overflow="fold")
+        for name in ("estimate", "as logged", "new policy's own log", "effective"):
             table.add_column(name, justify="right")
         for comparison in self.comparisons:
             for place, result in enumerate(comparison.results):
@@ -110,12 +112,13 @@ class OffPolicyReport(_Record):
                 table.add_row(
                     *(
                         text if first else ""
-                        for text in (comparison.campaign, comparison.logged, comparison.new)
+                        for text in (comparison.group, comparison.logged, comparison.new)
                     ),
                     _estimator(result),
                     result.reward_model,
                     _cell(result.value) if isinstance(result, EstimateReport) else "refused",
-                    _cell(comparison.truth) if first else "",
+                    _cell(comparison.logged_value) if first else "",
+                    _cell(comparison.truth) if first and comparison.truth else "",
                     f"{result.support.effective_sample_size:,.0f}",
                     end_section=place == len(comparison.results) - 1,
                 )
@@ -123,28 +126,35 @@ class OffPolicyReport(_Record):
         for comparison in self.comparisons:
             for text, estimators in _refusals(comparison.results).items():
                 console.print(
-                    f"{comparison.campaign}, {comparison.logged} → {comparison.new}:"
+                    f"{comparison.group}, {comparison.logged} → {comparison.new}:"
                     f" {', '.join(estimators)} refused: {text}"
                 )
 
 
 def off_policy_report(
-    log: str, comparisons: Sequence[Comparison], *, limits: Limits, resampling: Resampling
+    log: str,
+    unit: str,
+    comparisons: Sequence[Comparison],
+    *,
+    limits: Limits,
+    resampling: Resampling,
 ) -> OffPolicyReport:
-    """The report of ``comparisons``, made from logs of kind ``log``."""
+    """The report of ``comparisons``, made from ``log``; ``unit`` is what 1,000 times a value is."""
     return OffPolicyReport(
         log=log,
+        unit=unit,
         resamples=resampling.resamples,
         confidence=resampling.confidence,
         limits=LimitsReport(**asdict(limits)),
         comparisons=[
             ComparisonReport(
-                campaign=comparison.campaign,
+                group=comparison.group,
                 logged=comparison.logged,
                 new=comparison.new,
-                impressions=comparison.impressions,
-                clicks=comparison.clicks,
-                truth=figure(comparison.truth),
+                slates=comparison.slates,
+                rewards=comparison.rewards,
+                logged_value=figure(comparison.logged_value),
+                truth=None if comparison.truth is None else figure(comparison.truth),
                 results=[_result(result) for result in comparison.results],
             )
             for comparison in comparisons
@@ -182,7 +192,8 @@ def _refusals(results: Sequence[EstimateReport | RefusedReport]) -> dict[str, li
     found: dict[str, list[str]] = {}
     for result in results:
         if isinstance(result, RefusedReport):
-            found.setdefault(f"{result.reason}: {result.details}", []).append(result.estimator)
+            why = f"{result.reason}: {result.details}"
+            found.setdefault(why, []).append(f"{result.estimator} ({result.reward_model})")
     return found
 
 

@@ -10,8 +10,11 @@ from typer.testing import CliRunner
 
 from cli import evaluate
 from offline.evaluation.off_policy.report import OffPolicyReport
-from services.common.errors import NotFound
+from services.common.errors import InvalidArgument, NotFound
+from tests.support.explored_log import ExploredWorld
 from tests.support.open_bandit import write_open_bandit
+
+DOMAIN = Path(__file__).parents[3] / "config" / "live_courses.yaml"
 
 
 def run(*arguments: str) -> str:
@@ -32,9 +35,10 @@ def test_a_table_a_reason_and_a_report(tmp_path: Path) -> None:
         "off-policy", "--log=open-bandit", str(tmp_path / "data"), "--resamples=100", f"--out={out}"
     )
     assert printed.startswith("0\n")
-    for text in ("snips", "switch-dr", "per position", "on-policy truth", f"written to {out}"):
+    for text in ("snips", "switch-dr", "per position", "as logged", f"written to {out}"):
         assert text in printed
-    assert "men, bts → random: ips, snips, dr, switch-dr refused: no support" in printed
+    assert "men, bts → random: ips (per position), snips (per position)" in printed
+    assert "refused: no support" in printed
     report = OffPolicyReport.model_validate_json(out.read_text())
     assert report.comparisons[0].results[-1].kind == "estimate"
     assert "% predicted)" in printed
@@ -54,7 +58,25 @@ def test_options_alone_mean_ranking_and_help_names_both() -> None:
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    assert run("off-policy", str(tmp_path)).startswith("2\n")
+    assert run("off-policy").startswith("2\n")
     assert run("off-policy", "--log=other", str(tmp_path)).startswith("2\n")
     with pytest.raises(NotFound, match="campaign"):
         run("off-policy", "--log=open-bandit", str(tmp_path))
+
+
+def test_other_weights_from_the_event_log(tmp_path: Path) -> None:
+    ExploredWorld().write(tmp_path / "log", tmp_path / "dataset", slates=600)
+    arguments = ["off-policy", str(tmp_path / "log"), f"--domain={DOMAIN}", "--resamples=100"]
+    chosen = ["--surface=courses", "--objective=click", f"--dataset={tmp_path / 'dataset'}"]
+    weights = ["--weight=click=2", "--weight=purchase=0.5"]
+    printed = run(*arguments, *chosen, *weights, "--positions=2")
+    assert printed.startswith("0\n")
+    for text in ("click per 1,000 slates", "click=2", "cascade", "whole slate", "switch-dr"):
+        assert text in printed
+    for wrong in ("--weight=click", "--weight=click=much", "--weight==1", "--weight=click=inf"):
+        with pytest.raises(InvalidArgument, match="is not OBJECTIVE=NUMBER"):
+            run(*arguments, *chosen, wrong)
+    with pytest.raises(InvalidArgument, match="at least one"):
+        run(*arguments, *chosen)
+    with pytest.raises(InvalidArgument, match="dataset"):
+        run(*arguments, "--weight=click=2")

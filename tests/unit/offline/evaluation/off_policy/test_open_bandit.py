@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from offline.evaluation.off_policy.comparison import Comparison, compare_policies
 from offline.evaluation.off_policy.estimate import Estimate, Refused, Resampling
 from offline.evaluation.off_policy.estimators import Estimator
 from offline.evaluation.off_policy.open_bandit import Campaign, read_campaigns
-from offline.evaluation.off_policy.replay import Comparison, compare_policies
 from offline.evaluation.off_policy.support import Reason
 from services.common.errors import InvalidArgument, NotFound, PodiumError
 from tests.support.open_bandit import CLICK_RATES, THOMPSON, write_open_bandit, write_table
@@ -35,6 +35,8 @@ def test_each_policy_is_estimated_from_the_others_log(tmp_path: Path) -> None:
     assert [(c.logged, c.new) for c in comparisons] == [("random", "bts"), ("bts", "random")]
     for comparison in comparisons:
         truth = truths[comparison.new]
+        assert comparison.truth is not None
+        assert comparison.logged_value.mean == campaign.logs[comparison.logged].click_rate
         assert comparison.truth.low < truth < comparison.truth.high
         assert comparison.truth.mean == campaign.logs[comparison.new].click_rate
         for result in comparison.results:
@@ -106,7 +108,7 @@ def test_what_is_no_such_folder_is_named(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def replayed() -> dict[tuple[str, str, str], Comparison]:
     return {
-        (comparison.campaign, comparison.logged, comparison.new): comparison
+        (comparison.group, comparison.logged, comparison.new): comparison
         for campaign in read_campaigns(DATA)
         for comparison in compare_policies(campaign)
     }
@@ -146,7 +148,8 @@ def test_of_the_real_logs_the_others_agree_with_the_truth(
     by_snips: float,
 ) -> None:
     comparison = replayed[campaign, logged, new]
-    assert (comparison.clicks, comparison.truth.mean) == (clicks, pytest.approx(truth))
+    assert comparison.truth is not None
+    assert (comparison.rewards, comparison.truth.mean) == (clicks, pytest.approx(truth))
     found = {}
     for result in comparison.results:
         assert isinstance(result, Estimate)
