@@ -36,7 +36,7 @@ from services.ranker.scoring.value import Scored, unscored, values_of, weights_o
 from services.ranker.selection.stage import select_slate
 from services.ranker.sources.asking import SourceAsking
 from services.ranker.sources.base import Asked
-from services.ranker.sources.fallback import FALLBACK, fallback_slots
+from services.ranker.sources.fallback import fallback_slots
 from services.ranker.sources.merge import merge
 from services.ranker.state import ServingState
 from services.ranker.stopwatch import Stopwatch
@@ -316,24 +316,10 @@ class Pipeline:
             degrade([work], Part.SCORING, Reason.NON_FINITE)
         return scored
 
-<<<<<<< HEAD
     def _select(self, state: ServingState, work: Work, scored: Scored, now_ms: int) -> None:
         selected = select_slate(state, work, scored, now_ms)
         if selected.left_out:
             self._observer.removed(work.plan.spec.name, "load_cap", selected.left_out)
-=======
-    def _select(self, state: ServingState, work: Work, vector: Float32Array) -> None:
-        plan, table = work.plan, work.plan.table
-        values, predictions = self._valued(work, vector)
-        wanted = work.command.k or plan.spec.default_k
-        caps = [(codes[work.slots], limit) for codes, limit in plan.caps]
-        best = top_k(values, table.tie[work.slots], wanted, caps)
-        names = [*(source.name for source in plan.spec.sources), FALLBACK]
-        sources = [names[place] for place in work.origin[best].tolist()]
-        if work.command.call is Call.REFRESH:
-            sources = [REFRESH] * len(best)
-        work.slate = slate_of(state, work, best, values, predictions, sources)
->>>>>>> 60cc44c (No slate is empty while anything may be shown: a fallback where sources and filters leave nothing)
 
     def _observe(self, results: Sequence[RankResult], clock: Stopwatch) -> None:
         self._observer.batch(len(results))

@@ -10,6 +10,7 @@ from services.ranker.results import REFRESH, slate_of
 from services.ranker.scoring.value import Scored, values_under
 from services.ranker.selection.candidates import Candidates, Selected
 from services.ranker.selection.select import select
+from services.ranker.sources.fallback import FALLBACK
 from services.ranker.state import ServingState
 from services.ranker.types import ByteArray, Call, RankCommand, Traffic
 from services.ranker.work import Work
@@ -37,7 +38,7 @@ def select_slate(state: ServingState, work: Work, scored: Scored, now_ms: int) -
         explore=is_scored and _may_explore(command),
         rivals={team: values_under(scored, weights) for team, weights in teams.items()},
     )
-    names = [source.name for source in plan.spec.sources]
+    names = [*(source.name for source in plan.spec.sources), FALLBACK]
     sources = [names[place] for place in work.origin[selected.picked].tolist()]
     if command.call is Call.REFRESH:
         sources = [REFRESH] * len(selected.picked)
