@@ -76,14 +76,16 @@ def item_reads(rule: Filter) -> list[Read]:
         case "open_window":
             return [(("opens",), rule.opens, ("int",)), (("closes",), rule.closes, ("int",))]
         case "live_or_starting":
-            return [(("live",), rule.live, ("bool",)), (("starts",), rule.starts, ("int",))]
+            flags = [("live", rule.live), ("heard", rule.heard)]
+            read: list[Read] = [((f,), name, ("bool",)) for f, name in flags if name is not None]
+            return [*read, (("starts",), rule.starts, ("int",))]
         case "not_in_list" | "seen":
             return [] if rule.attribute == "id" else [(("attribute",), rule.attribute, ("string",))]
         case "exclude":
             if rule.attribute is not None:
                 return [(("attribute",), rule.attribute, ("bool",))]
-            flags = enumerate(rule.attributes)
-            return [(("attributes", place), flag, ("bool",)) for place, flag in flags]
+            named = enumerate(rule.attributes)
+            return [(("attributes", place), flag, ("bool",)) for place, flag in named]
         case "require":
             return [(("attribute",), rule.attribute, ("bool",))]
         case "language" | "region":

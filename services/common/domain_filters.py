@@ -67,10 +67,15 @@ class OpenWindowFilter(_Strict):
 
 class LiveOrStartingFilter(_Strict):
     """Keeps rooms that are ``live``, and those whose ``starts`` (epoch ms) lies ahead by at most
-    ``within``. A room of which neither is known is removed."""
+    ``within``. A room of which neither is known is removed.
+
+    ``heard``: a flag that a live room must have, too, as one that tells rooms fallen silent; a room
+    that is yet to start has not been heard.
+    """
 
     kind: Literal["live_or_starting"]
     live: Name
+    heard: Name | None = None
     starts: Name
     within: Duration
 

@@ -76,7 +76,9 @@ class Narrowing:
             (name, source.bind(ground) if isinstance(source, _NARROWED) else bound)
             for source, (name, bound) in zip(plan.spec.sources, plan.sources, strict=True)
         )
-        return _Narrowed(replace(plan, nearby=nearby, sources=sources, made=reuse.made), passes)
+        own = replace(ground, reuse=Reuse())
+        narrowed = replace(plan, nearby=nearby, ground=own, sources=sources, made=reuse.made)
+        return _Narrowed(narrowed, passes)
 
     def _passes(
         self, table: EntityTable, wanted: Expression, before: _Narrowed | None

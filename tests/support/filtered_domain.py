@@ -16,7 +16,7 @@ _CHANGES = (
         "      requires: strings\n      tags: strings ",
     ),
     ("[id, category, level, ", "[id, category, level, language, recalled, "),
-    ("      live: bool\n", "      live: bool\n      starts_ms: int\n"),
+    ("      live: bool\n", "      live: bool\n      starts_ms: int\n      listed: bool\n"),
     (
         "  title: {kind: attribute,",
         "  age: {kind: attribute, entities: [user]}\n"
@@ -27,6 +27,7 @@ _CHANGES = (
         "  regions: {kind: attribute, entities: [course]}\n"
         "  requires: {kind: attribute, entities: [course]}\n"
         "  starts_ms: {kind: attribute, entities: [room]}\n"
+        "  listed: {kind: attribute, entities: [room]}\n"
         "  shown_1d: {kind: last_n, entities: [user], events: [impression], of: course, limit: 100,"
         " ttl: 1d}\n"
         "  title: {kind: attribute,",
@@ -44,8 +45,10 @@ _CHANGES = (
         "    caps: {host_id: 4}",
     ),
     (
-        "      - {kind: require, attribute: live}\n",
-        "      - {kind: live_or_starting, live: live, starts: starts_ms, within: 30m}\n",
+        "      - {kind: require, attribute: live}\n      - {kind: require, attribute: heard}\n",
+        "      - {kind: live_or_starting, live: live, heard: heard, starts: starts_ms,"
+        " within: 30m}\n"
+        "      - {kind: require, attribute: listed}\n",
     ),
 )
 

@@ -22,7 +22,7 @@ def rules_of(config: FilterConfig) -> Sequence[rules.Filter]:
             return [rules.OpenWindow(config.opens, config.closes)]
         case "live_or_starting":
             within_ms = duration_ms(config.within)
-            return [rules.LiveOrStarting(config.live, config.starts, within_ms)]
+            return [rules.LiveOrStarting(config.live, config.starts, within_ms, config.heard)]
         case "language":
             keep_missing = config.missing == "keep"
             return [by_request.Language(config.attribute, config.feature, keep_missing)]

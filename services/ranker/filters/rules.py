@@ -68,10 +68,7 @@ class Require:
         return f"require:{self.attribute}"
 
     def bind(self, table: EntityTable) -> BoundFilter:
-        values = table.numeric(self.attribute)
-        if values is None:
-            return mask_of_all(table, False)
-        return Mask((values != 0) & table.present_of(self.attribute))
+        return Mask(_flag(table, self.attribute))
 
 
 @dataclass(frozen=True)
@@ -163,12 +160,13 @@ class LiveOrStarting:
     """Keeps rooms that are live, or start (epoch ms) from now on until ``within_ms`` later.
 
     A room past its start that is not live is late or over, and is removed, as is one of which
-    neither is known.
+    neither is known. One that is live, but lacks the flag ``heard``, does not count as live.
     """
 
     live: str
     starts: str
     within_ms: int
+    heard: str | None = None
     of_item = True
 
     @property
@@ -176,12 +174,20 @@ class LiveOrStarting:
         return f"live_or_starting:{self.live}"
 
     def bind(self, table: EntityTable) -> BoundFilter:
-        live = table.numeric(self.live)
-        is_live = np.zeros(len(table), np.bool_)
-        if live is not None:
-            is_live = (live != 0) & table.present_of(self.live)
+        is_live = _flag(table, self.live)
+        if self.heard is not None:
+            is_live &= _flag(table, self.heard)
         never = int(np.iinfo(np.int64).min)
         return _BoundLiveOrStarting(is_live, _bound(table, self.starts, never), self.within_ms)
+
+
+def _flag(table: EntityTable, attribute: str) -> BoolArray:
+    """Where a boolean attribute is known to be true, bool [rows of the table]."""
+    values = table.numeric(attribute)
+    if values is None:
+        return np.zeros(len(table), np.bool_)
+    true: BoolArray = values != 0
+    return true & table.present_of(attribute)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def test_a_surface_may_name_every_kind(tmp_path: Path) -> None:
 
 AGE = "{kind: age, attribute: minimum_age, context: age, feature: age}"
 CAP = "{kind: price_cap, attribute: price_minor, context: price_cap_minor, missing: remove}"
-LIVE = "{kind: live_or_starting, live: live, starts: starts_ms, within: 30m}"
+LIVE = "{kind: live_or_starting, live: live, heard: heard, starts: starts_ms, within: 30m}"
 NEEDS = "{kind: prerequisites, attribute: requires, feature: purchased_courses}"
 SEEN = "{kind: seen, feature: shown_1d, times: 3}"
 FLAGS = "{kind: exclude, attributes: [blocked, recalled]}"
@@ -110,6 +110,7 @@ def test_a_wrong_filter_names_the_place(
     [
         (LIVE.replace("30m", "soon"), "within", "not a duration"),
         (LIVE.replace("live: live", "live: viewers"), "live", "that holds bool"),
+        (LIVE.replace("heard: heard", "heard: title"), "heard", "that holds bool"),
         (LIVE.replace("starts_ms", "title"), "starts", "that holds int"),
     ],
 )

@@ -31,7 +31,11 @@ def test_filters_over_attributes_that_a_bundle_lacks_are_named(
 
     named = [record.getMessage().split("without ")[1].split(":")[0] for record in caplog.records]
     courses = ("language", "regions", "minimum_age", "requires", "recalled")
-    assert named == [*(f"{name} of course" for name in courses), "starts_ms of room"]
+    assert named == [
+        *(f"{name} of course" for name in courses),
+        "starts_ms of room",
+        "listed of room",
+    ]
     assert [rule.reason for rule in spec.surfaces["courses"].filters[-2:]] == [
         "exclude:blocked",
         "exclude:recalled",

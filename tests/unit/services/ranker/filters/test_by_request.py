@@ -88,6 +88,18 @@ def test_rooms_are_live_or_start_within_the_time() -> None:
     assert kept(LiveOrStarting("live", "gone", 100), rows) == {"live", "live_forever"}
 
 
+def test_a_live_room_must_be_heard_one_that_is_to_start_need_not() -> None:
+    rows = {
+        "heard": {"live": 1, "least": 1},
+        "silent": {"live": 1, "least": 0},
+        "never_heard": {"live": 1},
+        "soon": {"live": 0, "starts": NOW_MS + 1},
+        "heard_before": {"live": 0, "least": 1},
+    }
+    assert kept(LiveOrStarting("live", "starts", 100, "least"), rows) == {"heard", "soon"}
+    assert kept(LiveOrStarting("live", "starts", 100, "gone"), rows) == {"soon"}
+
+
 # --- language -----------------------------------------------------------------------------------
 
 SPOKEN = {"us": {"spoken": "en-US"}, "gb": {"spoken": "EN"}, "de": {"spoken": "de"}, "none": {}}
