@@ -10,7 +10,7 @@ import scipy.sparse
 from offline.dataset.tables import TRAIN
 from offline.training.data import FloatArray, Histories, IntArray
 
-NEIGHBOURS = 50
+NEIGHBOURS = 20
 HISTORY = 100
 SHRINKAGE = 5.0
 _ROWS_AT_ONCE = 2_000

@@ -27,7 +27,7 @@ from services.ranker.plan import (
 )
 from services.ranker.sources.base import Histories
 from services.ranker.sources.breaker import Breaker
-from services.ranker.types import ByteArray, Model, Reason
+from services.ranker.types import Int32Array, Model, Reason
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Tables:
 
 @dataclass(frozen=True)
 class ServingState:
-    """Everything a micro-batch reads. ``scratch`` uint8 zeros, as long as the longest table,
+    """Everything a micro-batch reads. ``scratch`` int32, as long as the longest table,
     ``breaker``, which a bundle's states share, and ``narrowing`` belong to the one thread that
     ranks."""
 
@@ -57,7 +57,7 @@ class ServingState:
     tables: Tables
     items: Mapping[str, ItemMatrix]
     plans: Mapping[str, SurfacePlan]
-    scratch: ByteArray
+    scratch: Int32Array
     prices: Prices
     breaker: Breaker
     narrowing: Narrowing
@@ -103,7 +103,7 @@ def prepare(
     prices = Prices(tables.by_entity)
     longest = max((len(table) for table in tables.by_entity.values()), default=0)
     breaker = before.breaker if before is not None and before.model is model else Breaker()
-    scratch = np.zeros(longest, np.uint8)
+    scratch = np.zeros(longest, np.int32)
     narrowing = Narrowing(spec, exact_rows, tables.number, None if same is None else same.narrowing)
     return ServingState(model, spec, tables, items, plans, scratch, prices, breaker, narrowing)
 

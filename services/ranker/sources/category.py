@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.sources.base import Asked, Ground, Histories
-from services.ranker.sources.groups import Groups, best
+from services.ranker.sources.groups import Groups, in_turns
 from services.ranker.sources.similar import Nothing
 from services.ranker.types import Int64Array
 
@@ -81,28 +82,26 @@ class BoundCategory:
     last: int
 
     def ask(self, asked: Asked) -> list[Int64Array]:
-        quota = self.source.quota
-        slot_of, known = self.histories.table.slot_of, len(self.histories.table)
-        groups: list[tuple[int, int]] = []
-        left_out: list[list[int]] = []
-        for owner, ids in enumerate(asked.lists(self.source.feature)):
-            listed = [slot for id_ in ids if (slot := slot_of.get(id_, known)) < known]
-            last = list(dict.fromkeys(reversed(listed)))[: self.last]
-            left_out.append(listed if isinstance(self.source, ReEngagement) else last)
-            wanted = dict.fromkeys(group for slot in last for group in self._groups(slot))
-            groups.extend((group, owner) for group in wanted)
-        pairs = np.array(groups, np.int64).reshape(-1, 2)
+        return [self._of(ids) for ids in asked.lists(self.source.feature)]
+
+    def _of(self, ids: Sequence[str]) -> Int64Array:
+        quota, known = self.source.quota, len(self.category)
+        slot_of, subject = self.histories.table.slot_of, self.shelves.subject
+        slots = (slot for id_ in reversed(ids) if (slot := slot_of.get(id_, known)) < known)
+        if isinstance(self.source, ReEngagement):
+            listed = dict.fromkeys(slots)
+            last, left_out = list(islice(listed, self.last)), set(listed)
+        else:
+            last = list(islice(slots, self.last))
+            left_out = set(last)
+        groups = dict.fromkeys(group for slot in last for group in self._groups(slot))
         # What is left out may stand before what is wanted: as many more are taken.
-        more = max((len(set(slots)) for slots in left_out), default=0)
-        slots, place, rank = self.shelves.groups.take(pairs[:, 0], quota + more)
-        owner = pairs[place, 1]
-        subject = self.shelves.subject[slots]
-        gone = np.array(
-            [(owner, slot) for owner, listed in enumerate(left_out) for slot in listed], np.int64
-        ).reshape(-1, 2)
-        kept = ~np.isin(owner * known + subject, gone[:, 0] * known + gone[:, 1])
-        order = (rank[kept], place[kept])
-        return best(len(asked), owner[kept], slots[kept], order, quota)
+        limit = quota + len(left_out)
+        found = [
+            [s for s in self.shelves.groups.head(group, limit) if subject[s] not in left_out]
+            for group in groups
+        ]
+        return np.array(in_turns(found)[:quota], np.int64)
 
     def _groups(self, slot: int) -> list[int]:
         """Groups beside an item of a history, in the order of the steps."""

@@ -1,13 +1,11 @@
-"""Items by what they have in common, and picking the best of several groups for many requests."""
+"""Items by what they have in common."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from services.ranker.sources.base import Ground
 from services.ranker.types import BoolArray, Float32Array, Int64Array, UInt64Array
@@ -40,45 +38,46 @@ class Groups:
         np.cumsum(np.bincount(group[slots], minlength=groups), out=starts[1:])
         return cls(starts, slots)
 
-    def take(self, groups: Int64Array, limit: int) -> tuple[Int64Array, Int64Array, Int64Array]:
-        """The first ``limit`` of each of ``groups`` [m], which may be beyond the last one.
+    def head(self, group: int, limit: int) -> list[int]:
+        """The first ``limit`` slots of a group; none of one that is beyond the last."""
+        if group + 1 >= len(self.starts):
+            return []
+        start, end = int(self.starts[group]), int(self.starts[group + 1])
+        found: list[int] = self.slots[start : min(end, start + limit)].tolist()
+        return found
 
-        Returns for each item found its slot, its group's place in ``groups``, and its own in the
-        group, int64 [found].
-        """
-        if not len(groups) or len(self.starts) < 2:
-            empty = np.zeros(0, np.int64)
-            return empty, empty, empty
-        known = (groups >= 0) & (groups < len(self.starts) - 1)
-        safe = np.where(known, groups, 0)
-        begins = self.starts[safe]
-        sizes = np.where(known, np.minimum(self.starts[safe + 1] - begins, limit), 0)
-        place = np.repeat(np.arange(len(groups)), sizes)
-        rank = np.arange(len(place)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        return self.slots[begins[place] + rank], place, rank
+    def heads(self, groups: Int64Array, limit: int) -> tuple[Int64Array, Int64Array]:
+        """The first ``limit`` slots of each of groups [m], and the place of each slot's group among
+        them, int64 [found]; none of a group that is below 0 or beyond the last."""
+        known = np.flatnonzero((groups >= 0) & (groups < len(self.starts) - 1))
+        begins = self.starts[groups[known]]
+        sizes = np.minimum(self.starts[groups[known] + 1] - begins, limit)
+        ends = np.cumsum(sizes)
+        at = np.repeat(begins - ends + sizes, sizes) + np.arange(ends[-1] if len(ends) else 0)
+        return self.slots[at], np.repeat(known, sizes)
 
 
 @dataclass(frozen=True)
 class Named:
     """Items by the text that an attribute holds, "id" being their own id.
 
-    ``code`` is the group of a text; an unknown one, and one that came after binding, has none.
+    ``code`` is the group of a text; None of an unknown one.
     """
 
     groups: Groups
     code: Callable[[str], int | None]
 
-    def codes(self, texts: Sequence[Sequence[str]]) -> tuple[Int64Array, Int64Array]:
-        """Groups of the known among B lists of texts, one list after the other, and the number of
-        the list each is from, int64 [known]."""
-        found = [
-            (code, owner)
-            for owner, listed in enumerate(texts)
-            for text in listed
-            if (code := self.code(text)) is not None
-        ]
-        pairs = np.array(found, np.int64).reshape(-1, 2)
-        return pairs[:, 0], pairs[:, 1]
+    def heads(self, texts: Sequence[str], limit: int) -> list[list[int]]:
+        """The first ``limit`` slots of each text that has any, of at most ``limit`` texts."""
+        found: list[list[int]] = []
+        for text in texts:
+            code = self.code(text)
+            slots = [] if code is None else self.groups.head(code, limit)
+            if slots:
+                found.append(slots)
+                if len(found) == limit:
+                    break
+        return found
 
 
 def named(ground: Ground, attribute: str, order_by: str | None = None) -> Named:
@@ -102,22 +101,12 @@ def named(ground: Ground, attribute: str, order_by: str | None = None) -> Named:
     return Named(ground.reuse.get(("named", attribute, order_by), inputs, make), pool.code_of)
 
 
-def best(
-    requests: int,
-    owner: Int64Array,
-    slots: Int64Array,
-    order: Sequence[npt.NDArray[Any]],
-    quota: int,
-) -> list[Int64Array]:
-    """The first ``quota`` of the slots of each owner (0 to ``requests`` - 1), in ascending
-    ``order``, the first key counting most. The slots of one owner differ."""
-    sorting = np.lexsort((*reversed(order), owner))
-    ends = np.searchsorted(owner[sorting], np.arange(requests + 1))
-    ordered = slots[sorting]
-    return [
-        ordered[start : min(end, start + quota)]
-        for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
-    ]
+def in_turns(lists: Sequence[Sequence[int]]) -> list[int]:
+    """The first of each list, then the second ones, and so on."""
+    if len(lists) == 1:
+        return list(lists[0])
+    longest = max(map(len, lists), default=0)
+    return [found[n] for n in range(longest) for found in lists if n < len(found)]
 
 
 def _each_alone(eligible: BoolArray) -> Groups:

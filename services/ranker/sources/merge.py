@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.ranker.types import ByteArray, Int64Array
+from services.ranker.types import ByteArray, Int32Array, Int64Array
 
 
 def merge(
@@ -14,31 +14,33 @@ def merge(
     quotas: Sequence[int],
     rows: int,
     limit: int,
-    scratch: ByteArray | None = None,
+    scratch: Int32Array | None = None,
 ) -> tuple[Int64Array, ByteArray]:
     """Slots without repetition, and the number of the source that yielded each first.
 
     ``found[s]`` int64 are the distinct slots (below ``rows``) of source s, best first. Of more than
     ``limit`` the best of each source are kept, as ``kept_sizes`` shares the room out. Returns
-    (slots int64 [N], sources uint8 [N]). ``scratch`` uint8 [rows] holds zeros and is handed back
-    so; without it one is made.
+    (slots int64 [N], sources uint8 [N]). ``scratch`` int32 [rows] may hold anything before and
+    after; without it one is made.
     """
     if len(found) == 1:
         slots = found[0][:limit]
         return slots, np.zeros(len(slots), np.uint8)
-    seen = np.zeros(rows, np.uint8) if scratch is None else scratch
-    parts: list[Int64Array] = []
-    for slots in found:
-        fresh = slots[seen[slots] == 0]
-        seen[fresh] = 1
-        parts.append(fresh)
-    joined = np.concatenate(parts)
-    seen[joined] = 0
-    sizes = [len(part) for part in parts]
+    joined = np.concatenate(found)
+    place = np.arange(len(joined), dtype=np.int32)
+    first_place = np.zeros(rows, np.int32) if scratch is None else scratch
+    # Of what is assigned to a repeated index the last stays: backwards, the first place.
+    first_place[joined[::-1]] = place[::-1]
+    fresh = first_place[joined] == place
+    origin = np.repeat(np.arange(len(found), dtype=np.uint8), [len(slots) for slots in found])
+    joined, origin = joined[fresh], origin[fresh]
     if len(joined) > limit:
-        sizes = kept_sizes(sizes, quotas, limit)
-        joined = np.concatenate([part[:size] for part, size in zip(parts, sizes, strict=True)])
-    return joined, np.repeat(np.arange(len(parts), dtype=np.uint8), sizes)
+        sizes = np.bincount(origin, minlength=len(found))
+        kept = np.array(kept_sizes(sizes.tolist(), quotas, limit))
+        within = np.arange(len(joined)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        room = within < kept[origin]
+        joined, origin = joined[room], origin[room]
+    return joined, origin
 
 
 def kept_sizes(sizes: Sequence[int], quotas: Sequence[int], limit: int) -> list[int]:

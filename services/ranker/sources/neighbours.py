@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from services.ranker.sources.base import Asked, Ground, Neighbours
-from services.ranker.sources.groups import Named, best, named
+from services.ranker.sources.groups import Named, named
 from services.ranker.sources.similar import Nothing
 from services.ranker.types import Int64Array, UInt64Array
+
+Float64Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -45,25 +48,33 @@ class BoundItemKnn:
     tie: UInt64Array
 
     def ask(self, asked: Asked) -> list[Int64Array]:
-        source, requests = self.source, len(asked)
+        source, row_of = self.source, self.known.row_of
         pairs = [
             (owner, row)
             for owner, ids in enumerate(asked.latest(source.feature, source.last))
             for id_ in ids
-            if (row := self.known.row_of.get(id_)) is not None
+            if (row := row_of.get(id_)) is not None
         ]
         owner, rows = np.array(pairs, np.int64).reshape(-1, 2).T
-        met, summed, score = _summed(self.known, owner, rows)
-        codes = self.code_of_row[summed]
-        shown = codes >= 0
-        slots, place, _ = self.items.groups.take(codes[shown], source.quota)
-        order = (-score[shown][place], self.tie[slots])
-        return best(requests, met[shown][place], slots, order, source.quota)
+        request, summed, score = _summed(self.known, owner, rows)
+        slots, place = self.items.groups.heads(self.code_of_row[summed], source.quota)
+        ends = np.searchsorted(request[place], np.arange(len(asked) + 1)).tolist()
+        scores = score[place]
+        return [self._best(slots[start:end], scores[start:end]) for start, end in pairwise(ends)]
+
+    def _best(self, slots: Int64Array, scores: Float64Array) -> Int64Array:
+        """The quota's best of some slots; equal scores are ordered by ``tie``."""
+        quota = self.source.quota
+        if len(slots) > quota:
+            limit = np.partition(scores, len(scores) - quota)[len(scores) - quota]
+            inside = scores >= limit
+            slots, scores = slots[inside], scores[inside]
+        return slots[np.lexsort((self.tie[slots], -scores))][:quota]
 
 
 def _summed(
     known: Neighbours, owner: Int64Array, rows: Int64Array
-) -> tuple[Int64Array, Int64Array, npt.NDArray[np.float64]]:
+) -> tuple[Int64Array, Int64Array, Float64Array]:
     """Sums of similarities to ``rows`` [m] of the requests ``owner`` [m], the rows left out.
 
     Returns request, row and sum of every row that is a neighbour, each [found].
@@ -75,9 +86,13 @@ def _summed(
     pairs, which = np.unique(pair, return_inverse=True)
     similar = known.similarities[rows][inside].astype(np.float64)
     score = np.bincount(which, weights=similar, minlength=len(pairs)).astype(np.float64)
-    other = ~np.isin(pairs, owner * size + rows)
-    request, row = np.divmod(pairs[other], max(size, 1))
-    return request, row, score[other]
+    request, row = np.divmod(pairs, max(size, 1))
+    own = owner * size + rows
+    at = np.minimum(np.searchsorted(pairs, own), max(len(pairs) - 1, 0))
+    other = np.ones(len(pairs), np.bool_)
+    if len(pairs):
+        other[at[pairs[at] == own]] = False
+    return request[other], row[other], score[other]
 
 
 def _codes_of_rows(ground: Ground, attribute: str, items: Named, known: Neighbours) -> Int64Array:

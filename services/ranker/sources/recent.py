@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from services.ranker.sources.base import Asked, Ground, latest
-from services.ranker.sources.groups import Named, best, named
-from services.ranker.types import Int64Array, UInt64Array
+from services.ranker.sources.groups import Named, in_turns, named
+from services.ranker.types import Int64Array
 
 _MOST_IDS = 500
 
@@ -23,7 +25,7 @@ class Recent:
     without: str | None
 
     def bind(self, ground: Ground) -> BoundRecent:
-        return BoundRecent(self, named(ground, self.attribute), ground.table.tie)
+        return BoundRecent(self, named(ground, self.attribute))
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,6 @@ class BoundRecent:
 
     source: Recent
     items: Named
-    tie: UInt64Array
 
     def ask(self, asked: Asked) -> list[Int64Array]:
         source = self.source
@@ -43,9 +44,12 @@ class BoundRecent:
                 [id_ for id_ in ids if id_ not in out]
                 for ids, out in zip(lists, left_out, strict=True)
             ]
-        codes, owner = self.items.codes(lists)
-        slots, place, _ = self.items.groups.take(codes, source.quota)
-        return best(len(asked), owner[place], slots, (place, self.tie[slots]), source.quota)
+        return [self._of(ids) for ids in lists]
+
+    def _of(self, ids: Sequence[str]) -> Int64Array:
+        quota = self.source.quota
+        slots = [slot for head in self.items.heads(ids, quota) for slot in head]
+        return np.array(slots[:quota], np.int64)
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,9 @@ class BoundFollowedHosts:
     items: Named
 
     def ask(self, asked: Asked) -> list[Int64Array]:
-        source = self.source
-        codes, owner = self.items.codes(self._followed(asked))
-        slots, place, rank = self.items.groups.take(codes, source.quota)
-        return best(len(asked), owner[place], slots, (rank, place), source.quota)
+        quota = self.source.quota
+        heads = (self.items.heads(hosts, quota) for hosts in self._followed(asked))
+        return [np.array(in_turns(lists)[:quota], np.int64) for lists in heads]
 
     def _followed(self, asked: Asked) -> list[list[str]]:
         source = self.source
