@@ -182,7 +182,7 @@ def publish_bundle(
 
 def write_log(directory: Path, workload: Workload, domain: Domain, now_ms: int) -> int:
     """Writes catalogue and histories as an importer would; returns the number of events."""
-    written = 0
+    written, config_hash = 0, domain.config_hash
     with LogWriter(directory) as writer:
         batch: list[bytes] = []
         for event, time_ms in _events(workload, now_ms):
@@ -191,7 +191,7 @@ def write_log(directory: Path, workload: Workload, domain: Domain, now_ms: int) 
                 arrival=written,
                 arrival_time=_timestamp(time_ms),
                 producer="benchmark",
-                config_hash=domain.config_hash,
+                config_hash=config_hash,
             )
             batch.append(logged.SerializeToString())
             written += 1
