@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from services.ranker.sources.base import Ground
 from services.ranker.types import BoolArray, Float32Array, Int64Array, UInt64Array
@@ -32,8 +34,8 @@ class Groups:
         Within a group the highest of ``values`` [n] is first, equal ones by ``tie`` [n].
         """
         slots = np.flatnonzero(eligible & (group >= 0))
-        keys = -np.nan_to_num(values[slots].astype(np.float64), nan=-np.inf, neginf=-np.inf)
-        slots = slots[np.lexsort((tie[slots], keys, group[slots]))]
+        keys = (tie[slots], _descending(values[slots]), _narrow(group[slots]))
+        slots = slots[np.lexsort(keys)]
         starts = np.zeros(groups + 1, np.int64)
         np.cumsum(np.bincount(group[slots], minlength=groups), out=starts[1:])
         return cls(starts, slots)
@@ -107,6 +109,22 @@ def in_turns(lists: Sequence[Sequence[int]]) -> list[int]:
         return list(lists[0])
     longest = max(map(len, lists), default=0)
     return [found[n] for n in range(longest) for found in lists if n < len(found)]
+
+
+def _descending(values: Float32Array | Int64Array) -> npt.NDArray[Any]:
+    """Keys that sort values [n], highest first; what is not a number counts as the lowest."""
+    if np.issubdtype(values.dtype, np.integer):
+        # The complement reverses the order of integers and, unlike the negative, always exists.
+        return _narrow(~values.astype(np.int64))
+    return -np.nan_to_num(values.astype(np.float64), nan=-np.inf, neginf=-np.inf)
+
+
+def _narrow(keys: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same order of integers [n] in 16 bits where they fit: those are sorted by radix."""
+    if not len(keys):
+        return keys
+    low, high = int(keys.min()), int(keys.max())
+    return (keys - low).astype(np.uint16) if high - low < 1 << 16 else keys
 
 
 def _each_alone(eligible: BoolArray) -> Groups:

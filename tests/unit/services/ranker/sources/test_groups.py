@@ -1,0 +1,43 @@
+"""Groups of items against sorting them one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ranker.sources.groups import Groups
+
+LARGE = 2**63 - 1
+VALUES = st.one_of(
+    st.lists(st.tuples(st.integers(-1, 3), st.integers(-3, 3), st.booleans()), max_size=12),
+    st.lists(
+        st.tuples(
+            st.integers(-1, 3), st.sampled_from([0, 70_000, LARGE, -LARGE - 1]), st.booleans()
+        ),
+        max_size=12,
+    ),
+)
+
+
+@given(VALUES, st.booleans(), st.integers(1, 4), st.lists(st.integers(-1, 6), max_size=5))
+def test_a_group_is_its_eligible_items_sorted(
+    items: list[tuple[int, int, bool]], as_floats: bool, limit: int, asked: list[int]
+) -> None:
+    group = np.array([number for number, _, _ in items], np.int64)
+    values = np.array([value for _, value, _ in items], np.float32 if as_floats else np.int64)
+    eligible = np.array([allowed for _, _, allowed in items], np.bool_)
+    tie = np.array([n * 7 % 13 for n in range(len(items))], np.uint64)
+    groups = Groups.of(group, 4, eligible, values, tie)
+    expected = {
+        number: sorted(
+            (n for n, (own, _, allowed) in enumerate(items) if own == number and allowed),
+            key=lambda n: (-values[n].item(), tie[n]),
+        )[:limit]
+        for number in range(4)
+    }
+    for number in range(6):
+        assert groups.head(number, limit) == expected.get(number, [])
+    slots, place = groups.heads(np.array(asked, np.int64), limit)
+    pairs = [(slot, n) for n, number in enumerate(asked) for slot in expected.get(number, [])]
+    assert list(zip(slots.tolist(), place.tolist(), strict=True)) == pairs
