@@ -35,6 +35,7 @@ from services.common.bundle.manifest import (
 )
 from services.common.bundle.store import BundleStore
 from services.common.domain import Domain, load_domain
+from services.common.domain_selection import Selection
 from services.common.domain_sources import PersonalSource
 from services.common.event_log import LogWriter
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
@@ -112,7 +113,7 @@ def write_domain(path: Path, shipped: Path) -> Domain:
     """The shipped domain with five objectives and two surfaces, written to ``path``.
 
     ``default`` is the shipped surface ``courses`` as it stands; ``minimal`` has one source and
-    neither filters nor caps.
+    neither filters, caps nor anything else in its selection.
     """
     domain = load_domain(shipped)
     courses = domain.surfaces["courses"]
@@ -121,6 +122,7 @@ def write_domain(path: Path, shipped: Path) -> Domain:
             "sources": [PersonalSource(kind="personal", quota=CANDIDATES)],
             "filters": [],
             "caps": {},
+            "selection": Selection(),
         }
     )
     reduced = domain.model_copy(
