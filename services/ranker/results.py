@@ -12,6 +12,7 @@ from services.ranker.types import (
     Float32Array,
     Int64Array,
     RankResult,
+    Removed,
     Slate,
     Traffic,
 )
@@ -19,6 +20,9 @@ from services.ranker.work import Work
 
 REFRESH = "refresh"
 """Source of the items of a refreshed slate."""
+
+NOT_SELECTED = "not_selected"
+"""Reason of what may be shown, but has no place in a refreshed slate."""
 
 SIMILAR = "similar"
 """Source, and policy, of a slate of similar items."""
@@ -49,8 +53,16 @@ def result_of(
         hashes=table.tie[slots],
         more=len(work.slots) > len(slate.ids),
         prices_minor=state.prices.of(table.entity, slots, slate.selling_course_ids),
-        removed=work.removed,
+        removed=[*work.removed, *_unselected(work)],
     )
+
+
+def _unselected(work: Work) -> list[Removed]:
+    """What caps and pacing left out of a refreshed slate, of which callers expect every item."""
+    if work.command.call is not Call.REFRESH or work.slate is None:
+        return []
+    ids, shown = work.plan.table.ids, set(work.slate.ids)
+    return [(ids[s], NOT_SELECTED) for s in work.slots.tolist() if ids[s] not in shown]
 
 
 def slate_of(

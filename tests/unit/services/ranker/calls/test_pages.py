@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,9 +27,13 @@ IDS = st.sets(st.sampled_from([f"i{n}" for n in range(24)]))
 
 def replica(ids: list[str]) -> Pipeline:
     """A replica whose catalogue has these items, in this order."""
-    rows: dict[str, dict[str, Any]] = {id_: {} for id_ in ids}
+    return serving({id_: {} for id_ in ids}, SURFACE)
+
+
+def serving(rows: Mapping[str, Mapping[str, Any]], surface: SurfaceSpec) -> Pipeline:
     model = FakeModel()
-    state = prepare(model, spec_of(model, SURFACE), tables_of(rows), None, exact_rows=100, now_ms=1)
+    spec = spec_of(model, surface)
+    state = prepare(model, spec, tables_of(rows), None, exact_rows=100, now_ms=1)
     return make_pipeline(state, FakeUsers({}), Recorder())
 
 
@@ -68,3 +73,13 @@ def test_no_item_comes_twice_and_the_last_catalogue_is_shown_whole(
         number += 1
     if number >= len(catalogues) - 1:
         assert set(ids) <= set(shown)
+
+
+def test_a_refresh_names_what_caps_leave_out() -> None:
+    surface = replace(SURFACE, caps={"host": 1})
+    before = answered(serving({"a": {"host": "h1"}, "b": {"host": "h2"}}, surface), ANN)
+    command = tokens().refreshed(tokens().issued(before)[1], ANN)
+    same_host = {"b": {"host": "h1"}, "a": {"host": "h1"}}
+    after = answered(serving(same_host, surface), command)
+    (left_out,) = {"a", "b"} - set(after.slate.ids)
+    assert list(after.removed) == [(left_out, "not_selected")]
