@@ -35,12 +35,13 @@ class Margin(_Strict):
 class Diversity(_Strict):
     """Maximal marginal relevance (Carbonell & Goldstein 1998) on the items' vectors.
 
-    ``lambda``: how much the value counts; the rest goes to being unlike what stands above. An item
-    is worth its value less (1 - lambda) / lambda x spread x its largest cosine similarity, where
-    that is above 0, to an item above; spread is the standard deviation of the candidates' values.
+    ``relevance``, lambda in the paper: how much the value counts; the rest goes to being unlike
+    what stands above. An item is worth its value less (1 - relevance) / relevance x spread x its
+    largest cosine similarity, where that is above 0, to an item above; spread is the standard
+    deviation of the candidates' values.
     """
 
-    lambda_: float = Field(alias="lambda", gt=0, le=1, allow_inf_nan=False)
+    relevance: float = Field(gt=0, le=1, allow_inf_nan=False)
 
 
 class ExplorationPolicy(_Strict):

@@ -95,6 +95,7 @@ class Board:
 
     def __init__(self, rankings: Sequence[Ranking], caps: Caps, reserved: Sequence[int]) -> None:
         self._rankings = rankings
+        self._worths = [ranking.worth for ranking in rankings]
         self._caps = [(codes, codes.tolist(), limit, dict[int, int]()) for codes, limit in caps]
         self._reserved = frozenset(reserved)
         for member in reserved:
@@ -108,8 +109,8 @@ class Board:
             ranking.placed(member)
 
     def _close(self, member: int) -> None:
-        for ranking in self._rankings:
-            ranking.worth[member] = -np.inf
+        for worth in self._worths:
+            worth[member] = -np.inf
         for codes, listed, limit, taken in self._caps:
             code = listed[member]
             if not code:
@@ -118,8 +119,8 @@ class Board:
             taken[code] = count
             if count >= limit:
                 full = codes == code
-                for ranking in self._rankings:
-                    ranking.worth[full] = -np.inf
+                for worth in self._worths:
+                    worth[full] = -np.inf
 
 
 def fill(board: Board, k: int, fixed: Mapping[int, int], choose: Choose) -> list[int] | None:

@@ -16,7 +16,7 @@ def mmr(contest: Contest, base: Float64Array, spread: float) -> list[int]:
     competing is looked at, as long as what it holds is sure to be better than the rest.
     """
     competing = contest.competing
-    window = 3 * contest.k
+    window = 2 * contest.k + 8
     while True:
         head = competing[:window]
         outside = float(base[competing[window]]) if window < len(competing) else -float("inf")

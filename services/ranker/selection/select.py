@@ -139,7 +139,7 @@ def _selected(
 
 def similarity_weight(diversity: Diversity | None) -> float:
     """What a similarity of 1 costs, in units of the spread of values."""
-    return 0.0 if diversity is None else (1 - diversity.lambda_) / diversity.lambda_
+    return 0.0 if diversity is None else (1 - diversity.relevance) / diversity.relevance
 
 
 def _competing(found: Candidates, base: Float64Array, fixed: Fixed) -> Int64Array:

@@ -14,7 +14,7 @@ ROOMS = "    objective_weights: {watch: 0.2, interact: 0.1}\n"
 SELECTION = """\
     margin: {price: viewers, share: 0.3, currency: category}
     selection:
-      diversity: {lambda: 0.8}
+      diversity: {relevance: 0.8}
       exploration: {temperature: 0.5}
       new_items:
         position: 3
@@ -42,7 +42,7 @@ def load(tmp_path: Path, selection: str) -> Domain:
 def test_everything_can_be_said(tmp_path: Path) -> None:
     found = load(tmp_path, SELECTION).surfaces["rooms"].selection
     assert found.diversity is not None
-    assert found.diversity.lambda_ == 0.8
+    assert found.diversity.relevance == 0.8
     assert found.exploration is not None
     assert (found.exploration.share, found.exploration.candidates) == (0.02, 500)
     assert [pin.position for pin in found.pins] == [0, 1]
@@ -51,7 +51,7 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("right", "wrong", "field", "message"),
     [
-        ("lambda: 0.8", "lambda: 0", "selection.diversity.lambda", "greater than 0"),
+        ("relevance: 0.8", "relevance: 0", "selection.diversity.relevance", "greater than 0"),
         ("temperature: 0.5", "temperature: 0", "selection.exploration.temperature", "greater"),
         (
             "impressions: clicks_1d",

@@ -171,7 +171,7 @@ def test_state_is_shared_where_definitions_agree() -> None:
         (("impression",), (7 * day,)),
     }
     # recent_courses and recent_actions read one list.
-    assert [entries.limit for entries in user.last_entries] == [50, 200, 100]
+    assert [entries.limit for entries in user.last_entries] == [50, 200, 100, 100]
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def selection(
 ) -> Selection:
     """A selection that always explores, where there is a temperature."""
     return Selection(
-        diversity=None if lambda_ is None else Diversity.model_validate({"lambda": lambda_}),
+        diversity=None if lambda_ is None else Diversity.model_validate({"relevance": lambda_}),
         exploration=(
             None if temperature is None else ExplorationPolicy(share=1.0, temperature=temperature)
         ),

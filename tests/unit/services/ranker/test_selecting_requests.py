@@ -39,7 +39,7 @@ from tests.unit.services.ranker.test_pipeline import (
 )
 
 ALWAYS = ExplorationPolicy(share=1.0, temperature=0.5)
-DIVERSE = Diversity.model_validate({"lambda": 0.8})
+DIVERSE = Diversity.model_validate({"relevance": 0.8})
 NEW = NewItems(position=1, impressions="clicks", until=2)
 VARIANTS = (
     Variant("a", 0.25),
