@@ -52,7 +52,7 @@ FULL_DISK_RETRY_MS = 1_000
 LOST_STORE_S = 1.0
 """How long a shared store that did not answer is not asked again."""
 
-_EVENTS_A_SLICE = 64
+_EVENTS_A_SLICE = 16
 
 _logger = logging.getLogger(__name__)
 
