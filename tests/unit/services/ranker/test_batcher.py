@@ -242,7 +242,15 @@ def test_whoever_would_wait_in_vain_is_refused_at_once() -> None:
     patient = doubler.batcher.submit(8, deadline_s=now_s + 60)
     doubler.gate.set()
     assert [ticket.wait() for ticket in (first, *rest, patient)] == [-2, 0, 2, 4, 16]
-    # Nobody is ahead now: it may try.
+    doubler.batcher.close()
+
+
+def test_who_is_alone_may_try_however_slow_answers_were() -> None:
+    doubler = Doubler()
+    doubler.batcher._pace.took(1, 100.0)
+    alone = doubler.batcher.submit(7, deadline_s=time.monotonic() + 20)
+    doubler.gate.set()
+    assert alone.wait() == 14
     doubler.batcher.close()
 
 

@@ -57,4 +57,4 @@ def test_rows_age_and_the_oldest_make_room() -> None:
     assert kept.recall(USER_VIEW, ["a"])[1].tolist() == [False]
     for name in ("b", "c", "d", "e"):
         kept.remember(USER_VIEW, rows_of(USER_VIEW, {name: {}}))
-    assert np.array_equal(kept.recall(USER_VIEW, ["a", "d", "e"])[1], np.array([False, True, True]))
+    assert np.array_equal(kept.recall(USER_VIEW, ["b", "d", "e"])[1], np.array([False, True, True]))
