@@ -21,6 +21,7 @@ from services.common.assign.assign import (
     objective_weights,
     units_of,
 )
+from services.common.clock import system_clock_ms
 from services.common.ids import seed_of
 from services.ranker.calls.arrange import arrange, held, of_another_bundle
 from services.ranker.calls.candidates import call_candidates
@@ -66,7 +67,8 @@ from services.ranker.work import Started, Work, degrade
 
 
 class Pipeline:
-    """Ranks micro-batches. Used by one thread."""
+    """Ranks micro-batches. Used by one thread. ``clock_ms`` tells the moment that filters and
+    selection go by, in epoch milliseconds."""
 
     def __init__(
         self,
@@ -82,6 +84,7 @@ class Pipeline:
         feature_timeout_s: float,
         new_rank_id: Callable[[], str],
         log_error: Callable[[str, Exception], None],
+        clock_ms: Callable[[], int] = system_clock_ms,
     ) -> None:
         self._state = state
         self._users = users
@@ -94,6 +97,7 @@ class Pipeline:
         self._feature_timeout_s = feature_timeout_s
         self._new_rank_id = new_rank_id
         self._log_error = log_error
+        self._clock_ms = clock_ms
 
     def begin(self, commands: Sequence[RankCommand]) -> Started:
         """Assigns variants and asks for the users' rows."""
@@ -111,7 +115,7 @@ class Pipeline:
         for work in works:
             call_candidates(state, work, self._log_error)
         clock.lap("retrieve")
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = self._clock_ms()
         for work in works:
             self._filter(work, rows, now_ms)
         clock.lap("filter")
