@@ -33,6 +33,7 @@ from services.ranker.calls.answering import Answering
 from services.ranker.catalogue.disk import ReplicaDisk
 from services.ranker.catalogue.replica import Replica, ReplicaTimes
 from services.ranker.feature_client import FeatureClient
+from services.ranker.feature_rows import View
 from services.ranker.governor import Governor
 from services.ranker.last_known import LastKnownRows
 from services.ranker.metrics import RankerMetrics
@@ -43,7 +44,7 @@ from services.ranker.sources.asking import SourceAsking
 from services.ranker.sources.breaker import SourceLimits
 from services.ranker.state import Serving
 from services.ranker.tokens.issuer import Tokens
-from services.ranker.types import RankCommand, RankResult, View
+from services.ranker.types import RankCommand, RankResult
 from services.ranker.work import Started
 
 _logger = logging.getLogger(__name__)

@@ -13,11 +13,12 @@ from services.common.domain import Domain, Surface
 from services.common.domain_filter_references import item_reads
 from services.common.domain_selection_references import selection_reads
 from services.common.errors import BundleError
+from services.ranker.arrays import Float32Array
+from services.ranker.feature_rows import View, ViewColumn
 from services.ranker.filters.configured import rules_of
 from services.ranker.plan import BundleSpec, SurfaceSpec, TowerSpec
 from services.ranker.sources.base import Neighbours
 from services.ranker.sources.registry import source_of
-from services.ranker.types import Float32Array, View, ViewColumn
 
 _logger = logging.getLogger(__name__)
 

@@ -16,10 +16,10 @@ from services.common.bundle.loaded import LoadedBundle
 from services.common.bundle.store import BundleStore
 from services.common.errors import BundleError, PodiumError, Unavailable, UnknownFeatureView
 from services.ranker.catalogue.replica import Replica
+from services.ranker.feature_rows import View
 from services.ranker.metrics import RankerMetrics
 from services.ranker.plan import BundleSpec
 from services.ranker.state import Serving, ServingState
-from services.ranker.types import View
 
 _logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import grpc
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
 from services.common.status import error_from_rpc
 from services.ranker.catalogue.replica import WatchMessage
-from services.ranker.convert import feature_rows, watch_message
-from services.ranker.types import FeatureRows, View
+from services.ranker.convert.features import feature_rows, watch_message
+from services.ranker.feature_rows import FeatureRows, View
 
 
 class _Responses(Protocol):

@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from services.ranker.types import BoolArray, FeatureRows, View
+from services.ranker.arrays import BoolArray
+from services.ranker.feature_rows import FeatureRows, View
 
 NOT_FOUND: Final = 3
 """Status byte of a value of an entity that nothing is known of."""

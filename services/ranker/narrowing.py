@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from services.ranker.arrays import BoolArray
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.filters.expression import passing
 from services.ranker.filters.tree import Expression
@@ -15,7 +16,6 @@ from services.ranker.sources.base import Reuse
 from services.ranker.sources.personal import Personal
 from services.ranker.sources.shared import NewItems, Trending
 from services.ranker.sources.similar import SimilarToLast
-from services.ranker.types import BoolArray
 
 _KEPT = 8
 """Filters that are remembered: ten bytes an item each, and the vectors that are searched."""

@@ -23,14 +23,17 @@ from services.common.assign.assign import (
 )
 from services.common.clock import system_clock_ms
 from services.common.ids import seed_of
+from services.ranker.arrays import BoolArray, Float32Array
 from services.ranker.calls.arrange import arrange, held, of_another_bundle
 from services.ranker.calls.candidates import call_candidates
+from services.ranker.feature_rows import FeatureRows
 from services.ranker.filters.apply import apply_filters
 from services.ranker.filters.asking import Asking
 from services.ranker.filters.expression import REASON, CallerFilter
 from services.ranker.governor import Governor
 from services.ranker.last_known import LastKnownRows
 from services.ranker.plan import SurfacePlan
+from services.ranker.ports import Observer, SlateLog, UserFeatures
 from services.ranker.results import result_of
 from services.ranker.scoring.chunks import chunks, gathered
 from services.ranker.scoring.value import Scored, unscored, values_of, weights_of
@@ -41,21 +44,7 @@ from services.ranker.sources.fallback import fallback_slots
 from services.ranker.sources.merge import merge
 from services.ranker.state import ServingState
 from services.ranker.stopwatch import Stopwatch
-from services.ranker.types import (
-    BoolArray,
-    Call,
-    Degradation,
-    FeatureRows,
-    Float32Array,
-    Observer,
-    Part,
-    RankCommand,
-    RankResult,
-    Reason,
-    SlateLog,
-    Traffic,
-    UserFeatures,
-)
+from services.ranker.types import Call, Degradation, Part, RankCommand, RankResult, Reason, Traffic
 from services.ranker.users import (
     Nobody,
     UserInputs,

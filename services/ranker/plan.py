@@ -13,10 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from services.common.domain_selection import Margin, Selection
+from services.ranker.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from services.ranker.catalogue.table import EntityTable
+from services.ranker.feature_rows import View
 from services.ranker.filters.apply import apply_filters
 from services.ranker.filters.asking import Asking
 from services.ranker.filters.rules import BoundFilter, Filter
+from services.ranker.ports import Model
 from services.ranker.scoring.margins import bind_margins
 from services.ranker.scoring.value import Margins
 from services.ranker.selection.bound import BoundSelection, bind
@@ -30,14 +33,6 @@ from services.ranker.sources.base import (
     Source,
 )
 from services.ranker.sources.nearby import MAX_OVERFETCH, Nearby
-from services.ranker.types import (
-    BoolArray,
-    Float32Array,
-    Int32Array,
-    Int64Array,
-    Model,
-    View,
-)
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from services.ranker.arrays import Float32Array, Int64Array
+from services.ranker.feature_rows import FeatureRows
 from services.ranker.plan import SurfacePlan
 from services.ranker.state import ServingState
-from services.ranker.types import (
-    Call,
-    FeatureRows,
-    Float32Array,
-    Int64Array,
-    RankResult,
-    Removed,
-    Slate,
-    Traffic,
-)
+from services.ranker.types import Call, RankResult, Removed, Slate, Traffic
 from services.ranker.work import Work
 
 REFRESH = "refresh"

@@ -13,8 +13,7 @@ from services.common.domain_filters import context_numbers
 from services.common.errors import NotFound
 from services.common.ids import new_rank_id
 from services.ranker.calls.answering import Answering, Caller
-from services.ranker.convert import rank_command, rank_response
-from services.ranker.convert_calls import (
+from services.ranker.convert.calls import (
     batch_commands,
     batch_response,
     idempotency,
@@ -26,7 +25,8 @@ from services.ranker.convert_calls import (
     similar_command,
     similar_response,
 )
-from services.ranker.convert_filter import require_numbers
+from services.ranker.convert.filter import require_numbers
+from services.ranker.convert.rank import rank_command, rank_response
 from services.ranker.types import RankCommand, RankResult
 
 SERVICE = "podium.ranker.v1.RankerService"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from podium.event.v1 import event_pb2
-from services.ranker.convert import slate_events
+from services.ranker.convert.events import slate_events
 from services.ranker.types import RankResult
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.common.errors import Unavailable
+from services.ranker.arrays import Int32Array
 from services.ranker.calls.prices import Prices
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.filters.tree import Expression
@@ -25,9 +26,10 @@ from services.ranker.plan import (
     item_matrix,
     surface_plan,
 )
+from services.ranker.ports import Model
 from services.ranker.sources.base import Histories
 from services.ranker.sources.breaker import Breaker
-from services.ranker.types import Int32Array, Model, Reason
+from services.ranker.types import Reason
 
 
 @dataclass(frozen=True)

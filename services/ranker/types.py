@@ -1,7 +1,6 @@
-"""Values that the stages of the ranker hand to one another, and the ports its adapters implement.
+"""Values that the stages of the ranker hand to one another.
 
-Shapes: B requests of a micro-batch, N candidates over all of them, n rows of one catalogue table,
-I item features, U user features, O objectives, D dimensions of a vector.
+Shapes: P positions of a slate, C candidates of a draw, O objectives.
 """
 
 from __future__ import annotations
@@ -9,27 +8,23 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from services.common.assign.assign import Assignment
+from services.ranker.arrays import (
+    BoolArray,
+    ByteArray,
+    Float32Array,
+    Float64Array,
+    Int64Array,
+    UInt64Array,
+)
+from services.ranker.feature_rows import FeatureRows
 from services.ranker.filters.tree import Expression
-
-Float32Array = npt.NDArray[np.float32]
-Float64Array = npt.NDArray[np.float64]
-Int64Array = npt.NDArray[np.int64]
-Int32Array = npt.NDArray[np.int32]
-UInt64Array = npt.NDArray[np.uint64]
-BoolArray = npt.NDArray[np.bool_]
-ByteArray = npt.NDArray[np.uint8]
 
 Removed = tuple[str, str]
 """Id of an item that is not shown, and why."""
-
-PRESENT = 1
-"""Status byte of a value that was computed or set; every other status carries the default."""
 
 
 class Traffic(enum.Enum):
@@ -84,106 +79,6 @@ class Degradation:
     part: Part
     reason: Reason
     name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ViewColumn:
-    """One feature of a view: ``dtype`` is float32, int64, string or list."""
-
-    name: str
-    dtype: str
-    default: object
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A feature view as the bundle names it."""
-
-    name: str
-    hash: str
-    columns: tuple[ViewColumn, ...]
-
-    def of(self, dtype: str) -> tuple[str, ...]:
-        """Names of the columns of one dtype, in the view's order."""
-        return tuple(column.name for column in self.columns if column.dtype == dtype)
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureRows:
-    """Decoded rows of one view, one an id.
-
-    ``floats`` float32 [rows, F], ``ints`` int64 [rows, I], ``strings`` row-major [rows * S],
-    ``list_offsets`` int32 [rows * L + 1] into ``list_values``; ``statuses`` uint8
-    [rows, F + I + S + L], or empty when every value is PRESENT.
-    """
-
-    ids: Sequence[str]
-    float_names: tuple[str, ...]
-    floats: Float32Array
-    int_names: tuple[str, ...]
-    ints: Int64Array
-    string_names: tuple[str, ...]
-    strings: Sequence[str]
-    list_names: tuple[str, ...]
-    list_offsets: Int32Array
-    list_values: Sequence[str]
-    statuses: ByteArray
-    log_position: int = 0
-    evaluated_ms: int = 0
-
-    def column(self, name: str) -> Float32Array | None:
-        """A numeric column as float32 [rows]; None when the rows have no such column."""
-        if name in self.float_names:
-            return self.floats[:, self.float_names.index(name)]
-        if name in self.int_names:
-            return self.ints[:, self.int_names.index(name)].astype(np.float32)
-        return None
-
-    def strings_of(self, row: int, name: str) -> Sequence[str]:
-        """One list value; empty when the rows have no such column."""
-        if name not in self.list_names:
-            return ()
-        at = row * len(self.list_names) + self.list_names.index(name)
-        return self.list_values[self.list_offsets[at] : self.list_offsets[at + 1]]
-
-    def number_of(self, row: int, name: str) -> float | None:
-        """One numeric value; None when it is not PRESENT or the rows have no such column."""
-        if name in self.float_names:
-            at = self.float_names.index(name)
-            return float(self.floats[row, at]) if self._is_present(row, at) else None
-        if name in self.int_names:
-            at = self.int_names.index(name)
-            present = self._is_present(row, len(self.float_names) + at)
-            return int(self.ints[row, at]) if present else None
-        return None
-
-    def text_of(self, row: int, name: str) -> str | None:
-        """One string; None when it is not PRESENT or the rows have no such column."""
-        if name not in self.string_names:
-            return None
-        at = self.string_names.index(name)
-        present = self._is_present(row, len(self.float_names) + len(self.int_names) + at)
-        return self.strings[row * len(self.string_names) + at] if present else None
-
-    def _is_present(self, row: int, column: int) -> bool:
-        return self.statuses.size == 0 or bool(self.statuses[row, column] == PRESENT)
-
-
-def empty_rows(ids: Sequence[str]) -> FeatureRows:
-    """Rows without any column: every feature of every id takes its default."""
-    return FeatureRows(
-        ids=ids,
-        float_names=(),
-        floats=np.zeros((len(ids), 0), np.float32),
-        int_names=(),
-        ints=np.zeros((len(ids), 0), np.int64),
-        string_names=(),
-        strings=(),
-        list_names=(),
-        list_offsets=np.zeros(1, np.int32),
-        list_values=(),
-        statuses=np.zeros(0, np.uint8),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,92 +245,3 @@ class RankResult:
         """The answer that this one follows; empty when there is none."""
         following = self.command.following
         return "" if following is None else following.parent_rank_id
-
-
-class PendingRows(Protocol):
-    """User rows under way."""
-
-    def result(self) -> FeatureRows:
-        """Waits. Raises Unavailable, DeadlinePassed or UnknownFeatureView."""
-
-
-class UserFeatures(Protocol):
-    """Reads user rows, a whole micro-batch at once."""
-
-    def start(self, view: View, ids: Sequence[str], timeout_s: float) -> PendingRows:
-        """Sends the call and returns at once; never raises."""
-
-
-class SlateLog(Protocol):
-    """Keeps what was answered."""
-
-    def record(self, results: Sequence[RankResult]) -> None:
-        """Writes slates and exposures; they survive the process when this returns."""
-
-
-class Observer(Protocol):
-    """Counts what happens in the pipeline."""
-
-    def batch(self, size: int) -> None:
-        """A micro-batch was taken."""
-
-    def degraded(self, degradation: Degradation) -> None:
-        """A response was degraded."""
-
-    def removed(self, surface: str, reason: str, count: int) -> None:
-        """A filter removed candidates."""
-
-    def non_finite(self, part: Part, count: int) -> None:
-        """Values were not finite and were replaced or sunk."""
-
-    def stage(self, name: str, duration_us: int) -> None:
-        """A stage of a micro-batch ended."""
-
-    def source(self, name: str, duration_s: float) -> None:
-        """A source was asked for the requests of one surface of a micro-batch."""
-
-    def unknown_candidates(self, surface: str, count: int) -> None:
-        """A request named candidates that no item answers to."""
-
-    def dropped(self, reason: str) -> None:
-        """A request left before work was done for it."""
-
-
-class Model(Protocol):
-    """What the pipeline asks of a loaded bundle; services.common.bundle.LoadedBundle has it."""
-
-    def lookup(self, vocabulary: str, values: Sequence[str]) -> Int64Array:
-        """Rows in a vocabulary, int64 [len(values)]; 0 is unknown."""
-
-    def lookup_actions(self, names: Sequence[str]) -> Int64Array:
-        """Indices of event types, int64 [len(names)]; 0 is unknown."""
-
-    def encode_users(
-        self,
-        items: Int64Array,
-        actions: Int64Array,
-        user_features: Float32Array,
-        surface: Int64Array,
-    ) -> Float32Array:
-        """User vectors [B, D] of items and actions [B, L], user features [B, U], surface [B]."""
-
-    def encode_items(
-        self, entity_type: Int64Array, fields: Int64Array, numeric: Float32Array
-    ) -> Float32Array:
-        """Item vectors [n, D] of entity_type [n], fields [n, V], numeric [n, M]."""
-
-    def search(self, entity: str, queries: Float32Array, k: int) -> tuple[Float32Array, Int64Array]:
-        """Scores and index rows [B, k] by inner product; -1 pads."""
-
-    def score(
-        self,
-        *,
-        user_vector: Float32Array,
-        user_features: Float32Array,
-        owner: Int64Array,
-        item_vector: Float32Array,
-        item_features: Float32Array,
-        position: Int64Array,
-        surface: Int64Array,
-    ) -> Float32Array:
-        """Probabilities [N, O]; ``owner`` [N] is each candidate's row among the B users."""

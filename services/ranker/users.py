@@ -14,19 +14,11 @@ from services.common.errors import (
     Unavailable,
     UnknownFeatureView,
 )
+from services.ranker.arrays import BoolArray, Float32Array, Int64Array
+from services.ranker.feature_rows import FeatureRows, View, empty_rows
 from services.ranker.plan import BundleSpec
-from services.ranker.types import (
-    BoolArray,
-    FeatureRows,
-    Float32Array,
-    Int64Array,
-    Model,
-    PendingRows,
-    RankCommand,
-    Reason,
-    View,
-    empty_rows,
-)
+from services.ranker.ports import Model, PendingRows
+from services.ranker.types import RankCommand, Reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,22 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from services.common.assign.assign import Assignment
+from services.ranker.arrays import ByteArray, Float32Array, Int64Array
 from services.ranker.plan import SurfacePlan
+from services.ranker.ports import PendingRows
 from services.ranker.selection.top_k import POLICY
 from services.ranker.state import ServingState
 from services.ranker.stopwatch import Stopwatch
-from services.ranker.types import (
-    ByteArray,
-    Degradation,
-    Float32Array,
-    Int64Array,
-    Part,
-    PendingRows,
-    RankCommand,
-    Reason,
-    Removed,
-    Slate,
-)
+from services.ranker.types import Degradation, Part, RankCommand, Reason, Removed, Slate
 
 
 @dataclass

@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 
 from services.common.assign.assign import Assignment, Definitions
+from services.ranker.arrays import Float32Array
 from services.ranker.calls.candidates import likeness
 from services.ranker.results import SIMILAR, slate_of
 from services.ranker.selection.top_k import top_k
 from services.ranker.state import ServingState
 from services.ranker.tokens.format import digest_of
-from services.ranker.types import Call, Float32Array, RankCommand
+from services.ranker.types import Call, RankCommand
 from services.ranker.work import Work
 
 

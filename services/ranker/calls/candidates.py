@@ -6,23 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from services.ranker.arrays import BoolArray, Float32Array, Int64Array, UInt64Array
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.plan import SurfacePlan
+from services.ranker.ports import Model
 from services.ranker.sources.nearby import nearest
 from services.ranker.state import ServingState
 from services.ranker.tokens.format import SHOWN_MASK
-from services.ranker.types import (
-    BoolArray,
-    Call,
-    Float32Array,
-    Int64Array,
-    Model,
-    Part,
-    RankCommand,
-    Reason,
-    Removed,
-    UInt64Array,
-)
+from services.ranker.types import Call, Part, RankCommand, Reason, Removed
 from services.ranker.work import Work, degrade
 
 NOT_IN_CATALOGUE = "not_in_catalogue"

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from services.ranker.arrays import Int64Array
 from services.ranker.catalogue.table import EntityTable
-from services.ranker.types import Int64Array
 
 PRICE = "price_minor"
 """The attribute that the price of an entity upsert sets."""

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from services.ranker.catalogue.pools import ListPool, StringPool
 from services.ranker.catalogue.table import EntityTable
-from services.ranker.types import View
+from services.ranker.feature_rows import View
 
 _FORMAT = 2
 _COLUMNS = ("alive", "floats", "ints", "codes", "list_codes", "present", "repaired", "tie")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from services.ranker.types import Int32Array
+from services.ranker.arrays import Int32Array
 
 
 class StringPool:

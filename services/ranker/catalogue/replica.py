@@ -16,8 +16,9 @@ from typing import Protocol
 from services.common.errors import FailedPrecondition, PodiumError, UnknownFeatureView
 from services.ranker.catalogue.disk import Copy, ReplicaDisk
 from services.ranker.catalogue.table import EntityTable
+from services.ranker.feature_rows import FeatureRows, View
 from services.ranker.state import Tables
-from services.ranker.types import FeatureRows, Reason, View
+from services.ranker.types import Reason
 
 _logger = logging.getLogger(__name__)
 

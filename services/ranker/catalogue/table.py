@@ -14,18 +14,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from services.common.errors import FailedPrecondition
-from services.ranker.catalogue.pools import ListPool, StringPool
-from services.ranker.types import (
-    PRESENT,
+from services.ranker.arrays import (
     BoolArray,
     ByteArray,
-    FeatureRows,
     Float32Array,
     Int32Array,
     Int64Array,
     UInt64Array,
-    View,
 )
+from services.ranker.catalogue.pools import ListPool, StringPool
+from services.ranker.feature_rows import PRESENT, FeatureRows, View
 
 _SPARE_LISTS = 1024
 

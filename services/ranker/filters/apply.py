@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from services.ranker.arrays import BoolArray, Int64Array
 from services.ranker.filters.asking import Asking
 from services.ranker.filters.rules import BoundFilter
-from services.ranker.types import BoolArray, Int64Array
 
 
 @dataclass(frozen=True, slots=True)

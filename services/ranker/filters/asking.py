@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.ranker.types import Circumstances, FeatureRows, empty_rows
+from services.ranker.feature_rows import FeatureRows, empty_rows
+from services.ranker.types import Circumstances
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from services.ranker.arrays import BoolArray, Float32Array, Int64Array
 from services.ranker.catalogue.pools import ListPool, StringPool
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.filters.asking import Asking
 from services.ranker.filters.expression import like
 from services.ranker.filters.members import Members, members_of
 from services.ranker.filters.rules import BoundFilter, mask_of_all
-from services.ranker.types import BoolArray, Float32Array, Int64Array
 
 _Limits = Float32Array | Int64Array
 

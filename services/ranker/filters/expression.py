@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from services.ranker.arrays import BoolArray, Float32Array, Int64Array
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.filters.asking import Asking
 from services.ranker.filters.members import Rows, members_of
 from services.ranker.filters.tree import And, Compare, Expression, In, Not, Operator, Or
-from services.ranker.types import BoolArray, Float32Array, Int64Array
 
 REASON = "caller_filter"
 """Under which what a caller's filter removes is counted."""

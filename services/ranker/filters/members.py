@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from services.ranker.arrays import BoolArray, Int32Array, Int64Array
 from services.ranker.catalogue.table import EntityTable
-from services.ranker.types import BoolArray, Int32Array, Int64Array
 
 Rows = Int64Array | slice
 """Slots of a table, or a slice of them."""

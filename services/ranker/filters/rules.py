@@ -13,9 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
+from services.ranker.arrays import BoolArray, Int64Array
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.filters.asking import Asking
-from services.ranker.types import BoolArray, Int64Array
 
 
 class BoundFilter(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.ranker.types import Float32Array
+from services.ranker.arrays import Float32Array
 from services.ranker.work import Work
 
 SCORED_ROWS = 1024

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from services.common.domain_selection import Margin
+from services.ranker.arrays import Float64Array
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.scoring.value import Margins, margin_amounts
-from services.ranker.types import Float64Array
 
 
 def bind_margins(

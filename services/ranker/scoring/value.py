@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.ranker.types import BoolArray, Float32Array, Float64Array, Int64Array
+from services.ranker.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 
 SUNK = np.float32(np.finfo(np.float32).min)
 """Value of an item whose prediction was not finite: below every other."""

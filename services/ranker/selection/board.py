@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from services.common.exploration import SIMILARITY_STEPS
+from services.ranker.arrays import ByteArray, Float32Array, Float64Array
 from services.ranker.selection.caps import Caps
-from services.ranker.types import ByteArray, Float32Array, Float64Array
 
 _ALL_PAIRS = 128
 """Members up to which the similarities of all pairs are computed at once."""

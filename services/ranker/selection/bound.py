@@ -12,8 +12,8 @@ import numpy as np
 
 from services.common.domain_selection import ImpressionFloor, LoadCap, NewItems, Selection
 from services.common.durations import duration_ms
+from services.ranker.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from services.ranker.catalogue.table import EntityTable
-from services.ranker.types import BoolArray, Float32Array, Float64Array, Int64Array
 
 
 @dataclass(frozen=True, slots=True)

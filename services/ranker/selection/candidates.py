@@ -7,18 +7,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from services.ranker.selection.board import Board, Ranking, Similarity
-from services.ranker.selection.caps import Caps
-from services.ranker.types import (
+from services.ranker.arrays import (
     BoolArray,
     ByteArray,
-    Drawn,
     Float32Array,
     Float64Array,
     Int64Array,
-    Placement,
     UInt64Array,
 )
+from services.ranker.selection.board import Board, Ranking, Similarity
+from services.ranker.selection.caps import Caps
+from services.ranker.types import Drawn, Placement
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.ranker.types import Int32Array
+from services.ranker.arrays import Int32Array
 
 Caps = Sequence[tuple[Int32Array, int]]
 """(codes int32 [N], limit) of every cap, over the candidates of a request."""

@@ -10,9 +10,10 @@ import numpy as np
 
 from services.common.domain_selection import ExplorationPolicy
 from services.common.exploration import uniform
+from services.ranker.arrays import BoolArray, Float32Array, Float64Array
 from services.ranker.selection.board import NOTHING_LEFT, fill
 from services.ranker.selection.candidates import Contest, SetBoard
-from services.ranker.types import BoolArray, Drawn, Float32Array, Float64Array
+from services.ranker.types import Drawn
 
 POLICY = "softmax"
 

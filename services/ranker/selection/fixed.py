@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from services.ranker.arrays import Float64Array, Int64Array
 from services.ranker.selection.bound import BoundPin, BoundSelection
 from services.ranker.selection.candidates import Candidates, Wanted
 from services.ranker.selection.caps import CapTally
-from services.ranker.types import Float64Array, Int64Array, Placement
+from services.ranker.types import Placement
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 """2**64 over the golden ratio: multiplying by it carries every bit into the upper ones."""

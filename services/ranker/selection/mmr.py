@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from services.ranker.arrays import Float64Array, Int64Array
 from services.ranker.selection.board import fill
 from services.ranker.selection.candidates import Contest
-from services.ranker.types import Float64Array, Int64Array
 
 POLICY = "mmr"
 

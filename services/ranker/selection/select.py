@@ -14,6 +14,7 @@ import numpy as np
 
 from services.common.domain_selection import Diversity
 from services.common.exploration import adjusted, explores, spread_of
+from services.ranker.arrays import Float32Array, Float64Array, Int64Array
 from services.ranker.selection.bound import BoundSelection
 from services.ranker.selection.candidates import Candidates, Contest, Selected, Wanted
 from services.ranker.selection.draw import POLICY as DRAWN_POLICY
@@ -24,12 +25,7 @@ from services.ranker.selection.mmr import mmr
 from services.ranker.selection.team_draft import POLICY as DRAFT_POLICY
 from services.ranker.selection.team_draft import team_draft
 from services.ranker.selection.top_k import POLICY, order, placed, top_k
-from services.ranker.types import (
-    Float32Array,
-    Float64Array,
-    Int64Array,
-    Placement,
-)
+from services.ranker.types import Placement
 
 
 def select(

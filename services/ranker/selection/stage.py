@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from services.ranker.arrays import ByteArray
 from services.ranker.results import REFRESH, slate_of
 from services.ranker.scoring.value import Scored, values_under
 from services.ranker.selection.candidates import Candidates, Selected
 from services.ranker.selection.select import select
 from services.ranker.sources.fallback import FALLBACK
 from services.ranker.state import ServingState
-from services.ranker.types import ByteArray, Call, RankCommand, Traffic
+from services.ranker.types import Call, RankCommand, Traffic
 from services.ranker.work import Work
 
 _NO_SOURCE = 255

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.common.exploration import uniform
+from services.ranker.arrays import Float64Array
 from services.ranker.selection.board import Ranking, fill
 from services.ranker.selection.candidates import Contest
-from services.ranker.types import Float64Array
 
 POLICY = "team_draft"
 

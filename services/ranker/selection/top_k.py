@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from services.ranker.arrays import Float32Array, Float64Array, Int64Array, UInt64Array
 from services.ranker.selection.caps import Caps, CapTally
-from services.ranker.types import Float32Array, Float64Array, Int64Array, UInt64Array
 
 POLICY = "top_k"
 

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from services.ranker.arrays import Int64Array
 from services.ranker.sources.base import Asked, BoundSource, nothing
 from services.ranker.sources.breaker import Breaker, SourceLimits
-from services.ranker.types import Degradation, Int64Array, Part, Reason
+from services.ranker.types import Degradation, Part, Reason
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,11 @@ from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 
+from services.ranker.arrays import BoolArray, Float32Array, Int64Array
 from services.ranker.catalogue.table import EntityTable
+from services.ranker.feature_rows import FeatureRows
+from services.ranker.ports import Model
 from services.ranker.sources.nearby import Nearby
-from services.ranker.types import (
-    BoolArray,
-    FeatureRows,
-    Float32Array,
-    Int64Array,
-    Model,
-)
 
 Result = TypeVar("Result")
 Made = dict[Hashable, tuple[tuple[object, ...], Any]]

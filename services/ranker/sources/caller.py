@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from services.ranker.arrays import Int64Array
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.sources.base import Asked, Ground
-from services.ranker.types import Int64Array
 
 
 @dataclass(frozen=True)

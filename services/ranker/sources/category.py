@@ -8,11 +8,11 @@ from itertools import islice
 
 import numpy as np
 
+from services.ranker.arrays import Int64Array
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.sources.base import Asked, Ground, Histories
 from services.ranker.sources.groups import Groups, in_turns
 from services.ranker.sources.similar import Nothing
-from services.ranker.types import Int64Array
 
 _ANY_LEVEL = 0
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from services.ranker.arrays import BoolArray, Int64Array
 from services.ranker.sources.base import Ground, Source
 from services.ranker.sources.shared import Trending, highest
-from services.ranker.types import BoolArray, Int64Array
 
 FALLBACK: Final = "fallback"
 """What travels with these candidates in the place of a source's name."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.ranker.types import ByteArray, Int32Array, Int64Array
+from services.ranker.arrays import ByteArray, Int32Array, Int64Array
 
 
 def merge(

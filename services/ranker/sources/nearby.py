@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.ranker.types import Float32Array, Int64Array, Model
+from services.ranker.arrays import Float32Array, Int64Array
+from services.ranker.ports import Model
 
 MAX_OVERFETCH = 4.0
 

@@ -8,10 +8,10 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from services.ranker.arrays import Int64Array, UInt64Array
 from services.ranker.sources.base import Asked, Ground, Neighbours
 from services.ranker.sources.groups import Named, named
 from services.ranker.sources.similar import Nothing
-from services.ranker.types import Int64Array, UInt64Array
 
 Float64Array = npt.NDArray[np.float64]
 

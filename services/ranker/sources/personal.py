@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.ranker.arrays import Int64Array
 from services.ranker.sources.base import Asked, Ground
 from services.ranker.sources.nearby import Nearby, nearest
-from services.ranker.types import Int64Array
 
 
 @dataclass(frozen=True)

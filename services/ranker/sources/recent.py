@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from services.ranker.arrays import Int64Array
 from services.ranker.sources.base import Asked, Ground, latest
 from services.ranker.sources.groups import Named, in_turns, named
-from services.ranker.types import Int64Array
 
 _MOST_IDS = 500
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from services.ranker.arrays import BoolArray, Int64Array, UInt64Array
 from services.ranker.sources.base import Asked, Ground
-from services.ranker.types import BoolArray, Int64Array, UInt64Array
 
 
 @dataclass(frozen=True)

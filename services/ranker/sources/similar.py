@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from services.ranker.arrays import Float32Array, Int64Array, UInt64Array
 from services.ranker.sources.base import Asked, Ground, Histories, nothing
 from services.ranker.sources.nearby import Nearby, nearest
-from services.ranker.types import Float32Array, Int64Array, UInt64Array
 
 _CACHED_ITEMS = 8192
 

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from services.common.token_keys import MAC_BYTES
-from services.ranker.types import ByteArray, UInt64Array
+from services.ranker.arrays import ByteArray, UInt64Array
 
 MAX_TOKEN_BYTES = 4_096
 MAX_SHOWN = 500

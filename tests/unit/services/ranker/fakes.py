@@ -9,19 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from services.ranker.arrays import Float32Array, Int64Array
 from services.ranker.catalogue.table import EntityTable
+from services.ranker.feature_rows import FeatureRows, View, ViewColumn
 from services.ranker.plan import BundleSpec, SurfaceSpec, TowerSpec
 from services.ranker.state import Tables
-from services.ranker.types import (
-    Degradation,
-    FeatureRows,
-    Float32Array,
-    Int64Array,
-    Part,
-    RankResult,
-    View,
-    ViewColumn,
-)
+from services.ranker.types import Degradation, Part, RankResult
 
 DIM = 4
 ITEM_VIEW = View(

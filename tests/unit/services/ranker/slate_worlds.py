@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.common.domain_selection import Diversity, ExplorationPolicy, Selection
+from services.ranker.arrays import Float32Array
 from services.ranker.selection.bound import BoundSelection
 from services.ranker.selection.candidates import Candidates, Selected
 from services.ranker.selection.select import select
-from services.ranker.types import Float32Array
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from services.common.errors import BundleError, Unavailable
 from services.ranker import bundles
 from services.ranker.bundles import BundleWatcher
 from services.ranker.catalogue.replica import Replica
+from services.ranker.feature_rows import View
 from services.ranker.metrics import RankerMetrics
 from services.ranker.plan import BundleSpec
 from services.ranker.state import Serving, ServingState
-from services.ranker.types import View
 from tests.support.tiny_bundle import make_tiny_bundle
 
 

@@ -25,9 +25,10 @@ from services.ranker.catalogue.replica import (
     WatchMessage,
 )
 from services.ranker.catalogue.table import EntityTable
+from services.ranker.feature_rows import View
 from services.ranker.plan import item_matrix
 from services.ranker.state import Tables
-from services.ranker.types import Reason, View
+from services.ranker.types import Reason
 from tests.support.eventually import eventually
 from tests.unit.services.ranker.fakes import ITEM_VIEW, FakeModel, rows_of, spec_of
 

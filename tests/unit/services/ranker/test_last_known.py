@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.ranker.feature_rows import FeatureRows
 from services.ranker.last_known import LastKnownRows
-from services.ranker.types import FeatureRows
 from tests.unit.services.ranker.fakes import USER_VIEW, rows_of
 
 USERS = [f"u{n}" for n in range(6)]

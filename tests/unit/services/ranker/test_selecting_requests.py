@@ -18,7 +18,8 @@ from services.common.domain_selection import (
 )
 from services.common.exploration import log_propensities
 from services.feature.convert.slates import check_slate
-from services.ranker.convert import rank_response, slate_events
+from services.ranker.convert.events import slate_events
+from services.ranker.convert.rank import rank_response
 from services.ranker.pipeline import Pipeline
 from services.ranker.plan import SurfaceSpec
 from services.ranker.state import prepare

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.common.domain_selection import ImpressionFloor, LoadCap, NewItems, Pin
+from services.ranker.arrays import Float32Array
 from services.ranker.selection.bound import BoundPin, BoundSelection, bind
 from services.ranker.selection.select import select
-from services.ranker.types import Float32Array, Placement
+from services.ranker.types import Placement
 from tests.unit.services.ranker.fakes import tables_of
 from tests.unit.services.ranker.slate_worlds import (
     FIVE,

@@ -14,17 +14,11 @@ from podium.common.v1 import common_pb2
 from podium.event.v1 import event_pb2
 from services.common.errors import FailedPrecondition, InvalidArgument, NotFound
 from services.common.event_log import LogWriter
-from services.ranker.convert import slate_events
+from services.ranker.convert.events import slate_events
+from services.ranker.feature_rows import empty_rows
 from services.ranker.selection.bound import BoundSelection
 from services.ranker.selection.select import select
-from services.ranker.types import (
-    Drawn,
-    RankCommand,
-    RankResult,
-    Slate,
-    Traffic,
-    empty_rows,
-)
+from services.ranker.types import Drawn, RankCommand, RankResult, Slate, Traffic
 from tests.support.explored_log import SURFACE, ExploredWorld, explored_event, write_examples
 from tests.unit.services.ranker.slate_worlds import FIVE, selection, slate_ids
 

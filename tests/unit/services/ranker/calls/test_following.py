@@ -10,8 +10,8 @@ from services.ranker.calls.arrange import held
 from services.ranker.calls.candidates import slots_of_hashes, unseen
 from services.ranker.calls.prices import Prices
 from services.ranker.catalogue.table import EntityTable
+from services.ranker.feature_rows import View, ViewColumn
 from services.ranker.tokens.format import SHOWN_MASK, digest_of
-from services.ranker.types import View, ViewColumn
 from tests.unit.services.ranker.fakes import rows_of, tables_of
 
 

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.ranker.catalogue.table import EntityTable
+from services.ranker.feature_rows import View, ViewColumn
 from services.ranker.filters.asking import Asking
 from services.ranker.filters.by_request import Age, Language, Prerequisites, PriceCap, Region
 from services.ranker.filters.rules import Filter, LiveOrStarting, Seen
-from services.ranker.types import Circumstances, View, ViewColumn
+from services.ranker.types import Circumstances
 from tests.unit.services.ranker.fakes import rows_of
 
 Row = Mapping[str, Any]

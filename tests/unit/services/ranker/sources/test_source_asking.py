@@ -8,11 +8,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.ranker.arrays import Int64Array
+from services.ranker.feature_rows import empty_rows
 from services.ranker.sources.asking import SourceAsking
 from services.ranker.sources.base import Asked
 from services.ranker.sources.breaker import Breaker, SourceLimits
 from services.ranker.sources.merge import kept_sizes
-from services.ranker.types import Degradation, Int64Array, Part, Reason, empty_rows
+from services.ranker.types import Degradation, Part, Reason
 from tests.unit.services.ranker.fakes import FakeModel
 
 LIMITS = SourceLimits(budget_s=0.5, strikes=2, rest_s=10)

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.ranker.catalogue.table import EntityTable
+from services.ranker.feature_rows import View, ViewColumn
 from services.ranker.filters.rules import Require
 from services.ranker.plan import SurfaceSpec, TowerSpec
 from services.ranker.sources.base import Asked, Neighbours, Source
@@ -24,7 +25,6 @@ from services.ranker.sources.recent import FollowedHosts, Recent
 from services.ranker.sources.shared import NewItems, Pinned, Trending
 from services.ranker.sources.similar import SimilarToLast
 from services.ranker.state import ServingState, Tables, prepare
-from services.ranker.types import View, ViewColumn
 from tests.unit.services.ranker.fakes import (
     ITEM_VIEW,
     FakeModel,

@@ -16,9 +16,10 @@ from services.common.assign.assign import Reason as Assigned
 from services.common.errors import InvalidArgument
 from services.common.ids import new_rank_id
 from services.common.token_keys import KEY_BYTES, TokenKeys
+from services.ranker.feature_rows import empty_rows
 from services.ranker.tokens.format import MAX_SHOWN, MAX_TOKEN_BYTES, MAX_VARIANTS, SHOWN_MASK
 from services.ranker.tokens.issuer import Tokens
-from services.ranker.types import Call, RankCommand, RankResult, Slate, Traffic, empty_rows
+from services.ranker.types import Call, RankCommand, RankResult, Slate, Traffic
 
 ANN = RankCommand("courses", user_id="ann-whose-name-nobody-may-read", device_id="phone")
 HASHES = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=200, unique=True)

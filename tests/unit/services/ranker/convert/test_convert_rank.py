@@ -11,17 +11,11 @@ from podium.common.v1.common_pb2 import Actor
 from podium.feature.v1 import feature_pb2
 from podium.ranker.v1.ranker_pb2 import RankRequest
 from services.common.errors import FailedPrecondition, InvalidArgument
-from services.ranker.convert import feature_rows, rank_command, rank_response, slate_events
-from services.ranker.types import (
-    Degradation,
-    Part,
-    RankCommand,
-    RankResult,
-    Reason,
-    Slate,
-    Traffic,
-    empty_rows,
-)
+from services.ranker.convert.events import slate_events
+from services.ranker.convert.features import feature_rows
+from services.ranker.convert.rank import rank_command, rank_response
+from services.ranker.feature_rows import empty_rows
+from services.ranker.types import Degradation, Part, RankCommand, RankResult, Reason, Slate, Traffic
 
 
 def block() -> feature_pb2.FeatureBlock:

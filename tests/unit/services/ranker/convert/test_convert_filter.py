@@ -9,7 +9,7 @@ from google.protobuf.json_format import ParseDict
 
 from podium.ranker.v1.filter_pb2 import Filter
 from services.common.errors import InvalidArgument
-from services.ranker.convert_filter import caller_filter
+from services.ranker.convert.filter import caller_filter
 from services.ranker.filters.tree import And, Compare, In, Not, Operator, Or
 
 FIELDS = {"price": "int", "rate": "float", "title": "string", "live": "bool", "tags": "list"}

@@ -25,7 +25,7 @@ from services.common.convert_limits import (
 from services.common.errors import InvalidArgument, PodiumError
 from services.common.status import code_number
 from services.ranker.calls.answering import Repeatable
-from services.ranker.convert import (
+from services.ranker.convert.rank import (
     assignment_messages,
     degradation_messages,
     rank_response,

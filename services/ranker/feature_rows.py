@@ -1,0 +1,113 @@
+"""Rows of a feature view as the ranker reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.ranker.arrays import ByteArray, Float32Array, Int32Array, Int64Array
+
+PRESENT = 1
+"""Status byte of a value that was computed or set; every other status carries the default."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewColumn:
+    """One feature of a view: ``dtype`` is float32, int64, string or list."""
+
+    name: str
+    dtype: str
+    default: object
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A feature view as the bundle names it."""
+
+    name: str
+    hash: str
+    columns: tuple[ViewColumn, ...]
+
+    def of(self, dtype: str) -> tuple[str, ...]:
+        """Names of the columns of one dtype, in the view's order."""
+        return tuple(column.name for column in self.columns if column.dtype == dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRows:
+    """Decoded rows of one view, one an id.
+
+    ``floats`` float32 [rows, F], ``ints`` int64 [rows, I], ``strings`` row-major [rows * S],
+    ``list_offsets`` int32 [rows * L + 1] into ``list_values``; ``statuses`` uint8
+    [rows, F + I + S + L], or empty when every value is PRESENT.
+    """
+
+    ids: Sequence[str]
+    float_names: tuple[str, ...]
+    floats: Float32Array
+    int_names: tuple[str, ...]
+    ints: Int64Array
+    string_names: tuple[str, ...]
+    strings: Sequence[str]
+    list_names: tuple[str, ...]
+    list_offsets: Int32Array
+    list_values: Sequence[str]
+    statuses: ByteArray
+    log_position: int = 0
+    evaluated_ms: int = 0
+
+    def column(self, name: str) -> Float32Array | None:
+        """A numeric column as float32 [rows]; None when the rows have no such column."""
+        if name in self.float_names:
+            return self.floats[:, self.float_names.index(name)]
+        if name in self.int_names:
+            return self.ints[:, self.int_names.index(name)].astype(np.float32)
+        return None
+
+    def strings_of(self, row: int, name: str) -> Sequence[str]:
+        """One list value; empty when the rows have no such column."""
+        if name not in self.list_names:
+            return ()
+        at = row * len(self.list_names) + self.list_names.index(name)
+        return self.list_values[self.list_offsets[at] : self.list_offsets[at + 1]]
+
+    def number_of(self, row: int, name: str) -> float | None:
+        """One numeric value; None when it is not PRESENT or the rows have no such column."""
+        if name in self.float_names:
+            at = self.float_names.index(name)
+            return float(self.floats[row, at]) if self._is_present(row, at) else None
+        if name in self.int_names:
+            at = self.int_names.index(name)
+            present = self._is_present(row, len(self.float_names) + at)
+            return int(self.ints[row, at]) if present else None
+        return None
+
+    def text_of(self, row: int, name: str) -> str | None:
+        """One string; None when it is not PRESENT or the rows have no such column."""
+        if name not in self.string_names:
+            return None
+        at = self.string_names.index(name)
+        present = self._is_present(row, len(self.float_names) + len(self.int_names) + at)
+        return self.strings[row * len(self.string_names) + at] if present else None
+
+    def _is_present(self, row: int, column: int) -> bool:
+        return self.statuses.size == 0 or bool(self.statuses[row, column] == PRESENT)
+
+
+def empty_rows(ids: Sequence[str]) -> FeatureRows:
+    """Rows without any column: every feature of every id takes its default."""
+    return FeatureRows(
+        ids=ids,
+        float_names=(),
+        floats=np.zeros((len(ids), 0), np.float32),
+        int_names=(),
+        ints=np.zeros((len(ids), 0), np.int64),
+        string_names=(),
+        strings=(),
+        list_names=(),
+        list_offsets=np.zeros(1, np.int32),
+        list_values=(),
+        statuses=np.zeros(0, np.uint8),
+    )
