@@ -33,6 +33,7 @@ def train(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+    from cli.bundle import whoever
     from offline.dataset.tables import load_dataset
     from offline.publish.publish import publish, revision
     from offline.publish.summary import summary
@@ -77,12 +78,10 @@ def train(
         )
         version = published.manifest.version
         if promote:
-            store.promote(version)
+            store.promote(version, by=whoever())
         show("done", 1.0)
     console.print(summary(models, published, {"publish": time.perf_counter() - started}))
     state = (
-        "published and promoted"
-        if promote
-        else "published; `podium bundle promote` makes it current"
+        "published and promoted" if promote else "published; `podium bundle promote` makes it live"
     )
     console.print(f"{bundles / version}: {state}")

@@ -11,23 +11,19 @@ from services.common.errors import BundleError, NotFound
 def named_by_bundles(directory: Path) -> dict[str, list[str]]:
     """Bundles that name a view, by the view's hash: each its version and what it is.
 
-    "live", "roll-back" (promoted before, so that one can go back to it) or "published". Nothing
-    where there is no such directory. Raises ``BundleError`` for a bundle that can't be read, since
-    it may name any view.
+    "live", "canary", "shadow", "experiment" (variants may name it), "roll-back" (promoted before,
+    so that one can go back to it) or "published". Nothing where there is no such directory. Raises
+    ``BundleError`` for a bundle that can't be read, since it may name any view.
     """
     store = BundleStore(directory)
     try:
         versions = store.versions()
     except NotFound:
         return {}
-    current, history = store.current(), store.history()
+    roles = store.pointer().roles()
     named: dict[str, list[str]] = {}
     for version in versions:
-        role = "published"
-        if version == current:
-            role = "live"
-        elif version in history:
-            role = "roll-back"
+        role = roles.get(version, "published")
         try:
             manifest = store.manifest(version)
         except BundleError:

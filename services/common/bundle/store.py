@@ -1,7 +1,8 @@
-"""Bundles on disk: atomic publish, promote, rollback, verification.
+"""Bundles on disk: atomic publish, the pointer to those that serve, verification.
 
-``DIRECTORY/<version>/`` holds a bundle, ``DIRECTORY/current`` the promoted version and
-``DIRECTORY/history`` all promotions in force, oldest first, one version a line.
+``DIRECTORY/<version>/`` holds a bundle, ``DIRECTORY/current`` the pointer (see ``pointer``) and
+``DIRECTORY/moves.jsonl`` every move of it, oldest first, one a line. In a store from before there
+was a pointer ``current`` holds the live version alone, and ``history`` the promotions in force.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from services.common.bundle.manifest import (
     MANIFEST_FILE,
@@ -22,7 +26,8 @@ from services.common.bundle.manifest import (
     Manifest,
     read_manifest,
 )
-from services.common.errors import BundleError, NotFound
+from services.common.bundle.pointer import Move, Placed, Pointer, pointer_of
+from services.common.errors import BundleError, InvalidArgument, NotFound
 
 _VERSION = re.compile(r"^[0-9A-Za-z][0-9A-Za-z._-]{0,127}$")
 _CHUNK_BYTES = 1 << 20
@@ -44,28 +49,37 @@ class BundleStore:
             if entry.is_dir() and _VERSION.match(entry.name)
         )
 
+    def pointer(self) -> Pointer:
+        """Which bundles serve; an empty pointer before the first promotion.
+
+        Raises ``BundleError`` naming the file where it can't be read, or the live bundle is not
+        there.
+        """
+        pointer = self._pointer()
+        live = pointer.live
+        if live is not None and not (_VERSION.match(live) and (self.directory / live).is_dir()):
+            path = self.directory / "current"
+            raise BundleError(f"{path}: names a bundle that is not there: {live!r}")
+        return pointer
+
     def current(self) -> str | None:
-        """The promoted version, or None before the first promotion."""
-        path = self.directory / "current"
-        try:
-            version = path.read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
-            return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise BundleError(f"{path}: cannot be read: {error}") from error
-        if not _VERSION.match(version) or not (self.directory / version).is_dir():
-            raise BundleError(f"{path}: names a bundle that is not there: {version!r}")
-        return version
+        """The live version, or None before the first promotion. Raises ``BundleError``."""
+        return self.pointer().live
 
     def history(self) -> tuple[str, ...]:
-        """Promoted versions, oldest first; the last is the current one."""
-        path = self.directory / "history"
+        """Promoted versions, oldest first; the last is the live one. Raises ``BundleError``."""
+        return tuple(entry.version for entry in self.pointer().promoted)
+
+    def moves(self) -> list[Move]:
+        """Every move of the pointer, oldest first. A line that is not whole is left out."""
+        path = self.directory / "moves.jsonl"
         try:
-            return tuple(path.read_text(encoding="utf-8").split())
+            lines = path.read_bytes().splitlines()
         except FileNotFoundError:
-            return ()
-        except (OSError, UnicodeDecodeError) as error:
-            raise BundleError(f"{path}: cannot be read: {error}") from error
+            return []
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+        return [move for line in lines if (move := _move_of(line)) is not None]
 
     def path(self, version: str) -> Path:
         """Directory of a version. Raises ``NotFound``."""
@@ -122,39 +136,126 @@ class BundleStore:
             _sync(self.directory)
         return version
 
-    def promote(self, version: str) -> None:
-        """Verifies a bundle and makes it the current one.
+    def promote(self, version: str, *, by: str = "") -> None:
+        """Verifies a bundle and makes it live. ``by``: who moves the pointer.
 
-        The current one may be promoted again, which changes no history: rankers that refused it
-        look at it anew, for instance after its files were restored.
+        The live one may be promoted again, which changes no order: rankers that refused it look at
+        it anew, for instance after its files were restored. Where the pointer is damaged, it goes
+        on from the last move that is recorded.
         """
         self.verify(version)
         with self._locked():
-            history = self.history()
-            again = history and history[-1] == version and self._current_is(version)
-            self._write_current(history if again else (*history, version))
+            try:
+                before = self.pointer()
+            except BundleError:
+                before = self._last_recorded()
+            self._move("promote", version, before.promoting(version), by)
 
-    def rollback(self) -> str:
-        """Promotes the version promoted before the current one again; returns it.
+    def rollback(self, *, by: str = "") -> str:
+        """Makes the version promoted before the live one live again; returns it.
 
         Raises ``NotFound`` when nothing was promoted before.
         """
         with self._locked():
-            history = self.history()
-            if len(history) < 2:
-                raise NotFound("no earlier promotion to roll back to")
-            self.verify(history[-2])
-            self._write_current(history[:-1])
-            return history[-2]
+            after = self._pointer().rolling_back()
+            version = after.promoted[-1].version
+            self.verify(version)
+            self._move("roll-back", version, after, by)
+            return version
 
-    def _current_is(self, version: str) -> bool:
+    def canary(self, version: str | None, share: float = 1.0, *, by: str = "") -> None:
+        """Verifies a bundle and gives it a share of the users, above 0 and at most 1; None ends the
+        canary. Raises ``NotFound``, ``BundleError`` and ``InvalidArgument``."""
+        self._share("canary", version, share, by, lambda p: p.with_canary(version, share))
+
+    def shadow(self, version: str | None, share: float = 1.0, *, by: str = "") -> None:
+        """The same for the bundle that ranks a share of the requests for comparison only."""
+        self._share("shadow", version, share, by, lambda p: p.with_shadow(version, share))
+
+    def serve_variants(self, version: str, *, by: str = "") -> None:
+        """Verifies a bundle and lets variants of experiments name it."""
+        self.verify(version)
+        with self._locked():
+            self._move("experiment", version, self._pointer().with_experiment(version), by)
+
+    def end_variants(self, version: str, *, by: str = "") -> None:
+        """The end of that: who is in such a variant gets the live bundle. Raises ``NotFound``."""
+        with self._locked():
+            after = self._pointer().without_experiment(version)
+            self._move("end experiment", version, after, by)
+
+    def _share(
+        self,
+        role: str,
+        version: str | None,
+        share: float,
+        by: str,
+        move: Callable[[Pointer], Pointer],
+    ) -> None:
+        if not 0 < share <= 1:
+            raise InvalidArgument.field("share", f"{share:g} is not above 0 and at most 1")
+        if version is not None:
+            self.verify(version)
+        with self._locked():
+            before = self._pointer()
+            if version is not None and version == before.live:
+                raise InvalidArgument.field("version", f"{version} is live")
+            action = role if version is not None else f"end {role}"
+            self._move(action, version or "", move(before), by, share if version else None)
+
+    def _move(
+        self, action: str, version: str, pointer: Pointer, by: str, share: float | None = None
+    ) -> None:
+        move = Move(
+            at=datetime.now(UTC),
+            by=by,
+            action=action,
+            version=version,
+            share=share,
+            pointer=pointer,
+        )
+        # Recorded first: a crash between the two leaves a move that did not happen on record, and
+        # the next one has its number again.
+        _append(self.directory / "moves.jsonl", move.model_dump_json().encode())
+        _write_atomically(self.directory / "current", pointer.to_text())
+        (self.directory / "history").unlink(missing_ok=True)
+
+    def _pointer(self) -> Pointer:
         path = self.directory / "current"
-        return path.is_file() and path.read_bytes().strip() == version.encode()
+        try:
+            text, stat = path.read_text(encoding="utf-8"), path.stat()
+        except FileNotFoundError:
+            return Pointer()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{path}: cannot be read: {error}") from error
+        if text.lstrip().startswith("{"):
+            return pointer_of(text, path)
+        return self._pointer_from_before(text.strip(), stat.st_mtime_ns)
 
-    def _write_current(self, history: tuple[str, ...]) -> None:
-        # History first: a crash between the two leaves the old bundle current, never a gap.
-        _write_atomically(self.directory / "history", "\n".join(history) + "\n")
-        _write_atomically(self.directory / "current", history[-1] + "\n")
+    def _pointer_from_before(self, live: str, promoted_ns: int) -> Pointer:
+        if not _VERSION.match(live):
+            raise BundleError(f"{self.directory / 'current'}: names no bundle: {live!r}")
+        earlier = self._history_from_before()
+        if earlier and earlier[-1].version == live:
+            earlier.pop()
+        # No move has a number here: when the file was replaced tells promotions apart.
+        return Pointer(promoted=(*earlier, Placed(version=live, move=promoted_ns)))
+
+    def _history_from_before(self) -> list[Placed]:
+        path = self.directory / "history"
+        try:
+            versions = path.read_text(encoding="utf-8").split()
+        except FileNotFoundError:
+            return []
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{path}: cannot be read: {error}") from error
+        return [Placed(version=version, move=0) for version in versions]
+
+    def _last_recorded(self) -> Pointer:
+        moves = self.moves()
+        if moves:
+            return moves[-1].pointer
+        return Pointer(promoted=tuple(self._history_from_before()))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -194,6 +295,25 @@ def file_entry(path: Path) -> FileEntry:
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
     return FileEntry(sha256=digest.hexdigest(), bytes=size)
+
+
+def _move_of(line: bytes) -> Move | None:
+    try:
+        return Move.model_validate_json(line)
+    except ValidationError:
+        return None
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Adds a line, on disk when this returns, and ends one that a crash left open."""
+    with path.open("a+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - 1))
+        opened = file.read(1) not in (b"", b"\n")
+        file.write((b"\n" if opened else b"") + line + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    _sync(path.parent)
 
 
 def _names(directory: Path) -> set[str]:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from cli import bundle
 from services.common.bundle.store import BundleStore
 from services.common.domain import load_domain
-from services.common.errors import BundleError, NotFound
+from services.common.errors import BundleError, InvalidArgument, NotFound
 from tests.support.tiny_bundle import make_tiny_bundle
 
 RUNNER = CliRunner()
@@ -122,3 +122,52 @@ def test_loading_a_bundle_needs_neither_torch_nor_pandas() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_canary_grows_and_is_promoted(tmp_path: Path, versions: list[str]) -> None:
+    where = ("--bundles", str(tmp_path), "--by", "ann")
+    first, second = versions
+    run("promote", first, *where)
+    assert "0.05 of the users" in run("canary", second, "--share", "5%", *where)
+    run("canary", second, "--share", "0.25", *where)
+    run("shadow", second, *where)
+    run("experiment", second, *where)
+    status = run("status", "--bundles", str(tmp_path))
+    (row,) = [line for line in status.splitlines() if "canary" in line and "25 % of users" in line]
+    assert second in row
+    assert "ann" in row
+    assert "sound" in row
+    assert "5 % of requests" in status
+    assert second in run("promote", *where)
+    roles = BundleStore(tmp_path).pointer().roles()
+    assert roles == {second: "live", first: "roll-back"}
+    run("experiment", second, "--end", *where)
+    assert first in run("roll-back", *where)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("canary", "v1", "--share", "0%"),
+        ("canary", "v1", "--share", "101%"),
+        ("shadow", "v1", "--share", "much"),
+        ("shadow",),
+        ("canary", "v1", "--end"),
+    ],
+)
+def test_what_is_wrong_moves_nothing(
+    tmp_path: Path, versions: list[str], arguments: tuple[str, ...]
+) -> None:
+    run("promote", versions[0], "--bundles", str(tmp_path))
+    before = (tmp_path / "current").read_bytes()
+    with pytest.raises(InvalidArgument):
+        run(*arguments, "--bundles", str(tmp_path))
+    with pytest.raises(NotFound, match="no bundle 'v9'"):
+        run("canary", "v9", "--bundles", str(tmp_path))
+    assert (tmp_path / "current").read_bytes() == before
+
+
+def test_without_a_canary_a_version_must_be_named(tmp_path: Path, versions: list[str]) -> None:
+    run("promote", versions[0], "--bundles", str(tmp_path))
+    with pytest.raises(NotFound, match="no canary"):
+        run("promote", "--bundles", str(tmp_path))
