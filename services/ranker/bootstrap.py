@@ -23,7 +23,8 @@ from services.common.domain_filter_references import filterable_fields
 from services.common.ids import new_rank_id
 from services.common.server import SyncServer, build_sync_server, serve_sync
 from services.common.settings import RankerSettings
-from services.common.spool import Spool, SpoolMetrics, SpoolShipper, ingest_sender
+from services.common.spool import Spool
+from services.common.spool_shipping import SpoolMetrics, SpoolShipper, ingest_sender
 from services.common.start import make_pseudonymiser, make_token_keys, server_options
 from services.common.telemetry import MetricsEndpoint, configure_logging, new_registry
 from services.ranker.batcher import Batcher

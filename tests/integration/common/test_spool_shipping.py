@@ -20,7 +20,8 @@ from podium.event.v1 import event_pb2
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
 from services.common.channels import open_channel
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
-from services.common.spool import Spool, SpoolMetrics, SpoolShipper, ingest_sender
+from services.common.spool import Spool
+from services.common.spool_shipping import SpoolMetrics, SpoolShipper, ingest_sender
 
 ROOT = Path(__file__).parents[3]
 NAMES = Pseudonymiser.from_text(DEVELOPMENT_KEYS)
@@ -105,7 +106,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from podium.event.v1 import event_pb2
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
-from services.common.spool import Spool, SpoolMetrics, SpoolShipper
+from services.common.spool import Spool
+from services.common.spool_shipping import SpoolMetrics, SpoolShipper
 
 directory, sink = Path(sys.argv[1]), Path(sys.argv[2]).open("a", buffering=1)
 spool = Spool(directory, "ranker", Pseudonymiser.from_text(DEVELOPMENT_KEYS), segment_bytes=4000)

@@ -17,12 +17,13 @@ from prometheus_client import CollectorRegistry
 from podium.common.v1 import common_pb2
 from podium.event.v1 import event_pb2
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
-from services.common import spool as spool_module
+from services.common import spool_shipping
 from services.common.channels import open_channel
 from services.common.errors import InvalidArgument, Overloaded, Unavailable
 from services.common.event_log import HEADER, LogWriter, Segment, list_segments, read_log
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
-from services.common.spool import BATCH_BYTES, Spool, SpoolMetrics, SpoolShipper, ingest_sender
+from services.common.spool import Spool
+from services.common.spool_shipping import BATCH_BYTES, SpoolMetrics, SpoolShipper, ingest_sender
 from tests.support.eventually import eventually
 
 NAMES = Pseudonymiser.from_text(DEVELOPMENT_KEYS)
@@ -183,6 +184,25 @@ def test_shipped_files_are_deleted_and_numbers_go_on(tmp_path: Path, sink: _Sink
     reopened = _open(tmp_path)
     assert reopened.next_sequence == 100
     reopened.close()
+
+
+def test_a_segment_that_begins_while_the_one_before_is_shipped_is_no_failure(
+    tmp_path: Path, sink: _Sink
+) -> None:
+    spool = _open(tmp_path, segment_bytes=1)
+    spool.append([_event(0)])
+
+    def begin_a_segment() -> None:
+        sink.fail = lambda: None
+        spool.append([_event(1)])
+
+    sink.fail = begin_a_segment
+    shipping = _Shipping(spool, sink)
+    eventually(lambda: spool.acknowledged() == 2)
+    shipping.shipper.close()
+    assert list(sink.taken) == [0, 1]
+    assert shipping.value("failures_total") == 0
+    spool.close()
 
 
 def test_large_events_ship_in_small_batches(spool: Spool, sink: _Sink) -> None:
@@ -371,7 +391,7 @@ def test_a_bad_record_that_a_new_segment_follows_is_a_gap(
     def listed(directory: Path) -> list[Segment]:
         return next(listings, list_segments(directory))
 
-    monkeypatch.setattr(spool_module, "list_segments", listed)
+    monkeypatch.setattr(spool_shipping, "list_segments", listed)
     shipping = _Shipping(spool, sink)
     shipping.shipper.close()
     spool.close()
@@ -392,7 +412,7 @@ def test_a_bad_record_that_nothing_follows_any_more_is_waited_for(
     def listed(directory: Path) -> list[Segment]:
         return next(listings, list_segments(directory))
 
-    monkeypatch.setattr(spool_module, "list_segments", listed)
+    monkeypatch.setattr(spool_shipping, "list_segments", listed)
     shipping = _Shipping(spool, sink)
     shipping.shipper.close()
     spool.close()
