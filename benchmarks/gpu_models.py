@@ -23,7 +23,12 @@ from benchmarks.rank_kernel import ENTITY
 from benchmarks.rank_workload import CANDIDATES, FloatArray
 from services.common.bundle.index import ItemIndex, gpus, recall_at_k, set_search_threads
 from services.common.bundle.loaded import GraphSession, providers
-from services.common.bundle.manifest import RANKER_FILE, index_file, vectors_file
+from services.common.bundle.manifest import (
+    FIRST_LAYER_FILE,
+    RANKER_FILE,
+    index_file,
+    vectors_file,
+)
 
 ROWS = (500, 1_000, 1_024, 4_096, 16_384, 65_536)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 256)
@@ -40,6 +45,8 @@ def main() -> None:
     graph = GraphSession(
         directory / RANKER_FILE, threads=1, device="cpu" if device == "cpu" else _best()
     )
+    first_layer = GraphSession(directory / FIRST_LAYER_FILE, threads=1, device="cpu")
+    parts = first_layer.run({"item_vector": vectors})
     index = ItemIndex.read(directory / index_file(ENTITY))
     index_on_gpu = device == "cuda" and gpus() > 0
     if index_on_gpu:
@@ -47,7 +54,7 @@ def main() -> None:
     report = {
         "models_on_gpu": graph.on_gpu,
         "index_on_gpu": index_on_gpu,
-        "score": {rows: score(graph, vectors, queries, rows, seconds) for rows in ROWS},
+        "score": {rows: score(graph, parts, queries, rows, seconds) for rows in ROWS},
         "search": {batch: search(index, queries, batch, seconds) for batch in BATCHES},
         "recall_at_500": recall_at_k(index, vectors, queries[:_RECALL_QUERIES], CANDIDATES),
     }
@@ -55,15 +62,15 @@ def main() -> None:
 
 
 def score(
-    graph: GraphSession, vectors: FloatArray, queries: FloatArray, rows: int, seconds: float
+    graph: GraphSession, parts: FloatArray, queries: FloatArray, rows: int, seconds: float
 ) -> dict[str, float]:
     """One run of the graph over a number of rows, 500 of a user (fewer of the last)."""
     owner = np.arange(rows) // CANDIDATES
-    chosen = np.random.default_rng(rows).integers(0, len(vectors), rows)
+    chosen = np.random.default_rng(rows).integers(0, len(parts), rows)
     inputs: dict[str, NDArray[Any]] = {
         "user_vector": np.resize(queries, (int(owner[-1]) + 1, queries.shape[1])),
         "owner": owner,
-        "item_vector": vectors[chosen],
+        "item_part": parts[chosen],
     }
     whole_s = seconds_a_time(lambda: graph.run(inputs), seconds)
     kernel_s = seconds_a_time(graph.bound(inputs).run, seconds)

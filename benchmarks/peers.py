@@ -47,9 +47,8 @@ from benchmarks.rank_services import (
     services,
     workspace_at,
 )
-from benchmarks.rank_workload import CANDIDATES, FloatArray, Workload
+from benchmarks.rank_workload import CANDIDATES, FloatArray, Workload, write_whole_ranker
 from services.common.bundle.loaded import LoadedBundle
-from services.common.bundle.manifest import RANKER_FILE
 from services.common.bundle.store import BundleStore
 
 CALLS = 64
@@ -190,7 +189,9 @@ def _calls(workspace: Path, workload: Workload) -> tuple[Path, FloatArray, Float
         position=np.zeros(CANDIDATES, np.int64),
         surface=np.ones(1, np.int64),
     )
-    return directory / RANKER_FILE, users, items, expected
+    whole = workspace / "whole_ranker.onnx"
+    write_whole_ranker(whole)
+    return whole, users, items, expected
 
 
 class Bench:

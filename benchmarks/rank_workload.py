@@ -26,6 +26,7 @@ from podium.common.v1 import common_pb2
 from podium.event.v1 import event_pb2
 from services.common.bundle.index import PROBES, ItemIndex
 from services.common.bundle.manifest import (
+    FIRST_LAYER_FILE,
     ITEM_TOWER_FILE,
     RANKER_FILE,
     USER_TOWER_FILE,
@@ -154,14 +155,16 @@ def publish_bundle(
     number: int = 0,
 ) -> str:
     """Publishes a bundle with random weights of the ranker, others for each ``number``."""
-    random = np.random.default_rng(SEED + 1 + number)
+    random = _weights_source(number)
     ids = workload.item_ids()
     table = np.concatenate([np.zeros((1, DIM), np.float32), workload.items])
     store = BundleStore(directory)
     with store.staging() as staging:
-        _save(_user_tower(table, domain), staging / USER_TOWER_FILE)
-        _save(_item_tower(table, domain), staging / ITEM_TOWER_FILE)
-        _save(_ranker(random), staging / RANKER_FILE)
+        save_graph(_user_tower(table, domain), staging / USER_TOWER_FILE)
+        save_graph(_item_tower(table, domain), staging / ITEM_TOWER_FILE)
+        weights = ranker_weights(random)
+        save_graph(ranker_graph(weights), staging / RANKER_FILE)
+        save_graph(first_layer_graph(weights), staging / FIRST_LAYER_FILE)
         vocabularies: dict[str, list[str]] = {"video": [], "host": [], "category": []}
         (staging / VOCABULARY_FILE).write_text(json.dumps(vocabularies | {_ENTITY: ids}))
         index = ItemIndex.build(workload.items, kind=setting.kind, seed=SEED, probes=setting.probes)
@@ -316,27 +319,65 @@ def _item_tower(table: FloatArray, domain: Domain) -> onnx.ModelProto:
     return _model("item_tower", inputs, nodes, constants, DIM)
 
 
-def _ranker(random: np.random.Generator) -> onnx.ModelProto:
-    """128 (user and item vector) -> 64 -> 32 -> 5; the user's half is multiplied once a user."""
-    sizes = [2 * DIM, *HIDDEN, len(OBJECTIVES)]
-    weights = [
+def write_whole_ranker(path: Path, *, number: int = 0) -> None:
+    """The ranker of ``publish_bundle`` as one graph, which takes item vectors as they are."""
+    save_graph(whole_ranker_graph(ranker_weights(_weights_source(number))), path)
+
+
+def _weights_source(number: int) -> np.random.Generator:
+    return np.random.default_rng(SEED + 1 + number)
+
+
+def ranker_weights(
+    random: np.random.Generator, hidden: tuple[int, int] = HIDDEN
+) -> dict[str, FloatArray]:
+    """128 (user and item vector) -> ``hidden`` -> 5."""
+    sizes = [2 * DIM, *hidden, len(OBJECTIVES)]
+    drawn = [
         random.normal(scale=(2 / before) ** 0.5, size=(before, after)).astype(np.float32)
         for before, after in pairwise(sizes)
     ]
-    constants = [
-        numpy_helper.from_array(weights[0][:DIM], "user_weight"),
-        numpy_helper.from_array(weights[0][DIM:], "item_weight"),
-        numpy_helper.from_array(weights[1], "weight_1"),
-        numpy_helper.from_array(weights[2] * np.float32(0.1), "weight_2"),
-    ]
-    constants += [
-        numpy_helper.from_array(np.full(size, 0.1, np.float32), f"bias_{n}")
-        for n, size in enumerate(sizes[1:])
-    ]
+    weights = {
+        "user_weight": drawn[0][:DIM],
+        "item_weight": drawn[0][DIM:],
+        "weight_1": drawn[1],
+        "weight_2": drawn[2] * np.float32(0.1),
+    }
+    return weights | {f"bias_{n}": np.full(s, 0.1, np.float32) for n, s in enumerate(sizes[1:])}
+
+
+def first_layer_graph(weights: dict[str, FloatArray]) -> onnx.ModelProto:
+    """The items' half of the first layer, which is computed once an item."""
+    nodes = [helper.make_node("Gemm", ["item_vector", "item_weight", "bias_0"], ["output"])]
+    inputs = [_input("item_vector", TensorProto.FLOAT, ["n", DIM])]
+    constants = [numpy_helper.from_array(weights[n], n) for n in ("item_weight", "bias_0")]
+    return _model("item_first_layer", inputs, nodes, constants, len(weights["bias_0"]))
+
+
+def ranker_graph(weights: dict[str, FloatArray]) -> onnx.ModelProto:
+    """The net over the items' half of the first layer, which is an input."""
+    return _ranker(
+        weights, [_input("item_part", TensorProto.FLOAT, ["n", len(weights["bias_0"])])], []
+    )
+
+
+def whole_ranker_graph(weights: dict[str, FloatArray]) -> onnx.ModelProto:
+    """The whole net."""
+    first = helper.make_node("Gemm", ["item_vector", "item_weight", "bias_0"], ["item_part"])
+    return _ranker(weights, [_input("item_vector", TensorProto.FLOAT, ["n", DIM])], [first])
+
+
+def _ranker(
+    weights: dict[str, FloatArray],
+    item_inputs: Sequence[onnx.ValueInfoProto],
+    item_nodes: Sequence[onnx.NodeProto],
+) -> onnx.ModelProto:
+    """``item_nodes`` make the items' half of ``item_inputs``; the user's is multiplied once a
+    user."""
     nodes = [
+        *item_nodes,
         helper.make_node("MatMul", ["user_vector", "user_weight"], ["user_part"]),
         helper.make_node("Gather", ["user_part", "owner"], ["owner_part"]),
-        helper.make_node("Gemm", ["item_vector", "item_weight", "bias_0"], ["item_part"]),
         helper.make_node("Add", ["owner_part", "item_part"], ["hidden_0"]),
         helper.make_node("Relu", ["hidden_0"], ["active_0"]),
         helper.make_node("Gemm", ["active_0", "weight_1", "bias_1"], ["hidden_1"]),
@@ -347,11 +388,13 @@ def _ranker(random: np.random.Generator) -> onnx.ModelProto:
     inputs = [
         _input("user_vector", TensorProto.FLOAT, ["b", DIM]),
         _input("owner", TensorProto.INT64, ["n"]),
-        _input("item_vector", TensorProto.FLOAT, ["n", DIM]),
+        *item_inputs,
     ]
+    read = {name for node in nodes for name in node.input}
+    constants = [numpy_helper.from_array(v, n) for n, v in weights.items() if n in read]
     return _model("ranker", inputs, nodes, constants, len(OBJECTIVES))
 
 
-def _save(model: onnx.ModelProto, path: Path) -> None:
+def save_graph(model: onnx.ModelProto, path: Path) -> None:
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())

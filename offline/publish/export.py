@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from offline.training.layout import Layout
-from offline.training.ranker import ServingRanker
+from offline.training.ranker import ItemFirstLayer, SplitRanker
 from offline.training.towers import ItemTower, ServingUserTower
 
 OPSET = 17
@@ -39,10 +39,17 @@ def export_item_tower(tower: ItemTower, layout: Layout, path: Path) -> None:
     _export(tower, inputs, dict.fromkeys(inputs, "items"), path)
 
 
-def export_ranker(ranker: ServingRanker, layout: Layout, path: Path) -> None:
+def export_first_layer(layer: ItemFirstLayer, layout: Layout, path: Path) -> None:
+    """Writes the items' share of the ranker's first layer; see ``LoadedBundle.item_parts``."""
+    inputs = {"item_features": torch.zeros(3, len(layout.item_features))}
+    _export(layer, inputs, dict.fromkeys(inputs, "items"), path)
+
+
+def export_ranker(ranker: SplitRanker, layout: Layout, path: Path) -> None:
     """Writes the ranker; inputs as in ``LoadedBundle.score``."""
     users, items = 3, 5
-    dim = ranker.ranker.shape.dim
+    shape = ranker.ranker.shape
+    dim, part = shape.dim, shape.hidden[0] if shape.still else 0
     inputs = {
         "user_vector": torch.zeros(users, dim),
         "user_features": torch.zeros(users, len(layout.user_features)),
@@ -51,6 +58,7 @@ def export_ranker(ranker: ServingRanker, layout: Layout, path: Path) -> None:
         "item_features": torch.zeros(items, len(layout.item_features)),
         "position": torch.zeros(items, dtype=torch.long),
         "surface": torch.zeros(users, dtype=torch.long),
+        "item_part": torch.zeros(items, part),
     }
     axes = {
         name: "users" if name in ("user_vector", "user_features", "surface") else "items"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from offline.training.layout import Layout, layout_of
+from offline.training.transforms import still_columns
 from services.common.bundle.manifest import (
     IndexEntry,
     Manifest,
@@ -54,6 +55,7 @@ def manifest_of(
         ),
         user_features=list(layout.user_features),
         item_features=list(layout.item_features),
+        still_features=[layout.item_features[column] for column in still_columns(domain)],
         feature_order_hash=feature_order_hash(
             layout.user_features, layout.item_features, layout.tower_columns
         ),

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from offline.training.data import FloatArray, ItemRows
 from offline.training.encode import item_tensors
-from offline.training.ranker import ServingRanker
+from offline.training.ranker import ItemFirstLayer, ServingRanker
 from offline.training.ranking import RankingRows
 from offline.training.towers import ItemTower, ServingUserTower
 from services.common.bundle.index import ItemIndex, recall_at_k
 from services.common.bundle.loaded import GraphSession
+from services.common.bundle.manifest import FIRST_LAYER_FILE
 from services.common.errors import BundleError
 
 Inputs = dict[str, NDArray[Any]]
@@ -30,12 +31,14 @@ LEAST_RECALL = 0.95
 
 @dataclass(frozen=True)
 class Parity:
-    """Largest differences of the three graphs, and the recall of each index."""
+    """Largest differences of the graphs, and the recall of each index. ``ranker``: in one piece,
+    against the graphs of the items' share of the first layer and of all else together."""
 
     user_tower: float
     item_tower: float
     ranker: float
     recall: dict[str, float]
+    first_layer: float = 0.0
 
     def figures(self) -> dict[str, float]:
         """For the manifest's metrics."""
@@ -43,6 +46,7 @@ class Parity:
             "parity.user_tower": self.user_tower,
             "parity.item_tower": self.item_tower,
             "parity.ranker": self.ranker,
+            "parity.first_layer": self.first_layer,
         }
         return graphs | {f"index.{entity}.recall": r for entity, r in self.recall.items()}
 
@@ -76,10 +80,33 @@ def item_tower_difference(tower: ItemTower, session: GraphSession, items: ItemRo
     return difference(expected, session.run(inputs))
 
 
-def ranker_difference(ranker: ServingRanker, session: GraphSession, rows: RankingRows) -> float:
-    """Largest difference of probabilities on real examples, at logged positions and at 0."""
+def first_layer_difference(
+    ranker: ServingRanker, session: GraphSession | None, rows: RankingRows
+) -> float:
+    """Largest difference of what stands still of items adds to the first layer; 0 without one."""
+    if session is None:
+        return 0.0
+    features = rows.examples.item_features[:ROWS]
+    with torch.inference_mode():
+        expected = ItemFirstLayer(ranker.ranker)(torch.from_numpy(features)).numpy()
+    return difference(expected, session.run({"item_features": features}))
+
+
+def ranker_difference(
+    ranker: ServingRanker,
+    session: GraphSession,
+    first_layer: GraphSession | None,
+    rows: RankingRows,
+) -> float:
+    """Largest difference of probabilities on real examples, at logged positions and at 0.
+
+    ``ranker`` is in one piece; the graphs are ``session`` and the items' share of its first layer.
+    """
     examples = rows.examples
     count = min(ROWS, len(rows))
+    parts = np.zeros((count, 0), np.float32)
+    if first_layer is not None:
+        parts = first_layer.run({"item_features": examples.item_features[:count]})
     worst = 0.0
     for position in (examples.position[:count], np.zeros(count, np.int64)):
         inputs: Inputs = {
@@ -94,7 +121,7 @@ def ranker_difference(ranker: ServingRanker, session: GraphSession, rows: Rankin
         }
         with torch.inference_mode():
             expected = ranker(*(torch.from_numpy(value) for value in inputs.values())).numpy()
-        worst = max(worst, difference(expected, session.run(inputs)))
+        worst = max(worst, difference(expected, session.run(inputs | {"item_part": parts})))
     return worst
 
 
@@ -118,6 +145,7 @@ def require_parity(parity: Parity) -> None:
     graphs = {
         "user_tower.onnx": parity.user_tower,
         "item_tower.onnx": parity.item_tower,
+        FIRST_LAYER_FILE: parity.first_layer,
         "ranker.onnx": parity.ranker,
     }
     for name, worst in graphs.items():

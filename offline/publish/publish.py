@@ -12,10 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from offline.dataset.tables import DatasetMeta
-from offline.publish.export import export_item_tower, export_ranker, export_user_tower
+from offline.publish.export import (
+    export_first_layer,
+    export_item_tower,
+    export_ranker,
+    export_user_tower,
+)
 from offline.publish.manifest import index_entry, manifest_of
 from offline.publish.parity import (
     Parity,
+    first_layer_difference,
     index_recall,
     item_tower_difference,
     ranker_difference,
@@ -25,11 +31,12 @@ from offline.publish.parity import (
 from offline.training.data import IntArray
 from offline.training.encode import encode_items
 from offline.training.neighbours import within
-from offline.training.ranker import ServingRanker
+from offline.training.ranker import ItemFirstLayer, ServingRanker, SplitRanker
 from offline.training.train import TrainedModels
 from services.common.bundle.index import ItemIndex
 from services.common.bundle.loaded import GraphSession
 from services.common.bundle.manifest import (
+    FIRST_LAYER_FILE,
     ITEM_TOWER_FILE,
     RANKER_FILE,
     USER_TOWER_FILE,
@@ -73,7 +80,10 @@ def publish(
         export_user_tower(models.towers.serving_user, layout, staging / USER_TOWER_FILE)
         progress("export", 0.4)
         export_item_tower(models.towers.item, layout, staging / ITEM_TOWER_FILE)
-        export_ranker(ranker, layout, staging / RANKER_FILE)
+        export_ranker(SplitRanker(ranker.ranker), layout, staging / RANKER_FILE)
+        if ranker.ranker.shape.still:
+            layer = ItemFirstLayer(ranker.ranker)
+            export_first_layer(layer, layout, staging / FIRST_LAYER_FILE)
         vocabularies = {n: v.to_pylist() for n, v in models.vocabularies.values.items()}
         _write_json(staging / VOCABULARY_FILE, vocabularies)
         progress("export", 0.8)
@@ -108,14 +118,16 @@ def measure_parity(
         return GraphSession(directory / name, threads=1, device="cpu")
 
     item_tower = session(ITEM_TOWER_FILE)
+    first_layer = session(FIRST_LAYER_FILE) if ranker.ranker.shape.still else None
     return Parity(
         user_tower_difference(models.towers.serving_user, session(USER_TOWER_FILE), models.check),
         max(
             item_tower_difference(models.towers.item, item_tower, catalogue.items)
             for catalogue in models.catalogues.values()
         ),
-        ranker_difference(ranker, session(RANKER_FILE), models.check),
+        ranker_difference(ranker, session(RANKER_FILE), first_layer, models.check),
         recall,
+        first_layer_difference(ranker, first_layer, models.check),
     )
 
 

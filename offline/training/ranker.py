@@ -16,13 +16,18 @@ POSITIONS = 200
 
 @dataclass(frozen=True)
 class RankerShape:
-    """Sizes of the ranker. ``trend``: the item feature that retrieval leaves to it, by column."""
+    """Sizes of the ranker. ``trend``: the item feature that retrieval leaves to it, by column.
+
+    ``still``: columns of item features that stand still between changes of the catalogue; what the
+    first layer makes of them is computed once an item and not once a request.
+    """
 
     dim: int
     hidden: tuple[int, ...]
     surfaces: int
     objectives: int
     trend: int | None = None
+    still: tuple[int, ...] = ()
 
 
 class Ranker(nn.Module):
@@ -74,14 +79,28 @@ class Ranker(nn.Module):
         surface: Tensor,
     ) -> Tensor:
         """Logits ``[N, O]``; shapes as in ``LoadedBundle.score``."""
-        user_side: Tensor = self.surface(surface)
+        dot = products(user_vector, owner, item_vector)
+        item_side = self.item_side(torch.cat([self.item_features(item_features), dot * 0.1], dim=1))
+        first = self.user_part(user_features, surface)[owner] + item_side
+        return self.logits(first, dot, item_features, position, surface[owner])
+
+    def user_part(self, user_features: Tensor, surface: Tensor) -> Tensor:
+        """What users ``[B, U]`` on surfaces ``[B]`` add to the first layer, ``[B, H]``."""
+        part: Tensor = self.surface(surface)
         if self.user_side is not None:
-            user_side = user_side + self.user_side(self.user_features(user_features))
-        dot = (user_vector[owner] * item_vector).sum(dim=1, keepdim=True)
-        # The dot product is of the order of ten; the net's other inputs are of the order of one.
-        items = torch.cat([self.item_features(item_features), dot * 0.1], dim=1)
-        residual = self.head(self.body(user_side[owner] + self.item_side(items)))
-        on_surface = surface[owner]
+            part = part + self.user_side(self.user_features(user_features))
+        return part
+
+    def logits(
+        self,
+        first: Tensor,
+        dot: Tensor,
+        item_features: Tensor,
+        position: Tensor,
+        on_surface: Tensor,
+    ) -> Tensor:
+        """Logits ``[N, O]`` of sums of the first layer ``[N, H]`` and products ``dot [N, 1]``."""
+        residual = self.head(self.body(first))
         shown = self.position[on_surface, position.clamp(0, POSITIONS)]
         base = self.scale[on_surface] * dot + self.bias[on_surface]
         if self.shape.trend is not None:
@@ -104,7 +123,7 @@ class Ranker(nn.Module):
 
 
 class ServingRanker(nn.Module):
-    """The exported ranker: probabilities float32 ``[N, O]``."""
+    """Probabilities float32 ``[N, O]`` in one piece: what the exported graphs are held against."""
 
     def __init__(self, ranker: Ranker) -> None:
         super().__init__()
@@ -127,7 +146,74 @@ class ServingRanker(nn.Module):
         return torch.sigmoid(logits)
 
 
+class ItemFirstLayer(nn.Module):
+    """The exported graph of what stands still of items: their share of the first layer."""
+
+    def __init__(self, ranker: Ranker) -> None:
+        super().__init__()
+        self.columns = list(ranker.shape.still)
+        self.transform = ranker.item_features.of(self.columns)
+        self.register_buffer("weight", ranker.item_side.weight[:, self.columns].detach().T.clone())
+        self.weight: Tensor
+
+    def forward(self, item_features: Tensor) -> Tensor:
+        """Raw ``item_features [n, I]`` to ``[n, H]``."""
+        part: Tensor = self.transform(_chosen(item_features, self.columns)) @ self.weight
+        return part
+
+
+class SplitRanker(nn.Module):
+    """The exported ranker: probabilities float32 ``[N, O]`` of items whose ``item_part`` is known.
+
+    What ``ServingRanker`` answers, but for the order in which the first layer is summed.
+    """
+
+    def __init__(self, ranker: Ranker) -> None:
+        super().__init__()
+        self.ranker = ranker
+        items = len(ranker.item_features.mean)
+        self.moving = [column for column in range(items) if column not in ranker.shape.still]
+        self.transform = ranker.item_features.of(self.moving)
+        columns = [*self.moving, items]
+        self.register_buffer("weight", ranker.item_side.weight[:, columns].detach().T.clone())
+        self.weight: Tensor
+
+    def forward(
+        self,
+        user_vector: Tensor,
+        user_features: Tensor,
+        owner: Tensor,
+        item_vector: Tensor,
+        item_features: Tensor,
+        position: Tensor,
+        surface: Tensor,
+        item_part: Tensor,
+    ) -> Tensor:
+        """See ``LoadedBundle.score``."""
+        dot = products(user_vector, owner, item_vector)
+        moving = self.transform(_chosen(item_features, self.moving))
+        first = torch.cat([moving, dot * 0.1], dim=1) @ self.weight
+        first = first + self.ranker.user_part(user_features, surface)[owner]
+        if self.ranker.shape.still:
+            first = first + item_part
+        logits = self.ranker.logits(first, dot, item_features, position, surface[owner])
+        return torch.sigmoid(logits)
+
+
+def products(user_vector: Tensor, owner: Tensor, item_vector: Tensor) -> Tensor:
+    """Inner product ``[N, 1]`` of each item's vector with its user's.
+
+    Of the order of ten; the ranker's net takes a tenth, as its other inputs are of the order of
+    one.
+    """
+    return (user_vector[owner] * item_vector).sum(dim=1, keepdim=True)
+
+
 def initial_bias(positives: Sequence[float], rows: Sequence[float]) -> Tensor:
     """Logit of a smoothed base rate, ``[n]``: rare until the rows say otherwise."""
     rate = (torch.tensor(positives) + 0.5) / (torch.tensor(rows) + 100.0)
     return torch.logit(rate.clamp(1e-5, 1 - 1e-5))
+
+
+def _chosen(rows: Tensor, columns: Sequence[int]) -> Tensor:
+    return torch.index_select(rows, 1, torch.tensor(columns, dtype=torch.long))

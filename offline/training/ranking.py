@@ -16,7 +16,7 @@ from offline.training.measures import binary_metrics
 from offline.training.ranker import Ranker, RankerShape, initial_bias
 from offline.training.retrieval import Advance, rank_metrics
 from offline.training.towers import MASKED
-from offline.training.transforms import FeatureTransform, logarithmic_columns
+from offline.training.transforms import FeatureTransform, logarithmic_columns, still_columns
 from services.common.domain import Domain
 
 # Drawn per positive where the log has no impressions.
@@ -186,6 +186,7 @@ def _new_ranker(
         surfaces=len(domain.surfaces),
         objectives=len(domain.objectives),
         trend=None if name is None else domain.model.item_features.index(name),
+        still=still_columns(domain),
     )
     ranker = Ranker(shape, user_features, item_features)
     with torch.no_grad():

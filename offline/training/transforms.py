@@ -48,6 +48,14 @@ class FeatureTransform(nn.Module):
         standardised = (self._logged(rows) - self.mean) * self.inverse_deviation
         return standardised.clamp(-BOUND, BOUND)
 
+    def of(self, columns: Sequence[int]) -> FeatureTransform:
+        """The transform of these columns alone."""
+        chosen = list(columns)
+        part = FeatureTransform(self.logarithmic[chosen].tolist())
+        part.mean.copy_(self.mean[chosen])
+        part.inverse_deviation.copy_(self.inverse_deviation[chosen])
+        return part
+
     def neutral(self) -> Tensor:
         """The raw row ``[n]`` that becomes all zeros: the mean, with the logarithm undone."""
         raw = torch.sign(self.mean) * torch.expm1(self.mean.abs())
@@ -66,3 +74,12 @@ def logarithmic_columns(domain: Domain, features: Sequence[str]) -> list[bool]:
         declared = getattr(feature, "transform", None)
         flags.append(feature.kind == "attribute" if declared is None else declared == "log1p")
     return flags
+
+
+def still_columns(domain: Domain) -> tuple[int, ...]:
+    """Columns of the item features that stand still between changes of the catalogue: attributes.
+
+    The others are counted from events, and move all the time.
+    """
+    names = enumerate(domain.model.item_features)
+    return tuple(column for column, n in names if domain.features[n].kind == "attribute")

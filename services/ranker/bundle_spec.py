@@ -64,6 +64,7 @@ def bundle_spec(bundle: LoadedBundle, domain: Domain) -> BundleSpec:
         index_vectors=bundle.item_vectors,
         dim=manifest.dim,
         neighbours=_neighbours(bundle, row_of),
+        still_columns=tuple(manifest.item_features.index(n) for n in manifest.still_features),
         money=tuple(name for name, objective in domain.objectives.items() if objective.money),
         currency_rates={domain.currency: 1.0, **domain.currency_rates},
     )

@@ -35,7 +35,8 @@ from services.ranker.last_known import LastKnownRows
 from services.ranker.plan import SurfacePlan
 from services.ranker.ports import Observer, SlateLog, UserFeatures
 from services.ranker.results import result_of
-from services.ranker.scoring.chunks import chunks, gathered
+from services.ranker.scoring.chunks import chunks
+from services.ranker.scoring.inputs import score_inputs
 from services.ranker.scoring.value import Scored, unscored, values_of, weights_of
 from services.ranker.selection.stage import select_slate
 from services.ranker.sources.asking import SourceAsking
@@ -279,25 +280,14 @@ class Pipeline:
         vectors: Float32Array,
     ) -> None:
         for group in chunks(works):
-            lengths = [len(work.slots) for work in group]
-            owners = [work.row for work in group]
             try:
-                scored = state.model.score(
-                    user_vector=vectors[owners],
-                    user_features=inputs.features[owners],
-                    owner=np.repeat(np.arange(len(group)), lengths),
-                    item_vector=gathered([w.plan.items.vectors[w.slots] for w in group]),
-                    item_features=gathered([w.plan.items.features[w.slots] for w in group]),
-                    position=np.zeros(sum(lengths), np.int64),
-                    surface=np.array([w.plan.surface_index for w in group], np.int64),
-                )
+                scored = score_inputs(state.model, group, inputs, vectors).score(state.model)
             except Exception as error:
                 self._log_error("the ranker failed", error)
                 degrade(group, Part.SCORING, Reason.FAILED)
                 continue
-            ends = np.cumsum(lengths)
-            for work, end, length in zip(group, ends, lengths, strict=True):
-                work.predictions = scored[end - length : end]
+            for work, predictions in zip(group, scored, strict=True):
+                work.predictions = predictions
 
     def _valued(self, work: Work, vector: Float32Array) -> Scored:
         if work.predictions is None:

@@ -5,6 +5,7 @@ Preparing runs on the threads that bring new bundles and catalogue changes; a re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -78,6 +79,7 @@ class BundleSpec:
     """What the ranker reads of a bundle's manifest, with the objectives' weights in force.
 
     ``neighbours`` are those of the sequence's items; None where the bundle holds none.
+    ``still_columns``: of the item features, those that ``Model.item_parts`` reads.
     ``money``: the objectives that are multiplied by an item's margin. ``currency_rates``: minor
     units of the domain's currency that one of another's is worth, by code.
     """
@@ -102,6 +104,7 @@ class BundleSpec:
     index_vectors: Mapping[str, Float32Array]
     dim: int
     neighbours: Neighbours | None = None
+    still_columns: tuple[int, ...] = ()
     money: tuple[str, ...] = ()
     currency_rates: Mapping[str, float] = field(default_factory=dict)
 
@@ -116,14 +119,17 @@ class ItemMatrix:
     """What the models read of n items of one type, by slot.
 
     ``fields`` int64 [n, V] and ``numeric`` float32 [n, M] are the tower's inputs, ``vectors``
-    float32 [n, D] its output, ``features`` float32 [n, I] the ranker's inputs. ``index_row`` int64
-    [n] is the item's row in the bundle's index; -1 where it has none or its vector has moved.
+    float32 [n, D] its output, ``features`` float32 [n, I] the ranker's inputs. ``parts`` float32
+    [n, H] is what vectors and the features that stand still add to the ranker's first layer.
+    ``index_row`` int64 [n] is the item's row in the bundle's index; -1 where it has none or its
+    vector has moved.
     """
 
     fields: Int64Array
     numeric: Float32Array
     vectors: Float32Array
     features: Float32Array
+    parts: Float32Array
     index_row: Int64Array
 
 
@@ -157,7 +163,8 @@ def item_matrix(
 ) -> ItemMatrix:
     """The matrix of ``table``; ``before`` is that of the same table after the change ``since``.
 
-    Only items that changed since then, and whose tower inputs differ from before, are encoded.
+    Only items that changed since then, and whose tower inputs differ from before, are encoded; the
+    same goes for ``parts`` with the features that stand still.
     """
     tower = spec.towers[table.entity]
     size, known = len(table), 0
@@ -175,8 +182,14 @@ def item_matrix(
     differs[: len(old)] |= (new_numeric[: len(old)] != before.numeric[old]).any(axis=1)
     features = _grown(before.features, size)
     features[touched] = _features(spec, table, touched)
-    if not differs.any():
+    restated = differs.copy()
+    still = list(spec.still_columns)
+    restated[: len(old)] |= (features[old][:, still] != before.features[old][:, still]).any(axis=1)
+    if not restated.any():
         return replace(before, features=features)
+    if not differs.any():
+        parts = _parts(model, before.parts, before.vectors, features, touched[restated])
+        return replace(before, features=features, parts=parts)
     stale = touched[differs]
     fields, numeric = _grown(before.fields, size), _grown(before.numeric, size)
     fields[stale], numeric[stale] = new_fields[differs], new_numeric[differs]
@@ -188,7 +201,8 @@ def item_matrix(
     index_row = np.full(size, -1, np.int64)
     index_row[:known] = before.index_row
     index_row[stale] = _rows_in_index(spec, table, stale, vectors)
-    return ItemMatrix(fields, numeric, vectors, features, index_row)
+    parts = _parts(model, before.parts, vectors, features, touched[restated])
+    return ItemMatrix(fields, numeric, vectors, features, parts, index_row)
 
 
 def surface_plan(
@@ -273,6 +287,7 @@ def _no_items(spec: BundleSpec, tower: TowerSpec) -> ItemMatrix:
         numeric=np.zeros((0, len(tower.numeric)), np.float32),
         vectors=np.zeros((0, spec.dim), np.float32),
         features=np.zeros((0, len(spec.item_features)), np.float32),
+        parts=np.zeros((0, 0), np.float32),
         index_row=np.zeros(0, np.int64),
     )
 
@@ -282,6 +297,25 @@ def _grown(before: npt.NDArray[Scalar], size: int) -> npt.NDArray[Scalar]:
     grown: npt.NDArray[Scalar] = np.zeros((size, before.shape[1]), before.dtype)
     grown[: len(before)] = before
     return grown
+
+
+def _parts(
+    model: Model,
+    before: Float32Array,
+    vectors: Float32Array,
+    features: Float32Array,
+    slots: Int64Array,
+) -> Float32Array:
+    """``before`` [known, H] grown to all items, those of ``slots`` computed."""
+    found = [
+        model.item_parts(vectors[some], features[some])
+        for some in np.array_split(slots, math.ceil(len(slots) / _ENCODE_ROWS))
+    ]
+    parts = np.zeros((len(vectors), found[0].shape[1]), np.float32)
+    if len(before):
+        parts[: len(before)] = before
+    parts[slots] = np.nan_to_num(np.concatenate(found))
+    return parts
 
 
 def _tower_inputs(

@@ -86,6 +86,14 @@ class Model(Protocol):
     ) -> Float32Array:
         """Item vectors [n, D] of entity_type [n], fields [n, V], numeric [n, M]."""
 
+    def item_parts(self, item_vector: Float32Array, item_features: Float32Array) -> Float32Array:
+        """What stands still of n items adds to the ranker's first layer: [n, H], H 0 for nothing,
+        of item_vector [n, D] and raw item_features [n, I]."""
+
+    @property
+    def ranker_inputs(self) -> frozenset[str]:
+        """Which arguments of ``score`` the ranker reads; of others the values do not matter."""
+
     def search(self, entity: str, queries: Float32Array, k: int) -> tuple[Float32Array, Int64Array]:
         """Scores and index rows [B, k] by inner product; -1 pads."""
 
@@ -99,5 +107,8 @@ class Model(Protocol):
         item_features: Float32Array,
         position: Int64Array,
         surface: Int64Array,
+        item_part: Float32Array | None = None,
     ) -> Float32Array:
-        """Probabilities [N, O]; ``owner`` [N] is each candidate's row among the B users."""
+        """Probabilities [N, O]; ``owner`` [N] is each candidate's row among the B users.
+
+        ``item_part`` [N, H]: rows of ``item_parts``; computed where it is left out."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from services.common.bundle.index import FloatArray, IntArray, ItemIndex, gpus, set_search_threads
 from services.common.bundle.manifest import (
+    FIRST_LAYER_FILE,
     ITEM_TOWER_FILE,
     RANKER_FILE,
     USER_TOWER_FILE,
@@ -59,6 +60,11 @@ class GraphSession:
     def on_gpu(self) -> bool:
         """Whether ONNX Runtime really runs the graph with CUDA."""
         return bool(self._session.get_providers()[0] == _CUDA)
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """Names of the inputs that the graph reads."""
+        return self._inputs
 
     def run(self, inputs: dict[str, NDArray[Any]]) -> FloatArray:
         """The graph's only output, float32."""
@@ -129,6 +135,7 @@ class LoadedBundle:
     _user_tower: GraphSession
     _item_tower: GraphSession
     _ranker: GraphSession
+    _first_layer: GraphSession | None
     _indexes: dict[str, ItemIndex]
     _vocabularies: dict[str, dict[str, int]]
 
@@ -142,9 +149,11 @@ class LoadedBundle:
         manifest = verify_directory(directory)
         path_of = functools.partial(_listed, directory, manifest)
         set_search_threads(threads)
+        graphs = [USER_TOWER_FILE, ITEM_TOWER_FILE, RANKER_FILE]
+        # Bundles from before it, and rankers without features that stand still, have none.
+        graphs += [FIRST_LAYER_FILE] if FIRST_LAYER_FILE in manifest.files else []
         sessions = {
-            name: GraphSession(path_of(name), threads=threads, device=device)
-            for name in (USER_TOWER_FILE, ITEM_TOWER_FILE, RANKER_FILE)
+            name: GraphSession(path_of(name), threads=threads, device=device) for name in graphs
         }
         vocabularies = _read_vocabularies(path_of(VOCABULARY_FILE))
         ids, vectors, indexes, neighbours = {}, {}, {}, {}
@@ -168,6 +177,7 @@ class LoadedBundle:
             sessions[USER_TOWER_FILE],
             sessions[ITEM_TOWER_FILE],
             sessions[RANKER_FILE],
+            sessions.get(FIRST_LAYER_FILE),
             indexes,
             vocabularies,
         )
@@ -232,6 +242,22 @@ class LoadedBundle:
             return np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int64)
         return index.search(queries, k)
 
+    def item_parts(self, item_vector: FloatArray, item_features: FloatArray) -> FloatArray:
+        """What stands still of items adds to the ranker's first layer: float32 ``[n, H]``.
+
+        ``item_vector [n, dim]``, raw ``item_features [n, I]``, of which only
+        ``manifest.still_features`` and the vectors count: it is the same for every request until
+        one of these changes. H is 0 where the bundle's ranker takes no such part.
+        """
+        if self._first_layer is None:
+            return np.zeros((len(item_vector), 0), np.float32)
+        return self._first_layer.run({"item_vector": item_vector, "item_features": item_features})
+
+    @property
+    def ranker_inputs(self) -> frozenset[str]:
+        """Which arguments of ``score`` the ranker reads; of others the values do not matter."""
+        return self._ranker.inputs
+
     def score(
         self,
         *,
@@ -242,14 +268,19 @@ class LoadedBundle:
         item_features: FloatArray,
         position: IntArray,
         surface: IntArray,
+        item_part: FloatArray | None = None,
     ) -> FloatArray:
         """Probabilities float32 ``[N, O]``, one column an objective in the manifest's order.
 
         B users: ``user_vector [B, dim]``, raw ``user_features [B, U]``, ``surface`` int64 ``[B]``.
         N items: ``owner`` int64 ``[N]`` (the user's row), ``item_vector [N, dim]``, raw
         ``item_features [N, I]``, ``position`` int64 ``[N]``: 0 is neutral and what serving passes,
-        a logged position p is p + 1.
+        a logged position p is p + 1. ``item_part``: rows of ``item_parts`` for the same vectors and
+        features, float32 ``[N, H]``; computed here where it is left out, as it must be where a
+        feature that stands still is varied.
         """
+        if item_part is None:
+            item_part = self.item_parts(item_vector, item_features)
         return self._ranker.run(
             {
                 "user_vector": user_vector,
@@ -259,6 +290,7 @@ class LoadedBundle:
                 "item_features": item_features,
                 "position": position,
                 "surface": surface,
+                "item_part": item_part,
             }
         )
 

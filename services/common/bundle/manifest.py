@@ -17,7 +17,12 @@ MANIFEST_FILE = "manifest.json"
 USER_TOWER_FILE = "user_tower.onnx"
 ITEM_TOWER_FILE = "item_tower.onnx"
 RANKER_FILE = "ranker.onnx"
+FIRST_LAYER_FILE = "item_first_layer.onnx"
 VOCABULARY_FILE = "vocabulary.json"
+
+
+_ADDED_LATER = frozenset({"still_features"})
+"""Fields that are left out while they are empty."""
 
 
 def index_file(entity: str) -> str:
@@ -114,7 +119,9 @@ class Manifest(_Strict):
     Indices of surfaces, entity types, actions and vocabulary values are their place in the list
     plus one; 0 is unknown. ``tower_fields`` (vocabularies) and ``tower_numeric`` (attributes) are
     the columns of the item tower's inputs; ``user_features`` and ``item_features`` those of the
-    ranker's, bound by ``feature_order_hash``. ``metrics`` are the validation figures by name.
+    ranker's, bound by ``feature_order_hash``. ``still_features``: those of the item that move only
+    with the catalogue; ``FIRST_LAYER_FILE``, where the bundle has it, reads no others. ``metrics``
+    are the validation figures by name.
     """
 
     format_version: int = FORMAT_VERSION
@@ -129,6 +136,7 @@ class Manifest(_Strict):
     sequence: SequenceInput
     user_features: list[str]
     item_features: list[str]
+    still_features: list[str] = []
     feature_order_hash: str
     tower_fields: list[str]
     tower_numeric: list[str]
@@ -195,9 +203,10 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def _canonical(manifest: Manifest) -> bytes:
-    text = json.dumps(
-        manifest.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False
-    )
+    content = manifest.model_dump(mode="json")
+    # Manifests from before these were there must keep their digest.
+    content = {name: v for name, v in content.items() if v or name not in _ADDED_LATER}
+    text = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False)
     return text.encode() + b"\n"
 
 

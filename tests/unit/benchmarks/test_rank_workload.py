@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.empty_server import METHOD, EmptyHandler
 from benchmarks.load import Load
-from benchmarks.rank_kernel import run_batch
+from benchmarks.rank_kernel import precomputed, run_batch
 from benchmarks.rank_workload import (
     DIM,
     OBJECTIVES,
@@ -21,9 +21,10 @@ from benchmarks.rank_workload import (
     write_bundle,
     write_domain,
     write_log,
+    write_whole_ranker,
 )
 from podium.event.v1 import event_pb2
-from services.common.bundle.loaded import LoadedBundle
+from services.common.bundle.loaded import GraphSession, LoadedBundle
 from services.common.bundle.store import BundleStore
 from services.common.event_log import read_log
 
@@ -60,7 +61,20 @@ def test_bundle_and_log_fit_the_workload(tmp_path: Path) -> None:
         np.zeros((3_000, len(bundle.manifest.tower_numeric)), np.float32),
     )
     np.testing.assert_array_equal(encoded, bundle.item_vectors["course"])
-    run_batch(bundle, vectors)
+    run_batch(bundle, precomputed(bundle), vectors)
+    write_whole_ranker(tmp_path / "whole.onnx")
+    whole = GraphSession(tmp_path / "whole.onnx", threads=1, device="cpu")
+    one = {"user_vector": vectors[:1], "owner": np.zeros(9, np.int64)}
+    split = bundle.score(
+        user_features=np.zeros((1, 5), np.float32),
+        item_vector=encoded[:9],
+        item_features=np.zeros((9, len(bundle.manifest.item_features)), np.float32),
+        position=np.zeros(9, np.int64),
+        surface=np.ones(1, np.int64),
+        **one,
+    )
+    together = whole.run({**one, "item_vector": encoded[:9]})
+    np.testing.assert_allclose(split, together, atol=1e-6)
     assert [objective.name for objective in bundle.manifest.objectives] == list(OBJECTIVES)
     written = write_log(tmp_path / "log", workload, domain, 1_790_000_000_000)
     types = [

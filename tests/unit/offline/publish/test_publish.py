@@ -21,7 +21,7 @@ from services.common.domain import Domain, load_domain
 from services.common.errors import BundleError
 from tests.support.tiny_dataset import make_tiny_dataset
 
-GRAPHS = ("user_tower.onnx", "item_tower.onnx", "ranker.onnx")
+GRAPHS = ("user_tower.onnx", "item_tower.onnx", "item_first_layer.onnx", "ranker.onnx")
 
 
 @pytest.fixture(scope="module", params=[0, 1], ids=["sums", "transformer"])
@@ -132,6 +132,36 @@ def test_score_at_position_zero_ignores_where_items_were_logged(
     assert not np.allclose(neutral, logged)
     # Positions beyond the last learned one share its bias and are no error.
     assert np.array_equal(score(np.full(rows, 200)), score(np.full(rows, 5_000)))
+
+
+def test_what_stands_still_is_added_once_an_item(
+    bundle: LoadedBundle, models: TrainedModels
+) -> None:
+    examples, rows = models.check.examples, 30
+    assert bundle.manifest.still_features == ["level", "price_minor"]
+    features = examples.item_features[:rows]
+    parts = bundle.item_parts(models.check.item_vector[:rows], features)
+    moved = features.copy()
+    moved[:, 0] += 100.0  # clicks: no part of it
+    assert np.array_equal(bundle.item_parts(models.check.item_vector[:rows], moved), parts)
+    moved[:, bundle.manifest.item_features.index("level")] += 1.0
+    others = bundle.item_parts(models.check.item_vector[:rows], moved)
+    assert not np.allclose(others, parts)
+
+    def score(item_part: np.ndarray | None) -> np.ndarray:
+        return bundle.score(
+            user_vector=models.check.user_vector[:3],
+            user_features=examples.user_features[:3],
+            owner=np.arange(rows) % 3,
+            item_vector=models.check.item_vector[:rows],
+            item_features=features,
+            position=np.zeros(rows, np.int64),
+            surface=examples.surface[:3],
+            item_part=item_part,
+        )
+
+    np.testing.assert_allclose(score(parts), score(None), atol=1e-6)
+    assert not np.allclose(score(others), score(parts), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", GRAPHS)

@@ -138,6 +138,14 @@ class FakeModel:
         self.encoded.append(len(fields))
         return self._vectors(fields) + numeric[:, :1] * np.float32(0.01)
 
+    def item_parts(self, item_vector: Float32Array, item_features: Float32Array) -> Float32Array:
+        """The vector and the feature that stands still."""
+        return np.concatenate([item_vector, item_features[:, :1]], axis=1)
+
+    @property
+    def ranker_inputs(self) -> frozenset[str]:
+        return frozenset(("user_vector", "item_vector", "item_features", "item_part"))
+
     def search(self, entity: str, queries: Float32Array, k: int) -> tuple[Float32Array, Int64Array]:
         if "search" in self.broken:
             raise RuntimeError("the index is broken")
@@ -160,10 +168,13 @@ class FakeModel:
         item_features: Float32Array,
         position: Int64Array,
         surface: Int64Array,
+        item_part: Float32Array | None = None,
     ) -> Float32Array:
         if "score" in self.broken:
             raise RuntimeError("the ranker is broken")
         assert not position.any()
+        if item_part is not None:
+            assert np.array_equal(item_part, self.item_parts(item_vector, item_features))
         assert len(surface) == len(user_vector) == len(user_features)
         product = (user_vector[owner] * item_vector).sum(axis=1, keepdims=True)
         logits = product * np.array([[0.2, 0.1]]) + item_features[:, :1] * np.array([[1.0, -1.0]])
@@ -196,6 +207,7 @@ def spec_of(model: FakeModel, *surfaces: SurfaceSpec) -> BundleSpec:
             "item": np.array([model.index_vector(i) for i in model.index]).reshape(-1, DIM)
         },
         dim=DIM,
+        still_columns=(0,),
     )
 
 

@@ -97,7 +97,7 @@ def test_an_item_matrix_kept_up_to_date_equals_one_made_anew(changes: list[Any])
         table = table.changed([rows_of(ITEM_VIEW, upserts)], gone, number)
         items = item_matrix(model, spec, table, items, number - 1)
     anew = item_matrix(model, spec, table, None, 0)
-    for name in ("fields", "numeric", "vectors", "features", "index_row"):
+    for name in ("fields", "numeric", "vectors", "features", "parts", "index_row"):
         np.testing.assert_array_equal(getattr(items, name), getattr(anew, name))
     slots = [table.slot_of[i] for i in ("i0", "i1") if i in table.slot_of]
     for slot in slots:
@@ -117,6 +117,7 @@ def test_only_items_whose_tower_inputs_changed_are_encoded() -> None:
     items = item_matrix(model, spec, table, items, 1)
     assert model.encoded == [5, 2]
     assert items.features[table.slot_of["i1"]].tolist() == [1.0, 2.0]
+    assert np.array_equal(items.parts, model.item_parts(items.vectors, items.features))
 
 
 def test_values_that_are_not_finite_take_the_default_and_are_marked() -> None:

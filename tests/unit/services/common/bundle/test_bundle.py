@@ -67,6 +67,19 @@ def test_answers_agree_with_arithmetic_on_the_vectors(store: BundleStore) -> Non
     assert not np.allclose(users[0], users[1])
 
 
+def test_a_manifest_from_before_a_field_keeps_its_digest(store: BundleStore) -> None:
+    directory = current_path(store)
+    old = BundleStore(directory.parent).manifest(directory.name)
+    old = old.model_copy(update={"still_features": []}).sealed(old.version, old.files)
+    assert b"still_features" not in old.to_bytes()
+    (directory / "manifest.json").write_bytes(old.to_bytes())
+    bundle = LoadedBundle.load(directory, device="cpu")
+    assert bundle.manifest == old
+    # Without a graph for it, nothing is computed once an item.
+    features = np.zeros((3, len(old.item_features)), np.float32)
+    assert bundle.item_parts(bundle.item_vectors["course"][:3], features).shape == (3, 0)
+
+
 def test_score_takes_each_item_with_its_owner(store: BundleStore) -> None:
     bundle = LoadedBundle.load(current_path(store), device="cpu")
     random = np.random.default_rng(1)
