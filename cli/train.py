@@ -25,6 +25,12 @@ def train(
     threads: Annotated[
         int, typer.Option(min=1, help="Threads of torch; more than 1 pays for large models only.")
     ] = 1,
+    cpu_minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="CPU minutes that training may take, in place of the domain's epochs."
+        ),
+    ] = None,
 ) -> None:
     """Train retrieval and ranker, pass the parity gate, publish a bundle."""
     import time
@@ -64,7 +70,14 @@ def train(
                 tasks[stage] = bar.add_task(stage, total=1.0)
             bar.update(tasks[stage], completed=share)
 
-        models = train_models(declared, loaded, seed=seed, threads=threads, progress=show)
+        models = train_models(
+            declared,
+            loaded,
+            seed=seed,
+            threads=threads,
+            budget_s=None if cpu_minutes is None else cpu_minutes * 60,
+            progress=show,
+        )
         started = time.perf_counter()
         published = publish(
             declared,

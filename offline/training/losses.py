@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
 from offline.training.towers import MASKED
+
+# Queries whose logits are held at once: with thousands of items they fit a core's cache.
+BLOCK_QUERIES = 256
 
 
 def full_softmax_loss(
@@ -19,14 +23,54 @@ def full_softmax_loss(
     """Mean cross-entropy of ``targets [N]``, rows of ``table [V, dim]``, by ``queries [N, dim]``.
 
     ``given [N, V]`` is part of the logits. ``excluded [2, E]``: (query, row) pairs that cannot be
-    the answer and leave the softmax.
+    the answer and leave the softmax; queries ascend.
     """
-    logits = queries @ table.T
-    if given is not None:
-        logits = logits + given
+    if given is None:
+        pairs = targets.new_zeros(2, 0) if excluded is None else excluded
+        loss: Tensor = _BlockwiseSoftmax.apply(queries, table, targets, pairs)  # type: ignore[no-untyped-call]
+        return loss
+    logits = queries @ table.T + given
     if excluded is not None and excluded.shape[1]:
         logits = logits.index_put((excluded[0], excluded[1]), logits.new_tensor(MASKED))
     return functional.cross_entropy(logits, targets)
+
+
+class _BlockwiseSoftmax(torch.autograd.Function):
+    """The loss without ``given``, a block of queries at a time: the logits of all of them are tens
+    of MiB, those of a block stay in the cache. Gradients are computed on the way."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, queries: Tensor, table: Tensor, targets: Tensor, excluded: Tensor
+    ) -> Tensor:
+        count = len(queries)
+        to_queries = torch.empty_like(queries)
+        to_table = torch.zeros_like(table)
+        total = queries.new_zeros(())
+        firsts = range(0, count, BLOCK_QUERIES)
+        ends = torch.searchsorted(excluded[0], torch.tensor([*firsts, count])).tolist()
+        for number, first in enumerate(firsts):
+            block = queries[first : first + BLOCK_QUERIES]
+            wanted = targets[first : first + BLOCK_QUERIES].unsqueeze(1)
+            logits = block @ table.T
+            pairs = excluded[:, ends[number] : ends[number + 1]]
+            logits[pairs[0] - first, pairs[1]] = MASKED
+            logits -= logits.amax(dim=1, keepdim=True)
+            total -= logits.gather(1, wanted).sum()
+            shares = logits.exp_()
+            mass = shares.sum(dim=1, keepdim=True)
+            total += mass.log().sum()
+            shares /= mass * count
+            shares.scatter_add_(1, wanted, shares.new_full(wanted.shape, -1.0 / count))
+            torch.mm(shares, table, out=to_queries[first : first + BLOCK_QUERIES])
+            to_table.addmm_(shares.T, block)
+        ctx.save_for_backward(to_queries, to_table)
+        return total / count
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        to_queries, to_table = ctx.saved_tensors  # type: ignore[attr-defined]
+        return to_queries * grads[0], to_table * grads[0], None, None
 
 
 def taken_before(taken: Tensor, keep: Tensor, wanted: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from offline.training.batches import (
     training_windows,
     window_batches,
 )
+from offline.training.budget import CpuBudget, Progression
 from offline.training.data import (
     BoolArray,
     Catalogue,
@@ -105,15 +106,17 @@ def fit_towers(
     seed: int,
     advance: Advance,
     latest: RetrievalData | None = None,
+    budget: CpuBudget | None = None,
 ) -> tuple[Towers, Towers]:
     """Trains the towers; returns those of the epoch with the best validation NDCG@10, twice.
 
     The second pair has gone on with ``latest``, where it is given: the same data with what
     validation held back. What is served should know the latest items and habits; what validation
     says is about the first pair. ``advance`` is told the share of the work done after each step.
-    Deterministic for a seed and a number of threads.
+    Deterministic for a seed and a number of threads. With a ``budget`` it decides, not the
+    domain's number of epochs, when training ends, and the machine's speed what comes out.
     """
-    fit = TowerFit(domain, data, seed, advance, goes_on=latest is not None)
+    fit = TowerFit(domain, data, seed, advance, goes_on=latest is not None, budget=budget)
     selected = fit.run()
     return selected, fit.go_on(latest, selected) if latest is not None else selected
 
@@ -122,14 +125,24 @@ class TowerFit:
     """State of one training run."""
 
     def __init__(
-        self, domain: Domain, data: RetrievalData, seed: int, advance: Advance, *, goes_on: bool
+        self,
+        domain: Domain,
+        data: RetrievalData,
+        seed: int,
+        advance: Advance,
+        *,
+        goes_on: bool,
+        budget: CpuBudget | None = None,
     ) -> None:
         torch.manual_seed(seed)
         self.random = np.random.default_rng(seed)
         self.options = domain.model.retrieval
+        self.budget = budget
         more = max(1, round(MORE_EPOCHS * self.options.epochs)) if goes_on else 0
         self.more_epochs = more
-        self.work = float(self.options.epochs + more)
+        self.share_of_run = self.options.epochs / (self.options.epochs + more)
+        if budget is not None:
+            self.share_of_run = 1 / (1 + MORE_EPOCHS) if goes_on else 1.0
         self.advance = advance
         layout = data.layout
         self.entity = layout.entity_index(layout.sequence_entity)
@@ -152,7 +165,7 @@ class TowerFit:
         self.item = ItemTower(self.shape, numeric)
         self.user = UserTower(self.shape, features)
         self.optimiser = torch.optim.Adam(
-            [*self.item.parameters(), *self.user.parameters()], betas=(0.9, 0.98)
+            [*self.item.parameters(), *self.user.parameters()], betas=(0.9, 0.98), fused=True
         )
         self.first_data = data
         self.strengths = (1.0, 1.0)
@@ -191,8 +204,9 @@ class TowerFit:
         validation: list[float] = []
         best: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None
         best_metrics: dict[str, float] = {}
-        for epoch in range(self.options.epochs):
-            losses.append(self._epoch(epoch, self.options.epochs, self.options.learning_rate))
+        progression = self._progression(self.options.epochs, self.share_of_run)
+        while not progression.done:
+            losses.append(self._epoch(progression, self.options.learning_rate))
             metrics = self._evaluate()
             validation.append(metrics.get("ndcg_at_10", 0.0))
             # Without validation events the last epoch stands.
@@ -222,15 +236,21 @@ class TowerFit:
         self._learn_from(latest)
         self.item.train()
         self.user.train()
-        for epoch in range(self.more_epochs):
-            self._epoch(epoch, self.more_epochs, self.options.learning_rate * MORE_RATE)
+        progression = self._progression(self.more_epochs, 1.0)
+        while not progression.done:
+            self._epoch(progression, self.options.learning_rate * MORE_RATE)
         self.item.eval()
         self.user.eval()
         serving = self._serving_tower(self.item, self.user)
         return replace(selected, item=self.item, user=self.user, serving_user=serving)
 
-    def _epoch(self, epoch: int, epochs: int, learning_rate: float) -> float:
-        """One pass over all histories and all positives; the mean loss of a position."""
+    def _progression(self, epochs: int, share: float) -> Progression:
+        """Of a run of ``epochs``, or of ``share`` of what is left of the budget."""
+        return Progression(epochs, None if self.budget is None else self.budget.part(share))
+
+    def _epoch(self, progression: Progression, learning_rate: float) -> float:
+        """One pass over all histories and all positives, or what the budget leaves of it; the mean
+        loss of a position."""
         tokens = self.options.batch_size * TOKENS_PER_SEQUENCE
         batches = list(
             window_batches(
@@ -246,7 +266,9 @@ class TowerFit:
         self.random.shuffle(kinds)
         total, count = 0.0, 0
         for done, kind in enumerate(kinds):
-            share = (epoch + done / len(kinds)) / epochs
+            share = progression.share(done / len(kinds))
+            if share >= 1.0:
+                break
             rate = learning_rate * max(FINAL_RATE, 1.0 - share)
             rate *= min(1.0, (share + 0.002) / WARM_UP_SHARE)
             for group in self.optimiser.param_groups:
@@ -264,8 +286,10 @@ class TowerFit:
                 [p for g in self.optimiser.param_groups for p in g["params"]], 5.0
             )
             self.optimiser.step()
-            before = 0 if self.data is self.first_data else self.options.epochs
-            self.advance((before + share * epochs) / self.work)
+            first = self.data is self.first_data
+            before, part = (0.0, self.share_of_run) if first else (self.share_of_run, 1.0)
+            self.advance(before + share * (part - before))
+        progression.epoch += 1
         return total / max(count, 1)
 
     def history_loss(self, batch: Batch) -> tuple[Tensor, int]:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import torch
 
 from offline.dataset.tables import TEST, TRAIN, VALIDATION, Dataset
+from offline.training.budget import CpuBudget
 from offline.training.data import (
     BoolArray,
     Catalogue,
@@ -50,6 +51,8 @@ RANKER_ROWS = 1_000_000
 DRAWN_ROWS = 40_000
 VALIDATION_ROWS = 200_000
 DRAWN_VALIDATION_ROWS = 4_000
+# Of a budget; the ranker and what reads its rows take the rest.
+TOWERS_SHARE = 0.88
 
 Progress = Callable[[str, float], None]
 """Called with a stage's name and the share of it done, 0 to 1."""
@@ -84,15 +87,20 @@ def train(
     *,
     seed: int,
     threads: int,
+    budget_s: float | None = None,
     progress: Progress = lambda _stage, _share: None,
 ) -> TrainedModels:
     """Trains all models of a domain on a dataset; the test split is not read.
 
-    Deterministic for a seed, a dataset and a number of threads. Raises ``FailedPrecondition`` when
-    the dataset was made for other features or holds nothing to learn from.
+    Deterministic for a seed, a dataset and a number of threads. With ``budget_s``, CPU seconds of
+    the process that training may take in all, towers learn as long as it lasts, not for the epochs
+    that the domain names: what comes out then depends on the machine. Raises
+    ``FailedPrecondition`` when the dataset was made for other features or holds nothing to learn
+    from.
     """
     _require_fit(domain, dataset)
     torch.set_num_threads(threads)
+    budget = None if budget_s is None else CpuBudget(budget_s)
     layout = layout_of(domain)
     seconds: dict[str, float] = {}
     clock = _Clock(seconds)
@@ -111,6 +119,7 @@ def train(
         seed=seed,
         advance=lambda share: progress("retrieval", share),
         latest=latest.retrieval,
+        budget=_of_towers(budget, 2 if domain.log.impressions else 1),
     )
     clock.done("retrieval")
     catalogue = None
@@ -120,7 +129,11 @@ def train(
             domain, layout, before, build_vocabularies(layout, before), trend, random
         )
         rehearsed, _ = fit_towers(
-            domain, earlier.retrieval, seed=seed, advance=lambda share: progress("rehearsal", share)
+            domain,
+            earlier.retrieval,
+            seed=seed,
+            advance=lambda share: progress("rehearsal", share),
+            budget=_of_towers(budget, 1),
         )
         clock.done("rehearsal")
         progress("encode", 0.0)
@@ -169,6 +182,11 @@ def train(
     return TrainedModels(
         layout, vocabularies, inputs.catalogues, towers, ranker, neighbours, check, rows, seconds
     )
+
+
+def _of_towers(budget: CpuBudget | None, fits: int) -> CpuBudget | None:
+    """What the next of ``fits`` pairs of towers may take."""
+    return None if budget is None else budget.part(TOWERS_SHARE / fits)
 
 
 def with_validation(dataset: Dataset) -> Dataset:

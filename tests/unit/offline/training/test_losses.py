@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offline.training.losses import (
+    BLOCK_QUERIES,
     corrected_logits,
     full_softmax_loss,
     masked_binary_loss,
@@ -25,6 +26,24 @@ def test_full_softmax_leaves_excluded_items_out() -> None:
     first = logits[0, [0, 1, 3]]
     expected = (first.logsumexp(0) - logits[0, 1] + logits[1].logsumexp(0) - logits[1, 3]) / 2
     torch.testing.assert_close(full_softmax_loss(queries, table, targets, None, excluded), expected)
+
+
+def test_full_softmax_in_blocks_is_that_of_all_at_once() -> None:
+    """Value and gradients, over more than one block, against torch's own cross-entropy."""
+    torch.manual_seed(0)
+    count = 2 * BLOCK_QUERIES + 3
+    queries = torch.randn(count, 4, dtype=torch.float64, requires_grad=True)
+    table = torch.randn(7, 4, dtype=torch.float64, requires_grad=True)
+    targets = torch.randint(0, 7, (count,))
+    out = torch.rand(count, 7) < 0.3
+    out[torch.arange(count), targets] = False
+    logits = (queries @ table.T).masked_fill(out, -1e9)
+    expected = torch.nn.functional.cross_entropy(logits, targets)
+    wanted = torch.autograd.grad(expected * 3.0, (queries, table))
+    loss = full_softmax_loss(queries, table, targets, None, out.nonzero().T)
+    found = torch.autograd.grad(loss * 3.0, (queries, table))
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(found, wanted)
 
 
 def test_log_q_makes_the_sampled_partition_unbiased() -> None:

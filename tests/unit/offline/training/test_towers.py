@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from offline.training.towers import ItemTower, ServingUserTower, TowerShape, UserTower
+from offline.training.towers import Dropout, ItemTower, ServingUserTower, TowerShape, UserTower
 from offline.training.transforms import FeatureTransform
 
 SHAPE = TowerShape(
@@ -136,3 +136,18 @@ def test_without_layers_a_history_is_the_sums_written_out() -> None:
         expected += total / np.sqrt(1.0 + mass)
         np.testing.assert_allclose(found[place], expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(latest, found[-1], rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    ones = torch.ones(100_003)
+    dropout = Dropout(0.25)
+    dropped = dropout(ones)
+    assert set(dropped.tolist()) == {0.0, float(torch.tensor(256 / 192))}
+    # Five standard deviations of a binomial share.
+    assert abs(float((dropped == 0).float().mean()) - 0.25) < 5 * (0.25 * 0.75 / len(ones)) ** 0.5
+    # No byte of a word is special: places that are eight apart fare alike.
+    for place in range(8):
+        assert abs(float((dropped[place::8] == 0).float().mean()) - 0.25) < 0.025
+    assert dropout.eval()(ones) is ones
+    assert Dropout(0.0)(ones) is ones
