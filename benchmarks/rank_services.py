@@ -109,6 +109,7 @@ def services(
         "PODIUM_STORE_DIR": str(workspace / "store"),
         "PODIUM_BUNDLES_DIR": str(workspace / "bundles"),
         "PODIUM_SPOOL_DIR": str(workspace / "spool"),
+        "PODIUM_CAPTURE_DIR": str(workspace / "captures"),
         "PODIUM_REPLICA_DIR": str(workspace / "replica"),
         "PODIUM_FEATURE_TIMEOUT_MS": "2000",
         # A ranker under more load than it holds would rank fewer candidates, and seem faster.

@@ -17,6 +17,7 @@ from cli import (
     features,
     import_,
     keys,
+    replay,
     serve,
     simulate,
     train,
@@ -45,6 +46,7 @@ def build() -> typer.Typer:
         train,
         bundle,
         evaluate,
+        replay,
         serve,
         demo,
     ):

@@ -19,6 +19,12 @@ LogOption = Annotated[Path, typer.Option("--log", help="Folder of the event log.
 ArchiveOption = Annotated[
     str | None, typer.Option(help="Archive of the log: a folder or s3://bucket/path.")
 ]
+DEFAULT_BUNDLES = Path("data/bundles")
+BundlesOption = Annotated[Path, typer.Option(help="Directory of bundles.")]
+CapturesOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="Folder of a ranker's captured requests; may be repeated."),
+]
 SpoolOption = Annotated[
     list[Path] | None, typer.Option(help="Spool that ships to the log; may be repeated.")
 ]

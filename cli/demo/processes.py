@@ -113,6 +113,7 @@ def demo_environment(directory: Path, ports: Mapping[str, int]) -> dict[str, str
         "PODIUM_LOG_DIR": str(directory / "log"),
         "PODIUM_STORE_DIR": str(directory / "store"),
         "PODIUM_SPOOL_DIR": str(directory / "spool"),
+        "PODIUM_CAPTURE_DIR": str(directory / "captures"),
         "PODIUM_REPLICA_DIR": str(directory / "replica"),
         "PODIUM_BUNDLES_DIR": str(directory / "bundles"),
         "PODIUM_LOGGED_FEATURE_SHARE": "1.0",

@@ -136,6 +136,23 @@ class RankerSettings(CommonSettings):
     replica_dir: Path = Field(
         default=Path("data/replica"), description="Directory of the catalogue's last copy."
     )
+    capture_dir: Path = Field(
+        default=Path("data/captures"),
+        description="Directory of captured requests; of one ranker alone.",
+    )
+    capture_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of slates whose request is captured with all that was read, to be "
+        "ranked again by podium replay; debug requests always are.",
+    )
+    capture_max_bytes: int = Field(
+        default=256 << 20,
+        ge=1 << 20,
+        le=1 << 40,
+        description="Most that captures may take on disk; beyond, the oldest are removed.",
+    )
     feature_target: str = Field(
         default="localhost:50051", description="Where the feature service listens, HOST:PORT."
     )

@@ -33,6 +33,11 @@ from services.ranker.bundles import BundleWatcher
 from services.ranker.calls.answering import Answering
 from services.ranker.catalogue.disk import ReplicaDisk
 from services.ranker.catalogue.replica import Replica, ReplicaTimes
+from services.ranker.explain.capture import capture_of
+from services.ranker.explain.directory import CaptureFiles
+from services.ranker.explain.tracing import Tracing
+from services.ranker.explain.versions import Origin
+from services.ranker.explain.writer import CaptureMetrics, CaptureWriter
 from services.ranker.feature_client import FeatureClient
 from services.ranker.feature_rows import View
 from services.ranker.governor import Governor
@@ -64,11 +69,13 @@ class RankerApp:
     batcher: Batcher[RankCommand, Started, RankResult]
     spool: Spool
     shipper: SpoolShipper
+    captures: CaptureWriter
     channel: grpc.Channel
     registry: CollectorRegistry
 
     def start(self) -> None:
-        """Starts the threads: batching, bundles, shipping."""
+        """Starts the threads: batching, captures, bundles, shipping."""
+        self.captures.start()
         self.batcher.start()
         self.shipper.start()
         self.bundles.start()
@@ -81,6 +88,7 @@ class RankerApp:
     def close(self) -> None:
         """Ends everything but the server, which is drained before."""
         self.batcher.close()
+        self.captures.close()
         self.bundles.close()
         self.shipper.close()
         self.spool.close()
@@ -95,10 +103,16 @@ def build(settings: RankerSettings) -> RankerApp:
     metrics = RankerMetrics(registry)
     channel = open_channel(settings.feature_target)
     client = FeatureClient(channel)
-    spool = Spool(settings.spool_dir, "ranker", make_pseudonymiser(settings))
+    names = make_pseudonymiser(settings)
+    spool = Spool(settings.spool_dir, "ranker", names)
     spool_metrics = SpoolMetrics(registry)
     shipper = SpoolShipper(
         spool, ingest_sender(channel, spool.producer, spool_metrics), spool_metrics
+    )
+    origin = Origin(domain.config_hash, definitions.hash)
+    files = CaptureFiles(settings.capture_dir, max_bytes=settings.capture_max_bytes)
+    captures = CaptureWriter(
+        lambda trace: capture_of(trace, names, origin), files.write, CaptureMetrics(registry)
     )
     serving = Serving(exact_rows=settings.exact_search_rows)
     governor = Governor(target_s=settings.rank_target_ms / 1000, floor=settings.candidates_floor)
@@ -125,6 +139,7 @@ def build(settings: RankerSettings) -> RankerApp:
         feature_timeout_s=settings.feature_timeout_ms / 1000,
         new_rank_id=new_rank_id,
         log_error=_log_error,
+        tracing=Tracing(settings.capture_share, origin, captures.offer),
     )
     batcher: Batcher[RankCommand, Started, RankResult] = Batcher(
         pipeline.begin,
@@ -184,7 +199,7 @@ def build(settings: RankerSettings) -> RankerApp:
         ),
     )
     _logger.info("models run on %s", providers(settings.device)[0])
-    return RankerApp(server, serving, bundles, batcher, spool, shipper, channel, registry)
+    return RankerApp(server, serving, bundles, batcher, spool, shipper, captures, channel, registry)
 
 
 def run(settings: RankerSettings) -> None:

@@ -8,7 +8,7 @@ that the level rests where a share ``q`` of the answers is in time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 QUANTILE: Final = 0.99
 STEP: Final = 0.0002
@@ -16,6 +16,23 @@ STEP: Final = 0.0002
 
 SLACK: Final = 0.9
 """Above this level all work is done: a few late answers are chance."""
+
+
+class Governance(Protocol):
+    """Says how much work a request gets."""
+
+    @property
+    def level(self) -> float:
+        """Share of a surface's candidates that a request gets."""
+
+    def candidates(self, configured: int, wanted: int) -> int:
+        """How many candidates a request gets of ``configured``."""
+
+
+def candidates_at(level: float, configured: int, wanted: int) -> int:
+    """How many candidates a request gets of ``configured`` at a level; never fewer than it wants
+    items."""
+    return min(configured, max(wanted, round(level * configured)))
 
 
 class Governor:
@@ -34,7 +51,7 @@ class Governor:
 
     def candidates(self, configured: int, wanted: int) -> int:
         """How many candidates a request gets of ``configured``; never fewer than it wants items."""
-        return min(configured, max(wanted, round(self.level * configured)))
+        return candidates_at(self.level, configured, wanted)
 
     def answered(self, latencies_s: Sequence[float]) -> None:
         """Takes note of how long answers took, from their arrival on."""

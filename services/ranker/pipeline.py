@@ -26,11 +26,13 @@ from services.common.ids import seed_of
 from services.ranker.arrays import BoolArray, Float32Array
 from services.ranker.calls.arrange import arrange, held, of_another_bundle
 from services.ranker.calls.candidates import call_candidates
+from services.ranker.explain.trace import Moment
+from services.ranker.explain.tracing import NO_TRACING, Tracing
 from services.ranker.feature_rows import FeatureRows
 from services.ranker.filters.apply import apply_filters
 from services.ranker.filters.asking import Asking
 from services.ranker.filters.expression import REASON, CallerFilter
-from services.ranker.governor import Governor
+from services.ranker.governor import Governance
 from services.ranker.last_known import LastKnownRows
 from services.ranker.plan import SurfacePlan
 from services.ranker.ports import Observer, SlateLog, UserFeatures
@@ -39,7 +41,7 @@ from services.ranker.scoring.chunks import chunks
 from services.ranker.scoring.inputs import score_inputs
 from services.ranker.scoring.value import Scored, unscored, values_of, weights_of
 from services.ranker.selection.stage import select_slate
-from services.ranker.sources.asking import SourceAsking
+from services.ranker.sources.asking import Sources
 from services.ranker.sources.base import Asked
 from services.ranker.sources.fallback import fallback_slots
 from services.ranker.sources.merge import merge
@@ -69,11 +71,12 @@ class Pipeline:
         observer: Observer,
         *,
         last_known: LastKnownRows,
-        sources: SourceAsking,
-        governor: Governor,
+        sources: Sources,
+        governor: Governance,
         feature_timeout_s: float,
         new_rank_id: Callable[[], str],
         log_error: Callable[[str, Exception], None],
+        tracing: Tracing = NO_TRACING,
         clock_ms: Callable[[], int] = system_clock_ms,
     ) -> None:
         self._state = state
@@ -87,6 +90,7 @@ class Pipeline:
         self._feature_timeout_s = feature_timeout_s
         self._new_rank_id = new_rank_id
         self._log_error = log_error
+        self._tracing = tracing
         self._clock_ms = clock_ms
 
     def begin(self, commands: Sequence[RankCommand]) -> Started:
@@ -123,7 +127,8 @@ class Pipeline:
         self._slates.record([result for result in results if not result.command.dry_run])
         clock.lap("log")
         self._observe(results, clock)
-        return results
+        moment = Moment(state, rows, inputs, vectors, now_ms, self._governor.level)
+        return self._tracing.traced(moment, works, results)
 
     def warm(self, state: ServingState) -> None:
         """Ranks every surface of a state for a visitor nobody knows, writing nothing."""
@@ -244,6 +249,7 @@ class Pipeline:
                 )
                 if limit < surface.candidates:
                     degrade([work], Part.RETRIEVAL, Reason.OVERLOADED)
+                work.found = found
                 work.slots, work.origin = merge(
                     found, quotas, len(plan.table), limit, state.scratch
                 )
@@ -253,6 +259,7 @@ class Pipeline:
         filters = plan.filters
         if command.filter is not None:
             filters = (*filters, (REASON, CallerFilter(command.filter, plan.table)))
+        work.retrieved = work.slots
         asking = Asking(now_ms, command.circumstances, rows, work.row)
         filtered = apply_filters(filters, work.slots, asking)
         if filtered.removed:

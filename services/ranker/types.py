@@ -6,8 +6,9 @@ Shapes: P positions of a slate, C candidates of a draw, O objectives.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from services.ranker.arrays import (
 )
 from services.ranker.feature_rows import FeatureRows
 from services.ranker.filters.tree import Expression
+
+if TYPE_CHECKING:
+    from services.ranker.explain.explanation import Explanation
 
 Removed = tuple[str, str]
 """Id of an item that is not shown, and why."""
@@ -127,7 +131,8 @@ class RankCommand:
     ``rank_id``, empty for a new one, and ``seed`` (64 bits, None to derive it from the rank_id) are
     set where an idempotency key or a token decides them. ``item_ids`` are those to SCORE, or the
     one to find SIMILAR items to. ``filter_digest``: 8 bytes that stand for the caller's filter.
-    ``deadline_s``: until when the caller waits, on the monotonic clock.
+    ``deadline_s``: until when the caller waits, on the monotonic clock. ``debug``: with an
+    explanation.
     """
 
     surface: str
@@ -148,6 +153,7 @@ class RankCommand:
     filter_digest: bytes = bytes(8)
     candidate_ids: Sequence[str] = ()
     deadline_s: float | None = None
+    debug: bool = False
 
 
 class Placement(enum.IntEnum):
@@ -213,7 +219,8 @@ class RankResult:
 
     ``hashes`` uint64 [items] are those of the slate's ids, ``more`` says whether candidates are
     left for a next page, ``prices_minor`` is empty or has -1 where a price is not known.
-    ``removed`` is told for REFRESH and SCORE."""
+    ``removed`` is told for REFRESH and SCORE. ``explain``, of a debug request, makes its
+    explanation, in any thread."""
 
     rank_id: str
     command: RankCommand
@@ -233,6 +240,7 @@ class RankResult:
     more: bool = False
     prices_minor: Sequence[int] = ()
     removed: Sequence[Removed] = ()
+    explain: Callable[[], Explanation] | None = None
 
     @property
     def first_position(self) -> int:

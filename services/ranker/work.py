@@ -20,7 +20,9 @@ from services.ranker.types import Degradation, Part, RankCommand, Reason, Remove
 @dataclass
 class Work:
     """One request on its way through the stages. ``teams``: the weights of the two rankings to
-    interleave, by the variant that is credited; empty where none are."""
+    interleave, by the variant that is credited; empty where none are. ``found``: the slots that
+    each source yielded; ``retrieved``: the candidates before they were filtered;
+    ``spreads``: as selection tells."""
 
     command: RankCommand
     plan: SurfacePlan
@@ -31,11 +33,14 @@ class Work:
     teams: Mapping[str, Float32Array] = field(default_factory=dict)
     degraded: dict[Degradation, None] = field(default_factory=dict)
     row: int = 0
+    found: Sequence[Int64Array] = ()
+    retrieved: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
     slots: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
     origin: ByteArray = field(default_factory=lambda: np.zeros(0, np.uint8))
     predictions: Float32Array | None = None
     slate: Slate | None = None
     policy: str = POLICY
+    spreads: Sequence[float] = ()
     removed: list[Removed] = field(default_factory=list)
 
 

@@ -27,7 +27,7 @@ _FORMAT = 2
 _COLUMNS = ("alive", "floats", "ints", "codes", "list_codes", "present", "repaired", "tie")
 _logger = logging.getLogger(__name__)
 
-_Arrays = dict[str, npt.NDArray[np.generic]]
+Arrays = dict[str, npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class ReplicaDisk:
 
     def save(self, copy: Copy) -> None:
         """Replaces the copy. Raises ``OSError``."""
-        arrays: _Arrays = {"token": np.frombuffer(copy.resume_token, np.uint8)}
+        arrays: Arrays = {"token": np.frombuffer(copy.resume_token, np.uint8)}
         entities = sorted(copy.tables)
         for number, entity in enumerate(entities):
-            arrays |= _packed(f"{number}/", copy.tables[entity])
+            arrays |= packed(f"{number}/", copy.tables[entity])
         header = {"format": _FORMAT, "as_of_ms": copy.as_of_ms, "entities": entities}
         arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
         buffer = io.BytesIO()
@@ -74,7 +74,7 @@ class ReplicaDisk:
                 if header["format"] != _FORMAT:
                     raise ValueError(f"format {header['format']} is not supported")
                 tables = {
-                    entity: _unpacked(f"{number}/", entity, self._views[entity], stored)
+                    entity: unpacked(f"{number}/", entity, self._views[entity], stored)
                     for number, entity in enumerate(header["entities"])
                 }
                 return Copy(tables, stored["token"].tobytes(), int(header["as_of_ms"]))
@@ -85,23 +85,25 @@ class ReplicaDisk:
             return None
 
 
-def _packed(prefix: str, table: EntityTable) -> _Arrays:
+def packed(prefix: str, table: EntityTable) -> Arrays:
+    """A table as arrays, by names that begin with ``prefix``."""
     size = len(table)
-    arrays: _Arrays = {name: getattr(table, name) for name in _COLUMNS}
-    arrays |= _packed_strings("ids", table.ids[:size])
+    arrays: Arrays = {name: getattr(table, name) for name in _COLUMNS}
+    arrays |= packed_strings("ids", table.ids[:size])
     for at, pool in enumerate(table.pools):
-        arrays |= _packed_strings(f"pool{at}", list(pool.values))
+        arrays |= packed_strings(f"pool{at}", list(pool.values))
     for at, list_pool in enumerate(table.list_pools):
         lists = list(list_pool.values)
-        arrays |= _packed_strings(f"lists{at}", [value for found in lists for value in found])
+        arrays |= packed_strings(f"lists{at}", [value for found in lists for value in found])
         arrays[f"lists{at}_sizes"] = np.array([len(found) for found in lists], np.int64)
     return {prefix + name: array for name, array in arrays.items()}
 
 
-def _unpacked(
+def unpacked(
     prefix: str, entity: str, view: View, stored: Mapping[str, npt.NDArray[np.generic]]
 ) -> EntityTable:
-    ids = _unpacked_strings(prefix + "ids", stored)
+    """The table again. Raises ``ValueError`` and ``KeyError`` where it does not fit the view."""
+    ids = unpacked_strings(prefix + "ids", stored)
     empty = EntityTable.empty(entity, view)
     columns = {
         name: stored[prefix + name].astype(getattr(empty, name).dtype, copy=False)
@@ -117,7 +119,7 @@ def _unpacked(
         slot_of={id_: slot for slot, id_ in enumerate(ids)},
         changed_at=np.zeros(len(ids), np.int64),
         pools=tuple(
-            StringPool(_unpacked_strings(f"{prefix}pool{at}", stored))
+            StringPool(unpacked_strings(f"{prefix}pool{at}", stored))
             for at in range(len(empty.pools))
         ),
         list_pools=tuple(
@@ -128,13 +130,15 @@ def _unpacked(
     )
 
 
-def _packed_strings(name: str, values: Sequence[str]) -> _Arrays:
+def packed_strings(name: str, values: Sequence[str]) -> Arrays:
+    """Texts as arrays, by ``name`` and another that begins with it."""
     encoded = [value.encode() for value in values]
     ends = np.cumsum([len(value) for value in encoded], dtype=np.int64)
     return {name: np.frombuffer(b"".join(encoded), np.uint8), f"{name}_ends": ends}
 
 
-def _unpacked_strings(name: str, stored: Mapping[str, npt.NDArray[np.generic]]) -> list[str]:
+def unpacked_strings(name: str, stored: Mapping[str, npt.NDArray[np.generic]]) -> list[str]:
+    """The texts again. Raises ``KeyError`` where there are none of that name."""
     content = stored[name].tobytes()
     ends = stored[f"{name}_ends"].tolist()
     return [content[start:end].decode() for start, end in zip([0, *ends[:-1]], ends, strict=False)]
@@ -143,6 +147,6 @@ def _unpacked_strings(name: str, stored: Mapping[str, npt.NDArray[np.generic]]) 
 def _unpacked_lists(
     name: str, stored: Mapping[str, npt.NDArray[np.generic]]
 ) -> list[tuple[str, ...]]:
-    values = _unpacked_strings(name, stored)
+    values = unpacked_strings(name, stored)
     ends = np.cumsum(stored[f"{name}_sizes"]).tolist()
     return [tuple(values[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)]

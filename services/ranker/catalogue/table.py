@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -26,6 +27,14 @@ from services.ranker.catalogue.pools import ListPool, StringPool
 from services.ranker.feature_rows import PRESENT, FeatureRows, View
 
 _SPARE_LISTS = 1024
+
+Value = TypeVar("Value")
+
+
+class _Pool(Protocol[Value]):
+    @property
+    def values(self) -> list[Value]: ...
+
 
 DTYPES = ("float32", "int64", "string", "list")
 """Columns that a table keeps, in the order of their statuses; vectors come after them."""
@@ -142,6 +151,30 @@ class EntityTable:
         grown.changed_at[gone] = number
         return _without_unused_lists(grown)
 
+    def only(self, slots: Int64Array) -> EntityTable:
+        """A table of its own of the rows at different ``slots`` [m], in their order."""
+        coded = [_pooled(self.codes[slots, at], pool) for at, pool in enumerate(self.pools)]
+        lists = [
+            _pooled(self.list_codes[slots, at], pool) for at, pool in enumerate(self.list_pools)
+        ]
+        ids = [self.ids[slot] for slot in slots.tolist()]
+        return replace(
+            self,
+            ids=ids,
+            slot_of={id_: slot for slot, id_ in enumerate(ids)},
+            alive=self.alive[slots],
+            floats=self.floats[slots],
+            ints=self.ints[slots],
+            codes=_columns([codes for codes, _ in coded], len(slots)),
+            list_codes=_columns([codes for codes, _ in lists], len(slots)),
+            present=self.present[slots],
+            repaired=self.repaired[slots],
+            tie=self.tie[slots],
+            changed_at=self.changed_at[slots],
+            pools=tuple(StringPool(values) for _, values in coded),
+            list_pools=tuple(ListPool(values) for _, values in lists),
+        )
+
     def _slots(self, ids: Sequence[str]) -> Int64Array:
         slots = np.empty(len(ids), np.int64)
         for row, id_ in enumerate(ids):
@@ -160,6 +193,20 @@ class EntityTable:
             raise FailedPrecondition(
                 f"rows of {self.entity} have columns {found}, view {self.view.name} has {expected}"
             )
+
+
+def _pooled(codes: Int32Array, pool: _Pool[Value]) -> tuple[Int64Array, list[Value]]:
+    """Codes [m] into a dictionary of what they use alone, code 0 aside, and that dictionary."""
+    used = np.union1d([0], codes)
+    return np.searchsorted(used, codes), [pool.values[code] for code in used.tolist()]
+
+
+def _columns(columns: Sequence[Int64Array], rows: int) -> Int32Array:
+    """Columns [rows] side by side, int32 [rows, columns]."""
+    side_by_side = np.zeros((rows, len(columns)), np.int32)
+    for at, column in enumerate(columns):
+        side_by_side[:, at] = column
+    return side_by_side
 
 
 def _grow(table: EntityTable, size: int) -> EntityTable:

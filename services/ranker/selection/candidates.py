@@ -76,7 +76,8 @@ class Selected:
     """A slate of P of N candidates: indices int64 [P] and values float32 [P], the first on top.
 
     ``placements`` is empty where all came by their value, ``teams`` where nothing was interleaved.
-    ``left_out``: how many candidates the load cap took out.
+    ``left_out``: how many candidates the load cap took out. ``spreads``: of each ranking's values,
+    the unit of what likeness costs; empty where nothing but values counted.
     """
 
     picked: Int64Array
@@ -86,6 +87,7 @@ class Selected:
     teams: Sequence[str] = ()
     drawn: Drawn | None = None
     left_out: int = 0
+    spreads: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)

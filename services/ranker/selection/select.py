@@ -99,6 +99,7 @@ def _selected(
         competing = competing[: spec.exploration.candidates]
     contest = Contest(found, competing, fixed.candidates, k, weight)
     spread = spread_of(base[competing])
+    spreads = [spread]
     teams: list[str] = []
     values, drawings, policy = found.values, None, POLICY
     chosen: list[int] = []
@@ -130,6 +131,7 @@ def _selected(
         placements if any(p is not Placement.VALUE for p in placements) else (),
         [credited.get(index, "") for index in slate] if rivals else (),
         drawn,
+        spreads=spreads,
     )
 
 

@@ -44,7 +44,7 @@ def select_slate(state: ServingState, work: Work, scored: Scored, now_ms: int) -
     if command.call is Call.REFRESH:
         sources = [REFRESH] * len(selected.picked)
     slate = slate_of(state, work, selected.picked, scored.values, scored.predictions, sources)
-    work.policy = selected.policy
+    work.policy, work.spreads = selected.policy, selected.spreads
     work.slate = replace(
         slate,
         values=selected.values,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from services.ranker.arrays import Int64Array
 from services.ranker.sources.base import Asked, BoundSource, nothing
@@ -18,6 +19,19 @@ class Answers:
 
     slots: list[list[Int64Array]]
     left_out: list[Degradation]
+
+
+class Sources(Protocol):
+    """Brings candidates."""
+
+    def ask(
+        self,
+        surface: str,
+        sources: Sequence[tuple[str, BoundSource]],
+        asked: Asked,
+        breaker: Breaker,
+    ) -> Answers:
+        """What every (name, source) of a surface yields for a micro-batch."""
 
 
 class SourceAsking:

@@ -221,12 +221,13 @@ def test_a_wrong_setting_ends_in_one_clear_line(changes: dict[str, str], text: s
         ("feature", "PODIUM_LOG_DIR"),
         ("feature", "PODIUM_STORE_DIR"),
         ("ranker", "PODIUM_SPOOL_DIR"),
+        ("ranker", "PODIUM_CAPTURE_DIR"),
     ],
 )
 def test_a_directory_that_can_not_be_used_ends_in_one_clear_line(
     tmp_path: Path, service: str, setting: str
 ) -> None:
-    names = ("PODIUM_LOG_DIR", "PODIUM_STORE_DIR", "PODIUM_SPOOL_DIR")
+    names = ("PODIUM_LOG_DIR", "PODIUM_STORE_DIR", "PODIUM_SPOOL_DIR", "PODIUM_CAPTURE_DIR")
     ports = {f"PODIUM_{service.upper()}_{kind}": "0" for kind in ("PORT", "METRICS_PORT")}
     directories = {name: str(tmp_path / name) for name in names}
     (tmp_path / setting).write_text("a file")

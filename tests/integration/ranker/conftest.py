@@ -99,6 +99,7 @@ def make_settings(directory: Path, bundles: Path, target: str, **changes: Any) -
         "ranker_port": 0,
         "bundles_dir": bundles,
         "spool_dir": directory / "spool",
+        "capture_dir": directory / "captures",
         "replica_dir": directory / "replica",
         "feature_target": target,
         "feature_timeout_ms": 5_000,

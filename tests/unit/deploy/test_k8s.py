@@ -22,6 +22,16 @@ def test_a_pod_is_out_of_balancers_before_it_stops_and_has_time_to_stop(service:
     assert pod["terminationGracePeriodSeconds"] == 45
 
 
+def test_what_services_write_lies_on_a_volume() -> None:
+    image = (K8S.parent / "Dockerfile").read_text()
+    settings = ("LOG_DIR", "STORE_DIR", "SPOOL_DIR", "REPLICA_DIR", "CAPTURE_DIR")
+    for setting in settings:
+        assert f"PODIUM_{setting}=/data/" in image
+    for service in ("feature", "ranker"):
+        (container,) = pod_of(service)["containers"]
+        assert "/data" in {mount["mountPath"] for mount in container["volumeMounts"]}
+
+
 def test_a_namespace_that_exists_is_neither_used_nor_deleted(tmp_path: Path) -> None:
     done, calls = run_on_fake_cluster(tmp_path, 'echo "namespace/podium"')
     assert done.returncode == 2

@@ -1,0 +1,1 @@
+"""Why an answer is what it is: explanations of debug requests, captures, and their replay."""

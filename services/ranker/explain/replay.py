@@ -1,0 +1,283 @@
+"""Ranks a captured request again, by the very pipeline, and holds the slate to the one it had.
+
+What sources yielded, the user's row, assignments, clock and level are the capture's; towers,
+merging, filters, scoring, values and selection run anew, over a catalogue of the captured rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, cast
+
+import numpy as np
+
+from services.common.assign.assign import Definitions
+from services.common.errors import FailedPrecondition
+from services.ranker.explain.capture import Capture, CapturedSlate, slate_of
+from services.ranker.explain.rows import repeated
+from services.ranker.feature_rows import FeatureRows, View
+from services.ranker.governor import candidates_at
+from services.ranker.last_known import LastKnownRows
+from services.ranker.pipeline import Pipeline
+from services.ranker.plan import BundleSpec
+from services.ranker.ports import Model
+from services.ranker.sources.asking import Answers
+from services.ranker.sources.base import Asked, BoundSource
+from services.ranker.sources.breaker import Breaker
+from services.ranker.state import ServingState, Tables, prepare
+from services.ranker.stopwatch import Stopwatch
+from services.ranker.types import Call, Degradation, Part, RankResult, Reason
+from services.ranker.work import Started, Work
+
+TOLERANCE: Final = 1e-6
+"""How far a score may be from the captured one: absolutely, of more than 1 relatively."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a replay has otherwise than the capture, as text. ``position`` is -1 of the whole."""
+
+    position: int
+    what: str
+    captured: str
+    replayed: str
+
+
+def replay(capture: Capture, model: Model, spec: BundleSpec) -> RankResult:
+    """The answer to a captured request under the bundle that ranked it.
+
+    Raises ``FailedPrecondition`` where bundle or surface are not those of the capture.
+    """
+    state = _state(capture, model, spec)
+    answering = _Answers(capture)
+    pipeline = Pipeline(
+        lambda: state,
+        answering,
+        Definitions({}, ""),
+        answering,
+        answering,
+        governor=answering,
+        last_known=LastKnownRows(capacity=0, max_age_s=1, monotonic_s=lambda: 0.0),
+        sources=answering,
+        feature_timeout_s=0,
+        new_rank_id=lambda: capture.rank_id,
+        log_error=lambda _, __: None,
+        clock_ms=lambda: capture.now_ms,
+    )
+    # As many as were ranked together: graphs that run on one row may round otherwise.
+    keys = list(capture.rows.ids) * capture.batch_size
+    works = [_work(capture, state, row) for row in range(capture.batch_size)]
+    pending = _Rows(repeated(capture.rows, keys))
+    started = Started(state, works, keys, pending, Stopwatch())
+    (result,) = pipeline.finish(started, [0])
+    return result
+
+
+def differences(before: CapturedSlate, result: RankResult) -> list[Difference]:
+    """In what an answer differs from the captured slate; nothing where it is the same."""
+    after = slate_of(result)
+    found = []
+    for what, one, other in (
+        ("policy", before.policy, after.policy),
+        ("objectives", ", ".join(before.objectives), ", ".join(after.objectives)),
+        ("items", str(len(before.ids)), str(len(after.ids))),
+    ):
+        if one != other:
+            found.append(Difference(-1, what, one, other))
+    if found:
+        return found
+    for at in range(len(before.ids)):
+        found += _differences_at(at, before, after)
+    return found
+
+
+def _differences_at(at: int, before: CapturedSlate, after: CapturedSlate) -> list[Difference]:
+    pairs: list[tuple[str, object, object]] = [
+        (what, one[at] if one else "", other[at] if other else "")
+        for what, one, other in (
+            ("item", before.ids, after.ids),
+            ("source", before.sources, after.sources),
+            ("placement", before.placements, after.placements),
+            ("team", before.teams, after.teams),
+        )
+    ]
+    found = [Difference(at, what, str(a), str(b)) for what, a, b in pairs if a != b]
+    scores = [("value", float(before.values[at]), float(after.values[at]))]
+    scores += [
+        (name, float(before.predictions[at, column]), float(after.predictions[at, column]))
+        for column, name in enumerate(before.objectives)
+    ]
+    if len(before.log_propensities) == len(after.log_propensities) > at:
+        drawn = float(before.log_propensities[at]), float(after.log_propensities[at])
+        scores.append(("log-propensity", *drawn))
+    elif len(before.log_propensities) != len(after.log_propensities) and not at:
+        found.append(Difference(at, "drawn", *(_drawn(s) for s in (before, after))))
+    return found + [
+        Difference(at, what, f"{a:.9g}", f"{b:.9g}")
+        for what, a, b in scores
+        if not abs(a - b) <= TOLERANCE * max(1.0, abs(a))
+    ]
+
+
+def _drawn(slate: CapturedSlate) -> str:
+    return "yes" if len(slate.log_propensities) else "no"
+
+
+def _state(capture: Capture, model: Model, spec: BundleSpec) -> ServingState:
+    """A state over the captured rows alone, with what was made of the whole catalogue."""
+    name, table = capture.command.surface, capture.table
+    surface = spec.surfaces.get(name)
+    if spec.version != capture.versions.bundle:
+        raise FailedPrecondition(
+            f"{capture.rank_id} was ranked by bundle {capture.versions.bundle}, not {spec.version}",
+            reason="ANOTHER_BUNDLE",
+        )
+    if surface is None or surface.entity != table.entity:
+        raise FailedPrecondition(
+            f"{capture.rank_id}: the domain has no surface {name!r} of {table.entity}",
+            reason="ANOTHER_DOMAIN",
+        )
+    if len(surface.sources) != len(capture.found) and capture.command.call is Call.RANK:
+        raise FailedPrecondition(
+            f"{capture.rank_id}: surface {name!r} had {len(capture.found)} sources, "
+            f"the domain gives it {len(surface.sources)}",
+            reason="ANOTHER_DOMAIN",
+        )
+    tables = Tables(object(), 1, capture.versions.catalogue, {table.entity: table}, lambda: None)
+    failing = _failing(capture)
+    state = prepare(
+        cast(Model, _Failing(model, failing)) if failing else model,
+        replace(spec, surfaces={name: surface}),
+        tables,
+        None,
+        exact_rows=len(table),
+        now_ms=capture.now_ms,
+    )
+    plan = state.plans[name]
+    parts = model.item_parts(capture.vectors, plan.items.features)
+    items = replace(plan.items, vectors=capture.vectors, parts=np.nan_to_num(parts))
+    selection = replace(
+        plan.selection, adjustments=capture.adjustments, shortfall=capture.shortfall
+    )
+    plan = replace(plan, items=items, selection=selection)
+    return replace(state, items={table.entity: items}, plans={name: plan})
+
+
+def _work(capture: Capture, state: ServingState, row: int) -> Work:
+    command = capture.command
+    wanted = command.filter if command.call is Call.RANK else None
+    work = Work(
+        command,
+        state.plan_of(command.surface, wanted),
+        capture.assignments,
+        capture.weights,
+        capture.rank_id,
+        capture.seed,
+        capture.teams,
+        row=row,
+    )
+    work.degraded |= dict.fromkeys(filter(_is_given, capture.degraded))
+    return work
+
+
+def _is_given(degradation: Degradation) -> bool:
+    """Whether it happened before what is run anew."""
+    if degradation.part is Part.SCORING:
+        return degradation.reason is Reason.REPLACED
+    is_earlier = degradation.part in (Part.USER_FEATURES, Part.CATALOGUE)
+    return is_earlier and degradation.reason is not Reason.NON_FINITE
+
+
+def _failing(capture: Capture) -> frozenset[str]:
+    """What of the model failed."""
+    failed = {
+        Degradation(Part.RETRIEVAL, Reason.FAILED): "encode_users",
+        Degradation(Part.SCORING, Reason.FAILED): "score",
+    }
+    return frozenset(failed[d] for d in capture.degraded if d in failed)
+
+
+class _Failing:
+    """A model of which some calls fail, as they did."""
+
+    def __init__(self, model: Model, failing: frozenset[str]) -> None:
+        self._model = model
+        self._failing = failing
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._failing:
+            return self._fail
+        return getattr(self._model, name)
+
+    def _fail(self, *_: object, **__: object) -> None:
+        raise RuntimeError("failed when it was captured")
+
+
+class _Rows:
+    """Rows that are there."""
+
+    def __init__(self, rows: FeatureRows) -> None:
+        self._rows = rows
+
+    def result(self) -> FeatureRows:
+        return self._rows
+
+
+class _Answers:
+    """Stands for everything around the pipeline: answers as it did then, and writes nothing."""
+
+    def __init__(self, capture: Capture) -> None:
+        self._capture = capture
+
+    @property
+    def level(self) -> float:
+        return self._capture.level
+
+    def candidates(self, configured: int, wanted: int) -> int:
+        return candidates_at(self._capture.level, configured, wanted)
+
+    def ask(
+        self,
+        surface: str,
+        sources: Sequence[tuple[str, BoundSource]],
+        asked: Asked,
+        breaker: Breaker,
+    ) -> Answers:
+        del surface, breaker
+        names = {name for name, _ in sources}
+        left_out = [
+            d for d in self._capture.degraded if d.part is Part.RETRIEVAL and d.name in names
+        ]
+        return Answers([[slots] * len(asked) for slots in self._capture.found], left_out)
+
+    def start(self, view: View, ids: Sequence[str], timeout_s: float) -> _Rows:
+        del view, timeout_s
+        return _Rows(repeated(self._capture.rows, list(ids)))
+
+    def record(self, results: Sequence[RankResult]) -> None:
+        del results
+
+    def batch(self, size: int) -> None:
+        del size
+
+    def degraded(self, degradation: Degradation) -> None:
+        del degradation
+
+    def removed(self, surface: str, reason: str, count: int) -> None:
+        del surface, reason, count
+
+    def non_finite(self, part: Part, count: int) -> None:
+        del part, count
+
+    def stage(self, name: str, duration_us: int) -> None:
+        del name, duration_us
+
+    def source(self, name: str, duration_s: float) -> None:
+        del name, duration_s
+
+    def unknown_candidates(self, surface: str, count: int) -> None:
+        del surface, count
+
+    def dropped(self, reason: str) -> None:
+        del reason
