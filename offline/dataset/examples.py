@@ -224,6 +224,10 @@ class ExampleTables:
         )
         table = _with_known(rows, known)
         having = {column.name for column in columns}
+        carried = self._carried(entity, rows)
+        if carried is not None:
+            having |= {*carried.columns} - {"example_id"}
+            table = table.join(carried, "example_id")
         zero = ibis.literal(0.0, "float32")
         values: dict[str, ir.Value] = {}
         for name in self._domain.model.item_features:
@@ -242,6 +246,23 @@ class ExampleTables:
             number = table[attribute_column(name)] if name in numeric else ibis.null("float32")
             values[f"n.{name}"] = number.cast("float32").fill_null(zero)
         return self._tables.stored(table.select("example_id", **values))
+
+    def _carried(self, entity: str, rows: ir.Table) -> ir.Table | None:
+        """example_id and the item features that ``rows`` (about ``entity``) carried at their points
+        of what they named then; None where the models read none."""
+        carries = self._domain.entities[entity].carries
+        names = [] if carries is None else carries.features
+        names = [name for name in self._domain.model.item_features if name in names]
+        if carries is None or not names:
+            return None
+        by = selected_features(self._domain, entity, [carries.by])
+        said = known_features(self._domain, self._tables, entity, rows.select(*POINT_KEYS), by)
+        linked = _with_known(rows, said).select("example_id", *POINT_KEYS[1:], id=carries.by)
+        linked = self._tables.stored(linked)
+        columns = selected_features(self._domain, carries.entity, names)
+        points = linked.select(*POINT_KEYS)
+        known = known_features(self._domain, self._tables, carries.entity, points, columns)
+        return self._tables.stored(_with_known(linked, known).select("example_id", *names))
 
     def _tower_fields(self, entity: str) -> dict[str, str]:
         tower = self._domain.entities[entity].tower

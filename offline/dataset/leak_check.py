@@ -81,6 +81,20 @@ class _Facts:
         for row in examples:
             wanted.setdefault(row["entity_type"], set()).add(row["entity_id"])
         self._log = Recomputed(domain, tables, wanted)
+        named: dict[str, set[str]] = {}
+        for row in examples:
+            carries = domain.entities[row["entity_type"]].carries
+            if carries is not None:
+                named.setdefault(carries.entity, set()).add(self._named(row))
+        self._carried = Recomputed(domain, tables, named)
+
+    def _named(self, example: Row) -> str:
+        """Whose features the item of an example carries, at its point."""
+        entity = example["entity_type"]
+        carries = self._domain.entities[entity].carries
+        by = "" if carries is None else carries.by
+        point = (example["time_ms"], example["arrival"])
+        return str(self._log.features(entity, example["entity_id"], point, [by])[by])
 
     def expected(self, example: Row) -> dict[str, Any]:
         """Columns of an example that describe it, by name."""
@@ -91,6 +105,11 @@ class _Facts:
         user = self._log.features(USER_ENTITY, example["user"], point, names)
         entity, identity = example["entity_type"], example["entity_id"]
         item = self._log.features(entity, identity, point, model.item_features)
+        carries = self._domain.entities[entity].carries
+        if carries is not None:
+            names = [name for name in model.item_features if name in carries.features]
+            named = self._named(example)
+            item |= self._carried.features(carries.entity, named, point, names) if names else {}
         said = self._log.attributes(entity, identity, point)
         attributes = {name: value for name, (_, value) in said.items()}
         tower = self._domain.entities[entity].tower

@@ -56,6 +56,7 @@ def manifest_of(
         user_features=list(layout.user_features),
         item_features=list(layout.item_features),
         still_features=[layout.item_features[column] for column in still_columns(domain)],
+        carried_features=_carried(domain, layout),
         feature_order_hash=feature_order_hash(
             layout.user_features, layout.item_features, layout.tower_columns
         ),
@@ -72,6 +73,16 @@ def manifest_of(
         indexes=dict(indexes),
         metrics=dict(metrics),
     )
+
+
+def _carried(domain: Domain, layout: Layout) -> dict[str, list[str]]:
+    found = {}
+    for name, entity in domain.entities.items():
+        carried = [] if entity.carries is None else entity.carries.features
+        read = [feature for feature in layout.item_features if feature in carried]
+        if read:
+            found[name] = read
+    return found
 
 
 def index_entry(entity: str, kind: str, rows: int) -> IndexEntry:

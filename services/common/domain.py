@@ -54,6 +54,19 @@ class TowerFields(_Strict):
     numeric: list[Name] = []
 
 
+class Carries(_Strict):
+    """What an entity carries of another that it names at the moment, as a room of its course.
+
+    ``by``: its string feature that holds the other's id. ``features`` of the ``entity``: to the
+    ranker they are features of the entity that carries them, missing while what it names is not
+    known or withdrawn.
+    """
+
+    by: Name
+    entity: Name
+    features: list[Name] = Field(min_length=1)
+
+
 class Entity(_Strict):
     """A catalogue type, a kind of actor, or a key that events lead to.
 
@@ -62,6 +75,7 @@ class Entity(_Strict):
     course one about its category, too; of several the first in this order counts.
     ``pair``: two entity types; one such key stands for what both are named in, e.g. [user, host].
     ``filterable``: features that a caller's own filter may ask for; "id" is the entity's own id.
+    ``carries``: features it has of what it names.
     """
 
     attributes: dict[Name, AttributeDType] = {}
@@ -70,6 +84,7 @@ class Entity(_Strict):
     derived_from: dict[Name, Name] = {}
     pair: tuple[Name, Name] | None = None
     filterable: list[str] = []
+    carries: Carries | None = None
 
 
 class EventType(_Strict):

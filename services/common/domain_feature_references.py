@@ -40,6 +40,41 @@ def held_by(domain: Domain, entity: str) -> dict[str, str]:
     return found
 
 
+def shown_by(domain: Domain, entity: str) -> dict[str, str]:
+    """What each feature of an item holds as the ranker sees it: its own, and what it carries."""
+    carries = domain.entities[entity].carries
+    own = held_by(domain, entity)
+    if carries is None or carries.entity not in domain.entities:
+        return own
+    theirs = held_by(domain, carries.entity)
+    return {name: theirs[name] for name in carries.features if name in theirs} | own
+
+
+def carried_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
+    """What is wrong with what entities carry of others."""
+    for name, entity in domain.entities.items():
+        carries = entity.carries
+        if carries is None:
+            continue
+        at: Location = ("entities", name, "carries")
+        own = held_by(domain, name)
+        if own.get(carries.by) != "string":
+            yield (*at, "by"), f"{carries.by!r} is not a feature of {name} that holds string"
+        if carries.entity not in domain.entities or carries.entity == name:
+            yield (*at, "entity"), f"{carries.entity!r} is not {one_of(domain.entities)}"
+            continue
+        theirs = held_by(domain, carries.entity)
+        for index, feature in enumerate(carries.features):
+            if theirs.get(feature) not in (*NUMERIC, "string", "list"):
+                message = f"{feature!r} is not a feature of {carries.entity} that can be carried"
+                yield (*at, "features", index), message
+            elif feature in own:
+                message = f"{name} has a feature {feature!r} of its own"
+                yield (*at, "features", index), message
+        if not domain.log.impressions:
+            yield at, "needs a log with impressions: what was carried before is not recorded"
+
+
 def key_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
     """What is wrong with derived keys and pairs."""
     for name, entity in domain.entities.items():

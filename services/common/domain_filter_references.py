@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from services.common.domain_feature_references import NUMERIC, held_by, one_of
+from services.common.domain_feature_references import NUMERIC, held_by, one_of, shown_by
 from services.common.domain_features import LastNFeature
 from services.common.domain_filters import (
     AgeFilter,
@@ -53,7 +53,7 @@ def filter_errors(
 def filterable_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
     """What is wrong with what callers may filter by."""
     for name, entity in domain.entities.items():
-        held = held_by(domain, name)
+        held = shown_by(domain, name)
         for index, feature in enumerate(entity.filterable):
             at: Location = ("entities", name, "filterable", index)
             if feature in entity.filterable[:index]:
@@ -66,7 +66,7 @@ def filterable_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
 def filterable_fields(domain: Domain, entity: str) -> dict[str, str]:
     """What callers may filter an entity type by, and what each holds: string, int, float, bool or
     list."""
-    held = {"id": "string", **held_by(domain, entity)}
+    held = {"id": "string", **shown_by(domain, entity)}
     return {name: held[name] for name in domain.entities[entity].filterable}
 
 

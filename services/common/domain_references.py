@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from services.common.domain_feature_references import (
     NUMERIC,
+    carried_errors,
     feature_errors,
     held_by,
     key_errors,
     one_of,
+    shown_by,
 )
 from services.common.domain_filter_references import filter_errors, filterable_errors
 from services.common.domain_selection_references import margin_errors, selection_errors
@@ -55,6 +57,7 @@ def reference_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
         yield ("currency_rates", domain.currency), "is the domain's own currency: its rate is 1"
     yield from _surface_errors(domain)
     yield from _model_errors(domain)
+    yield from carried_errors(domain)
 
 
 def _features(domain: Domain, entity: str) -> set[str]:
@@ -172,7 +175,7 @@ def _surface_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
                     (*at, "entity"),
                     f"{surface.entity}'s tower reads {attribute!r}, which is not a feature of it",
                 )
-        held = held_by(domain, surface.entity)
+        held = shown_by(domain, surface.entity)
         yield from source_errors(domain, at, surface)
         yield from filter_errors(domain, name, held)
         for attribute in surface.caps:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from services.common.domain_feature_references import NUMERIC, held_by
+from services.common.domain_feature_references import NUMERIC, held_by, shown_by
 from services.common.domain_sources import (
     FollowedHostsSource,
     HistorySource,
@@ -27,7 +27,7 @@ _USER = "user"
 
 def source_errors(domain: Domain, at: Location, surface: Surface) -> Iterator[tuple[Location, str]]:
     """What is wrong with a surface's sources; ``at`` is where the surface stands."""
-    held = held_by(domain, surface.entity)
+    held = shown_by(domain, surface.entity)
     names: set[str] = set()
     for index, source in enumerate(surface.sources):
         place: Location = (*at, "sources", index)

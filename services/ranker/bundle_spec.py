@@ -14,6 +14,7 @@ from services.common.domain_filter_references import item_reads
 from services.common.domain_selection_references import selection_reads
 from services.common.errors import BundleError
 from services.ranker.arrays import Float32Array
+from services.ranker.catalogue.carried import Carry
 from services.ranker.feature_rows import View, ViewColumn
 from services.ranker.filters.configured import rules_of
 from services.ranker.plan import BundleSpec, SurfaceSpec, TowerSpec
@@ -38,6 +39,7 @@ def bundle_spec(bundle: LoadedBundle, domain: Domain) -> BundleSpec:
     views = {entity: _view(view) for entity, view in manifest.feature_views.items()}
     entities = dict.fromkeys(surface.entity for surface in domain.surfaces.values())
     weights = {name: objective.weight for name, objective in domain.objectives.items()}
+    carries = _carries(manifest, domain)
     row_of = {
         entity: {id_: row for row, id_ in enumerate(ids)} for entity, ids in bundle.item_ids.items()
     }
@@ -64,6 +66,11 @@ def bundle_spec(bundle: LoadedBundle, domain: Domain) -> BundleSpec:
         index_vectors=bundle.item_vectors,
         dim=manifest.dim,
         neighbours=_neighbours(bundle, row_of),
+        carries=carries,
+        unread={
+            entity: frozenset(carry.features) - {*manifest.carried_features.get(entity, ())}
+            for entity, carry in carries.items()
+        },
         still_columns=tuple(manifest.item_features.index(n) for n in manifest.still_features),
         money=tuple(name for name, objective in domain.objectives.items() if objective.money),
         currency_rates={domain.currency: 1.0, **domain.currency_rates},
@@ -89,7 +96,7 @@ def _require_fit(manifest: Manifest, domain: Domain) -> None:
 def _warn_of_missing_columns(manifest: Manifest, domain: Domain) -> None:
     """A bundle from before an attribute still serves; who relies on what reads it must know."""
     for name, surface in domain.surfaces.items():
-        columns = {column.name for column in manifest.feature_views[surface.entity].features}
+        columns = _columns(manifest, domain, surface.entity)
         for rule in surface.filters:
             for _, attribute, _ in item_reads(rule):
                 if attribute not in columns:
@@ -112,6 +119,28 @@ def _warn_of_missing_columns(manifest: Manifest, domain: Domain) -> None:
                     name,
                     part,
                 )
+
+
+def _columns(manifest: Manifest, domain: Domain, entity: str) -> set[str]:
+    """Columns that items of a type have: of their own view, and carried."""
+    columns = {column.name for column in manifest.feature_views[entity].features}
+    carry = _carries(manifest, domain).get(entity)
+    if carry is not None:
+        theirs = manifest.feature_views[carry.entity].features
+        columns |= {column.name for column in theirs} & set(carry.features)
+    return columns
+
+
+def _carries(manifest: Manifest, domain: Domain) -> dict[str, Carry]:
+    """What the entity types that surfaces rank carry; nothing of a type without a view."""
+    ranked = {surface.entity for surface in domain.surfaces.values()}
+    return {
+        name: Carry(entity.carries.by, entity.carries.entity, tuple(entity.carries.features))
+        for name, entity in domain.entities.items()
+        if name in ranked
+        and entity.carries is not None
+        and entity.carries.entity in manifest.feature_views
+    }
 
 
 def _neighbours(bundle: LoadedBundle, row_of: Mapping[str, Mapping[str, int]]) -> Neighbours | None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from services.common.domain_selection import Margin, Selection
 from services.ranker.arrays import BoolArray, Float32Array, Int32Array, Int64Array
+from services.ranker.catalogue.carried import Carry
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.feature_rows import View
 from services.ranker.filters.apply import apply_filters
@@ -79,7 +80,9 @@ class BundleSpec:
     """What the ranker reads of a bundle's manifest, with the objectives' weights in force.
 
     ``neighbours`` are those of the sequence's items; None where the bundle holds none.
-    ``still_columns``: of the item features, those that ``Model.item_parts`` reads.
+    ``carries``: what items of an entity type carry of another; ``unread``: which of it the models
+    were trained without. ``still_columns``: of the item features, those that ``Model.item_parts``
+    reads.
     ``money``: the objectives that are multiplied by an item's margin. ``currency_rates``: minor
     units of the domain's currency that one of another's is worth, by code.
     """
@@ -105,12 +108,15 @@ class BundleSpec:
     dim: int
     neighbours: Neighbours | None = None
     still_columns: tuple[int, ...] = ()
+    carries: Mapping[str, Carry] = field(default_factory=dict)
+    unread: Mapping[str, frozenset[str]] = field(default_factory=dict)
     money: tuple[str, ...] = ()
     currency_rates: Mapping[str, float] = field(default_factory=dict)
 
     def catalogue_views(self) -> dict[str, View]:
-        """The views of the entity types that some surface ranks."""
+        """The views of the entity types that some surface ranks, or whose features are carried."""
         entities = dict.fromkeys(surface.entity for surface in self.surfaces.values())
+        entities |= dict.fromkeys(carry.entity for carry in self.carries.values())
         return {entity: self.views[entity] for entity in entities}
 
 
@@ -351,7 +357,8 @@ def _rows_in_index(
 
 def _features(spec: BundleSpec, table: EntityTable, slots: Int64Array) -> Float32Array:
     features = np.empty((len(slots), len(spec.item_features)), np.float32)
+    unread = spec.unread.get(table.entity, frozenset())
     for at, name in enumerate(spec.item_features):
-        values = table.numeric(name)
+        values = None if name in unread else table.numeric(name)
         features[:, at] = spec.item_defaults[at] if values is None else values[slots]
     return features

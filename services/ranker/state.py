@@ -16,6 +16,7 @@ import numpy as np
 from services.common.errors import Unavailable
 from services.ranker.arrays import Int32Array
 from services.ranker.calls.prices import Prices
+from services.ranker.catalogue.carried import CarriedTables
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.filters.tree import Expression
 from services.ranker.narrowing import Narrowing
@@ -50,9 +51,9 @@ class Tables:
 
 @dataclass(frozen=True)
 class ServingState:
-    """Everything a micro-batch reads. ``scratch`` int32, as long as the longest table,
-    ``breaker``, which a bundle's states share, and ``narrowing`` belong to the one thread that
-    ranks."""
+    """Everything a micro-batch reads. ``carried``: the tables that plans are made of. ``scratch``
+    int32, as long as the longest table, ``breaker``, which a bundle's states share, and
+    ``narrowing`` belong to the one thread that ranks."""
 
     model: Model
     spec: BundleSpec
@@ -63,6 +64,7 @@ class ServingState:
     prices: Prices
     breaker: Breaker
     narrowing: Narrowing
+    carried: CarriedTables
 
     def plan_of(self, surface: str, wanted: Expression | None) -> SurfacePlan:
         """The plan of a surface, of the items that pass a caller's filter where there is one."""
@@ -81,19 +83,24 @@ def prepare(
 ) -> ServingState:
     """The state of a bundle over a catalogue. What ``before`` has of the same two is reused."""
     same = before if before is not None and _same_items(before, model, tables) else None
+    carried = CarriedTables(spec.carries, tables.by_entity, None if same is None else same.carried)
     items: dict[str, ItemMatrix] = {}
-    for entity, table in tables.by_entity.items():
+    for entity, table in carried.by_entity.items():
+        if entity not in spec.towers:
+            continue
         known, since = None, 0
         if same is not None:
             known, since = same.items[entity], same.tables.number
         items[entity] = item_matrix(model, spec, table, known, since)
-    named = tables.by_entity.get(spec.sequence_entity)
+    named = None
+    if spec.sequence_entity in items:
+        named = carried.by_entity[spec.sequence_entity]
     histories = None if named is None else Histories(named, items[spec.sequence_entity].vectors)
     plans = {
         name: surface_plan(
             spec,
             surface,
-            tables.by_entity[surface.entity],
+            carried.by_entity[surface.entity],
             items[surface.entity],
             histories=histories,
             before=None if same is None else same.plans[name],
@@ -107,7 +114,9 @@ def prepare(
     breaker = before.breaker if before is not None and before.model is model else Breaker()
     scratch = np.zeros(longest, np.int32)
     narrowing = Narrowing(spec, exact_rows, tables.number, None if same is None else same.narrowing)
-    return ServingState(model, spec, tables, items, plans, scratch, prices, breaker, narrowing)
+    return ServingState(
+        model, spec, tables, items, plans, scratch, prices, breaker, narrowing, carried
+    )
 
 
 def _same_items(before: ServingState, model: Model, tables: Tables) -> bool:

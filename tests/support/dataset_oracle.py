@@ -103,6 +103,10 @@ class ExampleOracle:
         entity, identity = row["entity_type"], row["entity_id"]
         user = oracle.features("user", row["user"])
         item = oracle.features(entity, identity)
+        carries = self.domain.entities[entity].carries
+        if carries is not None:
+            theirs = oracle.features(carries.entity, item[carries.by].value)
+            item = {name: theirs[name] for name in carries.features} | item
         attributes = oracle.attributes(entity, identity)
         nobody = {
             name: value.value

@@ -28,6 +28,7 @@ def small_domain(random: Random) -> Domain:
         "title": {"kind": "attribute", "entities": ["course", "room"]},
         "price": {"kind": "attribute", "entities": ["course"], "attribute": "price_minor"},
         "live": {"kind": "attribute", "entities": ["room"]},
+        "sells": {"kind": "attribute", "entities": ["room"], "attribute": "selling_course_id"},
         "viewers": {"kind": "attribute", "entities": ["room"]},
         "rating": {"kind": "attribute", "entities": ["course"]},
         "recent_courses": _list(some := some_events(), random.randint(1, 5), "id"),
@@ -73,6 +74,15 @@ def small_domain(random: Random) -> Domain:
                         "selling_course_id": "string",
                     },
                     "tower": {"fields": {"course": "selling_course_id", "name": "title"}},
+                    "carries": {
+                        "by": "sells",
+                        "entity": "course",
+                        "features": [
+                            name
+                            for name, feature in features.items()
+                            if "course" in feature["entities"] and "room" not in feature["entities"]
+                        ],
+                    },
                 },
             },
             "events": {

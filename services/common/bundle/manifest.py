@@ -21,7 +21,7 @@ FIRST_LAYER_FILE = "item_first_layer.onnx"
 VOCABULARY_FILE = "vocabulary.json"
 
 
-_ADDED_LATER = frozenset({"still_features"})
+_ADDED_LATER = frozenset({"still_features", "carried_features"})
 """Fields that are left out while they are empty."""
 
 
@@ -121,7 +121,8 @@ class Manifest(_Strict):
     the columns of the item tower's inputs; ``user_features`` and ``item_features`` those of the
     ranker's, bound by ``feature_order_hash``. ``still_features``: those of the item that move only
     with the catalogue; ``FIRST_LAYER_FILE``, where the bundle has it, reads no others. ``metrics``
-    are the validation figures by name.
+    are the validation figures by name. ``carried_features``, by entity type: item features that
+    it carried of another item in training; to the models what it carries beside is not there.
     """
 
     format_version: int = FORMAT_VERSION
@@ -137,6 +138,7 @@ class Manifest(_Strict):
     user_features: list[str]
     item_features: list[str]
     still_features: list[str] = []
+    carried_features: dict[str, list[str]] = {}
     feature_order_hash: str
     tower_fields: list[str]
     tower_numeric: list[str]

@@ -8,6 +8,7 @@ import pytest
 
 from podium.event.v1.event_pb2 import Event
 from services.common.domain import load_domain
+from services.common.domain_feature_references import carried_errors
 from services.common.domain_references import BUILT_IN_EVENTS
 from services.common.durations import duration_ms
 from services.common.errors import ConfigError
@@ -74,7 +75,7 @@ def test_the_four_surfaces_ship() -> None:
         (
             "{kind: exclude, attribute: title}\n    caps: {host_id: 1,",
             "{kind: exclude, attribute: blocked}\n    caps: {host_id: 1,",
-            "surfaces.rooms.filters.4.attribute",
+            "surfaces.rooms.filters.5.attribute",
             "that holds bool",
         ),
         (
@@ -250,6 +251,30 @@ def test_moving_item_features_need_impressions(tmp_path: Path) -> None:
     path.write_text(LIVE_COURSES.read_text().replace("impressions: true", "impressions: false"))
     with pytest.raises(ConfigError, match=r"model\.item_features\.0: .* a log with impressions"):
         load_domain(path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "field", "message"),
+    [
+        ({"by": "viewers"}, ("by",), "'viewers' is not a feature of room that holds string"),
+        ({"entity": "curse"}, ("entity",), "'curse' is not one of"),
+        ({"features": ["level", "prices"]}, ("features", 1), "'prices' is not a feature of course"),
+        ({"features": ["clicks_1h"]}, ("features", 0), "room has a feature 'clicks_1h' of its own"),
+    ],
+)
+def test_what_is_carried_is_held_by_the_other_alone(
+    changed: dict[str, object], field: tuple[str | int, ...], message: str
+) -> None:
+    domain = load_domain(LIVE_COURSES)
+    room = domain.entities["room"]
+    assert room.carries is not None
+    assert not list(carried_errors(domain))
+    carries = room.carries.model_copy(update=changed)
+    room = room.model_copy(update={"carries": carries})
+    domain = domain.model_copy(update={"entities": {**domain.entities, "room": room}})
+    [(location, found)] = carried_errors(domain)
+    assert location == ("entities", "room", "carries", *field)
+    assert found.startswith(message)
 
 
 @pytest.mark.parametrize(

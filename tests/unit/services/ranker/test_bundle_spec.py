@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,18 @@ def test_filters_over_attributes_that_a_bundle_lacks_are_named(
         "exclude:blocked",
         "exclude:recalled",
     ]
+
+
+def test_models_read_what_they_were_trained_to_carry(tmp_path: Path) -> None:
+    shipped = load_domain(SHIPPED)
+    version = make_tiny_bundle(tmp_path, shipped, {})
+    bundle = LoadedBundle.load(BundleStore(tmp_path).path(version), threads=1, device="cpu")
+    read = {"price_minor", "level", "purchases_30d", "purchase_rate_30d"}
+    assert set(bundle.manifest.carried_features["room"]) == read
+    carried = bundle_spec(bundle, shipped)
+    assert carried.unread == {"room": {"seats_left"}}
+    # One from before: filters and prices have the values, the models do not.
+    old = bundle.manifest.model_copy(update={"carried_features": {}})
+    before = bundle_spec(replace(bundle, manifest=old), shipped)
+    assert before.carries == carried.carries
+    assert before.unread == {"room": {"seats_left", *read}}
