@@ -10,6 +10,7 @@ import typer
 from cli.options import (
     DEFAULT_DOMAIN,
     ArchiveOption,
+    CapturesOption,
     DomainFile,
     LogArgument,
     SearchOption,
@@ -39,10 +40,12 @@ def erase(
     ] = None,
     archive: ArchiveOption = None,
     spool: SpoolOption = None,
+    captures: CapturesOption = None,
     search: SearchOption = None,
     domain_file: DomainFile = DEFAULT_DOMAIN,
 ) -> None:
-    """Clear log, archive and spools of who was erased by EraseUser, then search for what is left.
+    """Clear log, archive, spools and captures of who was erased by EraseUser, then search for what
+    is left.
 
     Services may be running; what only a stopped one lets go of is told: then run it again. Every
     file is searched for the ids and for their pseudonyms under every key version that
@@ -63,10 +66,11 @@ def erase(
             console.print("nobody is to be forgotten who has not been")
             return
         changed = job.erase_records() + sum(job.erase_spool(directory) for directory in spools)
+        removed = sum(job.remove_captures(directory) for directory in captures or [])
         # Looked at now: a store that is begun from here on meets nobody in the log.
         behind = job.behind(store) if store is not None else []
         compacted = store is None or compact_stores(log, store)
-        places = [*([store] if store is not None else []), *(search or [])]
+        places = [*([store] if store is not None else []), *(captures or []), *(search or [])]
         looked = job.look(places, spools)
         left = any(place.found for place in looked)
         if store is not None and not left and not behind:
@@ -74,6 +78,8 @@ def erase(
             job.erase_records(tombstones=True)
             looked = job.look(places, spools)
     console.print(f"{job.count:,} to be forgotten, {changed:,} records erased")
+    if captures:
+        console.print(f"{removed:,} captured requests removed")
     for path in behind:
         console.print(f"{path} has not applied the erasure yet: run this again", style="red")
     _show(console, looked)

@@ -90,10 +90,7 @@ class ErasureJob:
         Shipped events are copies, whenever they were: all of the erased users' may go.
         """
         everyone = [who._replace(arrival=_ALWAYS) for who in self._erasures.erased]
-        users = {who.user_id for who in everyone}
-        for device, said in self._erasures.aliases.items():
-            if any(user in users for _, user in said):
-                everyone.append(Erased(_ALWAYS, "", device))
+        everyone += [Erased(_ALWAYS, "", device) for device in self._devices()]
         eraser = RecordEraser(self._domain, Erasures(everyone), tombstones=True)
         return erase_in_log(
             directory,
@@ -103,6 +100,26 @@ class ErasureJob:
             before=shipped(directory),
             in_place=True,
         )
+
+    def remove_captures(self, directory: Path) -> int:
+        """Removes the captured requests of the erased users, whenever they were; returns how many.
+
+        They are copies, and none of them is needed.
+        """
+        wanted = {*self._erasures.pseudonyms, *self._devices(), *self._ids} - {""}
+        found = search(directory, [name.encode() for name in wanted]).found
+        for path in found:
+            path.unlink(missing_ok=True)
+        return len(found)
+
+    def _devices(self) -> list[str]:
+        """What became the erased users', under every key."""
+        users = {who.user_id for who in self._erasures.erased}
+        return [
+            device
+            for device, said in self._erasures.aliases.items()
+            if any(user in users for _, user in said)
+        ]
 
     def behind(self, store_dir: Path) -> list[Path]:
         """Stores that have not applied the last erasure yet: they need to read whom it names."""

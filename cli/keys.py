@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import ArchiveOption, LogArgument, SearchOption, SpoolOption, pseudonymiser
+from cli.options import (
+    ArchiveOption,
+    CapturesOption,
+    LogArgument,
+    SearchOption,
+    SpoolOption,
+    pseudonymiser,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +57,7 @@ def rotate(
     store: Annotated[Path, typer.Option(help="Folder of the feature service's stores.")],
     archive: ArchiveOption = None,
     spool: SpoolOption = None,
+    captures: CapturesOption = None,
     search: SearchOption = None,
     target: Annotated[
         str, typer.Option(help="Where the feature service listens, HOST:PORT.")
@@ -57,9 +65,9 @@ def rotate(
 ) -> None:
     """Bring all pseudonyms under the newest key of PODIUM_PSEUDONYM_KEYS, then count the others.
 
-    The services go on meanwhile, with all keys. Log and archive are written anew, and the feature
-    service fills a store and switches to it. Killed anywhere, the command is run again. Exit code
-    1 while an older key is needed, 0 when it may be dropped from the setting.
+    The services go on meanwhile, with all keys. Log, archive and captures are written anew, and the
+    feature service fills a store and switches to it. Killed anywhere, the command is run again.
+    Exit code 1 while an older key is needed, 0 when it may be dropped from the setting.
     """
     from rich.console import Console
 
@@ -72,7 +80,7 @@ def rotate(
     from services.feature.views.registry import registry_of
 
     console = Console(soft_wrap=True)
-    names, spools = pseudonymiser(), spool or []
+    names, spools, captured = pseudonymiser(), spool or [], captures or []
     archived = open_target(archive) if archive is not None else None
     with alone(log):
         job = RotationJob(log, names)
@@ -86,7 +94,10 @@ def rotate(
             if archived is not None:
                 changed += job.rewrite_archive(archived, progress)
             changed += sum(job.rewrite_spool(directory) for directory in spools)
+            renamed = sum(job.rewrite_captures(directory, progress) for directory in captured)
         console.print(f"{changed:,} records written anew under key {names.version}")
+        if captured:
+            console.print(f"{renamed:,} captured requests written anew")
         if served is not None:
             took_s, _ = wait_for(
                 target,
@@ -97,7 +108,8 @@ def rotate(
             )
             console.print(f"the store in force is under key {names.version}, after {took_s:.1f} s")
         with stage_progress(Console(stderr=True)) as progress:
-            counted = job.count([store, *(search or [])], spools, archived, progress)
+            places = [store, *captured, *(search or [])]
+            counted = job.count(places, spools, archived, progress)
     _show(console, counted, names)
     if not _explained(console, counted, names, key_of_store(store), target):
         raise typer.Exit(LEFT)

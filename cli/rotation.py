@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from offline.archive.rewrite import rewrite_archive
 from offline.archive.target import Target
 from offline.progress import Progress, no_progress
 from services.common.convert_event import logged_arrival
-from services.common.errors import FailedPrecondition
+from services.common.errors import FailedPrecondition, InvalidArgument, NotFound
 from services.common.event_log import WRITER_LOCK, Segment, list_segments
 from services.common.event_log.rewrite import rewrite_segment, rewrite_torn
 from services.common.files import LOCAL_FILES
@@ -21,6 +22,7 @@ from services.common.pseudonym import SETTING, Pseudonymiser
 from services.common.pseudonym_scan import PseudonymScan
 from services.feature.views.generation import key_version_of
 from services.feature.views.registry import DEFINITIONS_FILE, current_store
+from services.ranker.explain.directory import capture_paths, rename_actors
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,18 @@ class RotationJob:
             self._rewrite(segment, before=before, in_place=True)
             for segment in list_segments(directory)
         )
+
+    def rewrite_captures(self, directory: Path, progress: Progress = no_progress) -> int:
+        """Writes the captured requests of a ranker anew; returns how many changed. Those that the
+        ranker removes meanwhile, and what is no capture, stay as they are."""
+        paths = capture_paths(directory)
+        changed = 0
+        for number, path in enumerate(paths):
+            progress(f"captures in {directory}", number, len(paths))
+            with suppress(NotFound, InvalidArgument):
+                changed += rename_actors(path, self._names)
+        progress(f"captures in {directory}", max(len(paths), 1), max(len(paths), 1))
+        return changed
 
     def count(
         self,

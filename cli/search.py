@@ -20,10 +20,20 @@ class Searched:
 
 
 def search(place: Path, needles: Collection[bytes]) -> Searched:
-    """Searches every byte of every file below a directory."""
-    files = [path for path in sorted(place.rglob("*")) if path.is_file()]
-    found = tuple(path for path in files if holds(path, needles))
-    return Searched(str(place), len(files), sum(path.stat().st_size for path in files), found)
+    """Searches every byte of every file below a directory, those aside that go meanwhile."""
+    found: list[Path] = []
+    files = size = 0
+    for path in sorted(place.rglob("*")):
+        try:
+            if not path.is_file():
+                continue
+            held, size_bytes = holds(path, needles), path.stat().st_size
+        except FileNotFoundError:
+            continue
+        files, size = files + 1, size + size_bytes
+        if held:
+            found.append(path)
+    return Searched(str(place), files, size, tuple(found))
 
 
 def holds(path: Path, needles: Collection[bytes]) -> bool:

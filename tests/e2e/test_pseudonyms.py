@@ -109,6 +109,8 @@ def test_no_service_writes_a_raw_id_anywhere(tmp_path: Path) -> None:
         "PODIUM_BUNDLES_DIR": str(bundles),
         "PODIUM_FEATURE_TARGET": f"127.0.0.1:{ports['feature']}",
         "PODIUM_CATALOGUE_SAVE_SECONDS": "0.05",
+        "PODIUM_CAPTURE_DIR": str(written / "captures"),
+        "PODIUM_CAPTURE_SHARE": "1",
     }
     for name in SERVICES:
         settings[f"PODIUM_{name.upper()}_PORT"] = str(ports[name])
@@ -203,9 +205,12 @@ def test_no_service_writes_a_raw_id_anywhere(tmp_path: Path) -> None:
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     held = {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in files}
     names = Pseudonymiser.from_text(DEVELOPMENT_KEYS)
+    captured = [data for name, data in held.items() if name.startswith("written/captures/")]
     for raw in (USER, DEVICE, OTHER_DEVICE):
-        assert any(names.encrypt(raw).encode() in data for data in held.values()), raw
-    for part in ("log/", "store/", "spool/", "replica/", "feature.output", "ranker.output"):
+        for where in (held.values(), captured):
+            assert any(names.encrypt(raw).encode() in data for data in where), raw
+    outputs = ("feature.output", "ranker.output")
+    for part in ("log/", "store/", "spool/", "captures/", "replica/", *outputs):
         assert any(name.startswith(f"written/{part}") and held[name] for name in held), part
     for form in FORMS:
         assert not [name for name, data in held.items() if form in data]

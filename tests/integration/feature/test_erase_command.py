@@ -13,6 +13,8 @@ from services.common.clock import system_clock_ms as now_ms
 from services.common.event_log import read_log
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
 from services.common.spool import Spool
+from services.ranker.explain.directory import capture_paths, read_capture
+from tests.support.captured_requests import capture_requests
 from tests.support.feature_server import FeatureClient, running_service
 from tests.support.feature_streams import interaction, purchase_event
 
@@ -56,6 +58,8 @@ def test_who_is_erased_leaves_every_file(tmp_path: Path) -> None:
         log, store = running.files.log_dir, running.files.store_dir
         command = ("erase", log, "--store", store, "--spool", spool.directory)
         command += ("--archive", tmp_path / "archive", "--search", tmp_path)
+        captures = capture_requests(tmp_path / "captures", ("ann", ""), ("bob", ""), ("", "phone"))
+        command += ("--captures", captures)
         client = running.client
         client.ingest(
             _click("d-1", "", "c1", "phone"),
@@ -76,6 +80,10 @@ def test_who_is_erased_leaves_every_file(tmp_path: Path) -> None:
         # The service goes on; what its store freed may still lie in its file.
         assert beside.returncode in (0, 1), beside.stderr
         assert "4 records erased" in beside.stdout or "5 records erased" in beside.stdout
+        assert "2 captured requests removed" in beside.stdout
+        assert [read_capture(path).command.user_id for path in capture_paths(captures)] == [
+            NAMES.encrypt("bob")
+        ]
         later = client.ingest(_click("b-2", "bob", "c1"))
         assert _clicks(client, "bob", later.log_position) == (2, "PRESENT")
         before = _rows(client, later.log_position)

@@ -26,6 +26,7 @@ from services.common.pseudonym_scan import PseudonymScan
 from services.common.spool import Spool
 from services.feature.store.opening import StoreOptions
 from services.feature.views.registry import current_store
+from tests.support.captured_requests import capture_requests
 from tests.support.eventually import eventually
 from tests.support.feature_server import FeatureClient, running_service
 from tests.support.feature_streams import interaction, purchase_event
@@ -107,6 +108,7 @@ def test_a_history_goes_on_under_the_next_key(tmp_path: Path) -> None:
     spool.append([_click("s-1", "ann"), _click("s-2", "bob")])
     spool.acknowledge(1)
     spool.close()
+    captures = capture_requests(tmp_path / "captures", ("ann", ""), names=old)
     again = _click("a-1", "ann")
     # A store that does not say its key is not trusted with anybody's history.
     keyless = tmp_path / "store" / "0123456789abcdef-0"
@@ -133,6 +135,7 @@ def test_a_history_goes_on_under_the_next_key(tmp_path: Path) -> None:
     with running_service(DOMAIN_FILE, tmp_path, keys=BOTH_KEYS) as running:
         client = running.client
         options = ("--target", f"127.0.0.1:{running.port}", "--archive", archive)
+        options += ("--captures", captures)
         # What was there before goes on, and a retry is known under either key.
         assert _rows(client, 6) == before
         assert client.ingest(again).duplicates == 1
@@ -152,6 +155,7 @@ def test_a_history_goes_on_under_the_next_key(tmp_path: Path) -> None:
         assert _rows(client, added.log_position) == grown
         assert _versions(tmp_path / "log", BOTH_KEYS) == {2}
         assert _versions(tmp_path / "store", BOTH_KEYS) == {2}
+        assert _versions(captures, BOTH_KEYS) == {2}
         Spool(spool_dir, "ranker", old).acknowledge(2)
         second = _rotate(tmp_path, *options, "--spool", spool_dir)
         assert second.exit_code == 0, second.output

@@ -21,7 +21,9 @@ from services.common.pseudonym import DEVELOPMENT_KEYS, KEY_BYTES, Pseudonymiser
 from services.common.spool import Spool
 from services.feature.applying.apply import digest_before
 from services.feature.views.registry import registry_of
+from services.ranker.explain.directory import capture_paths, read_capture
 from tests.support.archives import SMALL
+from tests.support.captured_requests import capture_requests
 from tests.support.feature_streams import interaction, logged
 
 START_MS = 1_767_225_600_000
@@ -167,3 +169,20 @@ def test_without_a_service_the_store_waits(tmp_path: Path) -> None:
     assert "The store in force is under key 1, and no feature service answers" in done.output
     # The service that starts next goes on with it.
     assert registry_of(log).key_version() == 2
+
+
+def test_captures_are_written_anew_and_those_that_are_none_stay(tmp_path: Path) -> None:
+    captures = capture_requests(tmp_path / "captures", ("ann", "phone"), ("", "tv"), names=OLD)
+    (captures / "damaged.capture").write_bytes(b"no capture")
+    job = RotationJob(_log(tmp_path / "log"), NEW)
+    (before,) = job.count([captures], [], None)[1:]
+    # Each names its user or device in the command, and again in the row that was read.
+    assert before.versions == {1: 5}
+    assert job.rewrite_captures(captures) == 2
+    (after,) = job.count([captures], [], None)[1:]
+    assert after.versions == {2: 5}
+    found = {path.stem: path for path in capture_paths(captures)}
+    assert found.pop("damaged").read_bytes() == b"no capture"
+    devices = {read_capture(path).command.device_id for path in found.values()}
+    assert devices == {NEW.encrypt("phone"), NEW.encrypt("tv")}
+    assert job.rewrite_captures(captures) == 0
