@@ -134,7 +134,9 @@ class RankerSettings(CommonSettings):
         description="Directory where slates and exposures wait to be shipped to the log.",
     )
     replica_dir: Path = Field(
-        default=Path("data/replica"), description="Directory of the catalogue's last copy."
+        default=Path("data/replica"),
+        description="Directory of the catalogue's last copy, and of what this replica set aside "
+        "(quarantine.json).",
     )
     capture_dir: Path = Field(
         default=Path("data/captures"),
@@ -212,6 +214,27 @@ class RankerSettings(CommonSettings):
     )
     bundle_poll_seconds: float = Field(
         default=1.0, gt=0, le=3600, description="Time between looks for a newly promoted bundle."
+    )
+    quarantine_requests: int = Field(
+        default=200,
+        ge=1,
+        le=1_000_000,
+        description="Answers of a bundle in a row by which it is judged.",
+    )
+    quarantine_share: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="Share of them above which, degraded by faults of the bundle, it is set aside.",
+    )
+    shadow_waiting: int = Field(
+        default=64,
+        ge=1,
+        le=65_536,
+        description="Most answered requests that wait for the shadow bundle; more are dropped.",
+    )
+    shadow_wait_seconds: float = Field(
+        default=2.0, gt=0, le=3600, description="How long they wait before they are dropped."
     )
     catalogue_stale_seconds: float = Field(
         default=10.0, gt=0, le=3600, description="Age from which on the catalogue counts as stale."

@@ -68,6 +68,7 @@ def _experiment(experiment: Experiment) -> experiment_pb2.Experiment:
                 weight=v.weight,
                 objective_weights=dict(v.objective_weights),
                 interleave=v.interleave or (),
+                bundle=v.bundle,
             )
             for v in experiment.variants
         ],

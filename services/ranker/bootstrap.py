@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -29,7 +30,16 @@ from services.common.start import make_pseudonymiser, make_token_keys, server_op
 from services.common.telemetry import MetricsEndpoint, configure_logging, new_registry
 from services.ranker.batcher import Batcher
 from services.ranker.bundle_spec import bundle_spec
-from services.ranker.bundles import BundleWatcher
+from services.ranker.bundles.answers import BundleAnswers
+from services.ranker.bundles.faults import BundleFaults, FaultLimits
+from services.ranker.bundles.loading import BundleLoader
+from services.ranker.bundles.mixed import Mixed, MixedPipeline
+from services.ranker.bundles.quarantine import Quarantine
+from services.ranker.bundles.recent import RecentRequests
+from services.ranker.bundles.shadow import ShadowLimits, ShadowScoring
+from services.ranker.bundles.unobserved import Unobserved
+from services.ranker.bundles.warming import Warming
+from services.ranker.bundles.watcher import BundleWatcher
 from services.ranker.calls.answering import Answering
 from services.ranker.catalogue.disk import ReplicaDisk
 from services.ranker.catalogue.replica import Replica, ReplicaTimes
@@ -51,7 +61,6 @@ from services.ranker.sources.breaker import SourceLimits
 from services.ranker.state import Serving
 from services.ranker.tokens.issuer import Tokens
 from services.ranker.types import RankCommand, RankResult
-from services.ranker.work import Started
 
 _logger = logging.getLogger(__name__)
 
@@ -66,7 +75,8 @@ class RankerApp:
     server: SyncServer
     serving: Serving
     bundles: BundleWatcher
-    batcher: Batcher[RankCommand, Started, RankResult]
+    shadow: ShadowScoring
+    batcher: Batcher[RankCommand, Mixed, RankResult]
     spool: Spool
     shipper: SpoolShipper
     captures: CaptureWriter
@@ -74,9 +84,10 @@ class RankerApp:
     registry: CollectorRegistry
 
     def start(self) -> None:
-        """Starts the threads: batching, captures, bundles, shipping."""
+        """Starts the threads: batching, captures, the shadow, shipping, bundles."""
         self.captures.start()
         self.batcher.start()
+        self.shadow.start()
         self.shipper.start()
         self.bundles.start()
 
@@ -88,6 +99,7 @@ class RankerApp:
     def close(self) -> None:
         """Ends everything but the server, which is drained before."""
         self.batcher.close()
+        self.shadow.close()
         self.captures.close()
         self.bundles.close()
         self.shipper.close()
@@ -117,6 +129,9 @@ def build(settings: RankerSettings) -> RankerApp:
     serving = Serving(exact_rows=settings.exact_search_rows)
     governor = Governor(target_s=settings.rank_target_ms / 1000, floor=settings.candidates_floor)
     metrics.watch_level(lambda: governor.level)
+    source_limits = SourceLimits(
+        budget_s=settings.source_budget_ms / 1000, rest_s=settings.source_rest_seconds
+    )
     pipeline = Pipeline(
         serving.current,
         client,
@@ -129,21 +144,50 @@ def build(settings: RankerSettings) -> RankerApp:
             max_age_s=settings.last_known_seconds,
             monotonic_s=time.monotonic,
         ),
-        sources=SourceAsking(
-            SourceLimits(
-                budget_s=settings.source_budget_ms / 1000, rest_s=settings.source_rest_seconds
-            ),
-            ran=metrics.source,
-            log_error=_log_error,
-        ),
+        sources=SourceAsking(source_limits, ran=metrics.source, log_error=_log_error),
         feature_timeout_s=settings.feature_timeout_ms / 1000,
         new_rank_id=new_rank_id,
         log_error=_log_error,
         tracing=Tracing(settings.capture_share, origin, captures.offer),
     )
-    batcher: Batcher[RankCommand, Started, RankResult] = Batcher(
-        pipeline.begin,
-        pipeline.finish,
+    looking, closing, idle = threading.Event(), threading.Event(), threading.Event()
+    limits = FaultLimits(settings.quarantine_requests, settings.quarantine_share)
+    faults, recent = BundleFaults(limits, judged=looking.set), RecentRequests()
+    unobserved = Unobserved()
+    shadow = ShadowScoring(
+        serving.in_force,
+        Pipeline(
+            serving.current,
+            client,
+            definitions,
+            SpooledSlates(spool),
+            unobserved,
+            governor=Governor(target_s=math.inf, floor=1.0),
+            last_known=LastKnownRows(capacity=0, max_age_s=0.0, monotonic_s=time.monotonic),
+            sources=SourceAsking(source_limits, ran=unobserved.source, log_error=_log_error),
+            feature_timeout_s=settings.feature_timeout_ms / 1000,
+            new_rank_id=new_rank_id,
+            log_error=_log_error,
+        ),
+        client,
+        BundleAnswers(faults, recent, metrics, lambda _, __: None),
+        metrics,
+        idle=idle,
+        log_error=_log_error,
+        limits=ShadowLimits(settings.shadow_waiting, settings.shadow_wait_seconds),
+    )
+    mixed = MixedPipeline(
+        serving.in_force,
+        pipeline,
+        client,
+        definitions,
+        BundleAnswers(faults, recent, metrics, shadow.offer),
+        idle=idle,
+        log_error=_log_error,
+    )
+    batcher: Batcher[RankCommand, Mixed, RankResult] = Batcher(
+        mixed.begin,
+        mixed.finish,
         max_batch=settings.max_batch,
         queue_limit=settings.queue_limit,
         failed=functools.partial(_log_error, "a micro-batch failed"),
@@ -164,8 +208,9 @@ def build(settings: RankerSettings) -> RankerApp:
             aged=metrics.catalogue_aged,
         )
 
-    bundles = BundleWatcher(
-        BundleStore(settings.bundles_dir),
+    store = BundleStore(settings.bundles_dir)
+    loader = BundleLoader(
+        store,
         serving,
         load=functools.partial(
             LoadedBundle.load, threads=settings.model_threads, device=settings.device
@@ -173,11 +218,22 @@ def build(settings: RankerSettings) -> RankerApp:
         specify=lambda bundle: bundle_spec(bundle, domain),
         probe=lambda entity, view: client.probe(entity, view, _PROBE_TIMEOUT_S),
         make_replica=make_replica,
-        warm=pipeline.warm,
+        warm=Warming(pipeline, recent.requests, share=settings.quarantine_share),
+        closing=closing,
+        look_s=settings.bundle_poll_seconds,
+    )
+    bundles = BundleWatcher(
+        store,
+        serving,
+        loader,
+        faults,
+        Quarantine(settings.replica_dir / "quarantine.json"),
         metrics=metrics,
         poll_s=settings.bundle_poll_seconds,
+        wake=looking,
+        closing=closing,
     )
-    metrics.watch_catalogue_age(bundles.catalogue_age_s)
+    metrics.watch_catalogue_age(loader.catalogue_age_s)
     keys = make_token_keys(settings)
     servicer = RankerServicer(
         Answering(batcher, Tokens(keys, lifetime_s=settings.token_seconds), keys),
@@ -199,7 +255,9 @@ def build(settings: RankerSettings) -> RankerApp:
         ),
     )
     _logger.info("models run on %s", providers(settings.device)[0])
-    return RankerApp(server, serving, bundles, batcher, spool, shipper, captures, channel, registry)
+    return RankerApp(
+        server, serving, bundles, shadow, batcher, spool, shipper, captures, channel, registry
+    )
 
 
 def run(settings: RankerSettings) -> None:

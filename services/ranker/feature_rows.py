@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -91,6 +91,27 @@ class FeatureRows:
         at = self.string_names.index(name)
         present = self._is_present(row, len(self.float_names) + len(self.int_names) + at)
         return self.strings[row * len(self.string_names) + at] if present else None
+
+    def part(self, first: int, count: int) -> FeatureRows:
+        """The rows from ``first`` on."""
+        if (first, count) == (0, len(self.ids)):
+            return self
+        end, strings, lists = first + count, len(self.string_names), len(self.list_names)
+        offsets, values = self.list_offsets, self.list_values
+        if lists:
+            offsets = offsets[first * lists : end * lists + 1]
+            values = values[offsets[0] : offsets[-1]]
+            offsets = offsets - offsets[0]
+        return replace(
+            self,
+            ids=self.ids[first:end],
+            floats=self.floats[first:end],
+            ints=self.ints[first:end],
+            strings=self.strings[first * strings : end * strings],
+            list_offsets=offsets,
+            list_values=values,
+            statuses=self.statuses[first:end],
+        )
 
     def _is_present(self, row: int, column: int) -> bool:
         return self.statuses.size == 0 or bool(self.statuses[row, column] == PRESENT)

@@ -95,7 +95,7 @@ class Pipeline:
 
     def begin(self, commands: Sequence[RankCommand]) -> Started:
         """Assigns variants and asks for the users' rows."""
-        return self._begin(commands, self._state(), self._users)
+        return self.begin_with(commands, self._state(), self._users)
 
     def finish(self, started: Started, kept: Sequence[int]) -> list[RankResult]:
         """Answers the requests at the indices ``kept``, in that order."""
@@ -130,19 +130,22 @@ class Pipeline:
         moment = Moment(state, rows, inputs, vectors, now_ms, self._governor.level)
         return self._tracing.traced(moment, works, results)
 
-    def warm(self, state: ServingState) -> None:
+    def warm(self, state: ServingState) -> list[RankResult]:
         """Ranks every surface of a state for a visitor nobody knows, writing nothing."""
         commands = [
             RankCommand(name, user_id="", device_id="warm-up", dry_run=True, traffic=Traffic.TEST)
             for name in state.plans
         ]
+        results: list[RankResult] = []
         for batch in (commands[:1], commands):
-            started = self._begin(batch, state, Nobody())
-            self.finish(started, range(len(batch)))
+            started = self.begin_with(batch, state, Nobody())
+            results += self.finish(started, range(len(batch)))
+        return results
 
-    def _begin(
+    def begin_with(
         self, commands: Sequence[RankCommand], state: ServingState, users: UserFeatures
     ) -> Started:
+        """The same with a bundle and rows of the caller's choice."""
         clock = Stopwatch()
         works = [self._work(state, command) for command in commands]
         for row, work in enumerate(works):

@@ -1,7 +1,7 @@
-"""The bundle and the catalogue in force, as one reference that requests read.
+"""The bundles and the catalogue in force, as one reference that requests read.
 
 A new bundle or a catalogue change yields a new ``ServingState`` beside the old one; setting the
-reference is the whole swap. A micro-batch keeps the state it began with.
+reference is the whole swap. A micro-batch keeps the states it began with.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from services.common.errors import Unavailable
 from services.ranker.arrays import Int32Array
+from services.ranker.bundles.routing import Routes
 from services.ranker.calls.prices import Prices
 from services.ranker.catalogue.carried import CarriedTables
 from services.ranker.catalogue.table import EntityTable
@@ -127,60 +128,118 @@ def _same_items(before: ServingState, model: Model, tables: Tables) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class InForce:
+    """The bundles that serve and who is answered by which; states by version."""
+
+    routes: Routes
+    states: Mapping[str, ServingState]
+
+    @property
+    def live(self) -> ServingState:
+        """That of the live bundle."""
+        return self.states[self.routes.live]
+
+
 class Serving:
-    """Holds the state in force and replaces it."""
+    """Holds the states of the loaded bundles, brings them up to date and says which serve."""
 
     def __init__(self, *, exact_rows: int) -> None:
         self._exact_rows = exact_rows
-        self._state: ServingState | None = None
+        self._in_force: InForce | None = None
+        self._states: dict[str, ServingState] = {}
+        self._broken: dict[str, Exception] = {}
         self._replacing = threading.Lock()
         self._ready = threading.Event()
 
     def current(self) -> ServingState:
-        """The state in force. Raises ``Unavailable`` before there is one."""
-        state = self._state
-        if state is None:
+        """The live state. Raises ``Unavailable`` before there is one."""
+        return self.in_force().live
+
+    def in_force(self) -> InForce:
+        """What serves. Raises ``Unavailable`` before there is anything."""
+        in_force = self._in_force
+        if in_force is None:
             raise Unavailable("no bundle and catalogue are loaded yet", reason="NOT_READY")
-        return state
+        return in_force
 
     @property
     def version(self) -> str | None:
-        """Version of the bundle in force."""
-        state = self._state
-        return None if state is None else state.spec.version
+        """Version of the live bundle."""
+        in_force = self._in_force
+        return None if in_force is None else in_force.routes.live
+
+    def loaded(self) -> dict[str, ServingState]:
+        """The states of all loaded bundles, those that do not serve among them."""
+        with self._replacing:
+            return dict(self._states)
 
     def install_tables(self, tables: Tables) -> None:
-        """Takes a catalogue change into force, for the bundle in force.
+        """Takes a catalogue change into force for the bundles that read it, the live one first.
 
-        Tables of a replica that the bundle in force does not read are left out: they belong to a
-        bundle on its way in.
+        Tables of a replica that no loaded bundle reads are left out: they belong to a bundle on
+        its way in. A bundle that can't take the change stays behind, and is ``broken``.
         """
         with self._replacing:
-            state = self._state
-            if state is None or state.tables.replica is not tables.replica:
-                return
-            self._state = self._prepared(state.model, state.spec, tables, state)
+            for version in sorted(self._states, key=lambda version: version != self.version):
+                state = self._states[version]
+                if state.tables.replica is not tables.replica:
+                    continue
+                try:
+                    after = self._prepared(state.model, state.spec, tables, state)
+                except Exception as error:
+                    self._broken[version] = error
+                    if version == self.version:
+                        raise
+                    continue
+                self._states[version] = after
+                self._publish()
 
-    def replace(
+    def broken(self) -> dict[str, Exception]:
+        """Loaded bundles that could not take a change of the catalogue, and why."""
+        with self._replacing:
+            return dict(self._broken)
+
+    def load(
         self,
         model: Model,
         spec: BundleSpec,
         latest: Callable[[], Tables],
         warm: Callable[[ServingState], None],
     ) -> None:
-        """Prepares a bundle over the latest catalogue, warms it, and puts it into force.
+        """Prepares a bundle over the latest catalogue and warms it; ``serve`` puts it into force.
 
         Encoding the catalogue happens outside the lock; what changed meanwhile is added within.
         """
         early = self._prepared(model, spec, latest(), None)
         warm(early)
         with self._replacing:
-            self._state = self._prepared(model, spec, latest(), early)
+            self._broken.pop(spec.version, None)
+            self._states[spec.version] = self._prepared(model, spec, latest(), early)
+
+    def serve(self, routes: Routes) -> None:
+        """Puts loaded bundles into force."""
+        with self._replacing:
+            self._publish(routes)
         self._ready.set()
 
+    def unload(self, version: str) -> None:
+        """Drops a bundle that does not serve; micro-batches that began with it end with it."""
+        with self._replacing:
+            self._states.pop(version, None)
+            self._broken.pop(version, None)
+
     def wait_ready(self, timeout_s: float) -> bool:
-        """Waits for the first state; whether there is one."""
+        """Waits for the first live state; whether there is one."""
         return self._ready.wait(timeout_s)
+
+    def _publish(self, routes: Routes | None = None) -> None:
+        if routes is None:
+            if self._in_force is None:
+                return
+            routes = self._in_force.routes
+        states = {version: self._states[version] for version in routes.versions()}
+        self._in_force = InForce(routes, states)
 
     def _prepared(
         self, model: Model, spec: BundleSpec, tables: Tables, before: ServingState | None

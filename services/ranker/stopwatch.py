@@ -17,3 +17,7 @@ class Stopwatch:
         now_ns = time.perf_counter_ns()
         self.stages.append((stage, (now_ns - self._last_ns) // 1000))
         self._last_ns = now_ns
+
+    def skip(self) -> None:
+        """The time since the last stage belongs to none."""
+        self._last_ns = time.perf_counter_ns()

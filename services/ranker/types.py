@@ -132,7 +132,8 @@ class RankCommand:
     set where an idempotency key or a token decides them. ``item_ids`` are those to SCORE, or the
     one to find SIMILAR items to. ``filter_digest``: 8 bytes that stand for the caller's filter.
     ``deadline_s``: until when the caller waits, on the monotonic clock. ``debug``: with an
-    explanation.
+    explanation. ``shadow_of``: the rank_id of the answer that a shadow is compared with; empty for
+    what is to be answered.
     """
 
     surface: str
@@ -154,6 +155,7 @@ class RankCommand:
     candidate_ids: Sequence[str] = ()
     deadline_s: float | None = None
     debug: bool = False
+    shadow_of: str = ""
 
 
 class Placement(enum.IntEnum):
@@ -250,6 +252,6 @@ class RankResult:
 
     @property
     def parent_rank_id(self) -> str:
-        """The answer that this one follows; empty when there is none."""
+        """The answer that this one follows, or shadows; empty when there is none."""
         following = self.command.following
-        return "" if following is None else following.parent_rank_id
+        return self.command.shadow_of if following is None else following.parent_rank_id

@@ -64,7 +64,7 @@ class Experiment(_message.Message):
     def __init__(self, key: _Optional[str] = ..., description: _Optional[str] = ..., unit_type: _Optional[str] = ..., coverage: _Optional[float] = ..., running: _Optional[bool] = ..., revision: _Optional[int] = ..., variants: _Optional[_Iterable[_Union[Variant, _Mapping]]] = ...) -> None: ...
 
 class Variant(_message.Message):
-    __slots__ = ("key", "weight", "objective_weights", "interleave")
+    __slots__ = ("key", "weight", "objective_weights", "interleave", "bundle")
     class ObjectiveWeightsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -76,8 +76,10 @@ class Variant(_message.Message):
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     OBJECTIVE_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     INTERLEAVE_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
     key: str
     weight: float
     objective_weights: _containers.ScalarMap[str, float]
     interleave: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, key: _Optional[str] = ..., weight: _Optional[float] = ..., objective_weights: _Optional[_Mapping[str, float]] = ..., interleave: _Optional[_Iterable[str]] = ...) -> None: ...
+    bundle: str
+    def __init__(self, key: _Optional[str] = ..., weight: _Optional[float] = ..., objective_weights: _Optional[_Mapping[str, float]] = ..., interleave: _Optional[_Iterable[str]] = ..., bundle: _Optional[str] = ...) -> None: ...

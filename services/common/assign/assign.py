@@ -38,12 +38,14 @@ class Reason(Enum):
 @dataclass(frozen=True)
 class Variant:
     """One arm. ``objective_weights`` replace the surface's, by objective. ``interleave``: instead,
-    the rankings of the two variants of these keys are interleaved."""
+    the rankings of the two variants of these keys are interleaved. ``bundle``: version of the one
+    that answers; empty where the variant leaves that open."""
 
     key: str
     weight: float
     objective_weights: Mapping[str, float] = field(default_factory=dict)
     interleave: tuple[str, str] | None = None
+    bundle: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,17 @@ def objective_weights(
         if variant is not None:
             replaced.update(variant.objective_weights)
     return replaced
+
+
+def bundle_wanted(definitions: Definitions, assignments: Sequence[Assignment]) -> str:
+    """Version of the bundle that the variants name, a later experiment's in key order; or empty."""
+    wanted = ""
+    for assignment in assignments:
+        experiment = definitions.experiments.get(assignment.experiment_key)
+        variant = experiment.variant(assignment.variant_key) if experiment else None
+        if variant is not None and variant.bundle:
+            wanted = variant.bundle
+    return wanted
 
 
 def interleaved(

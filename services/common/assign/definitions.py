@@ -31,12 +31,14 @@ class VariantDefinition(_Strict):
     """One arm. ``objective_weights`` replace the surface's, by objective of the domain.
 
     ``interleave``: two other variants, whose rankings this one shows in one slate (team draft);
-    it has no objective weights of its own.
+    it has no objective weights of its own. ``bundle``: version of the bundle that answers; rankers
+    serve it once ``podium bundle experiment`` has named it.
     """
 
     weight: float = Field(ge=0, le=1)
     objective_weights: dict[str, Weight] = {}
     interleave: tuple[Key, Key] | None = None
+    bundle: Key | None = None
 
 
 class ExperimentDefinition(_Strict):
@@ -82,7 +84,13 @@ def _experiment(key: str, definition: ExperimentDefinition) -> Experiment:
         unit=definition.unit,
         salt=definition.salt,
         variants=tuple(
-            Variant(name, variant.weight, dict(variant.objective_weights), variant.interleave)
+            Variant(
+                name,
+                variant.weight,
+                dict(variant.objective_weights),
+                variant.interleave,
+                variant.bundle or "",
+            )
             for name, variant in definition.variants.items()
         ),
         coverage=definition.coverage,
@@ -95,6 +103,7 @@ def _experiment(key: str, definition: ExperimentDefinition) -> Experiment:
 def _errors(file: ExperimentsFile, domain: Domain | None) -> Iterator[tuple[Location, str]]:
     salts: dict[str, str] = {}
     interleaving: str | None = None
+    naming: str | None = None
     for key, experiment in file.experiments.items():
         at: Location = ("experiments", key)
         yield from _interleaving_errors(at, experiment)
@@ -102,6 +111,10 @@ def _errors(file: ExperimentsFile, domain: Domain | None) -> Iterator[tuple[Loca
             if interleaving is not None:
                 yield (*at, "running"), f"{interleaving} interleaves, too: one slate can't do both"
             interleaving = key
+        if experiment.running and any(v.bundle for v in experiment.variants.values()):
+            if naming is not None:
+                yield (*at, "running"), f"{naming} names bundles, too: one request is of one bundle"
+            naming = key
         total = math.fsum(v.weight for v in experiment.variants.values())
         if abs(total - 1) > _WEIGHT_TOLERANCE:
             yield (*at, "variants"), f"the weights sum to {total:g}, must sum to 1"
@@ -138,3 +151,5 @@ def _interleaving_errors(
                     (*here, "interleave", index),
                     f"{key!r} is not another variant that does not interleave itself",
                 )
+            elif other.bundle is not None and other.bundle != variant.bundle:
+                yield (*here, "bundle"), f"must be that of {key}: one slate is of one bundle"

@@ -83,7 +83,8 @@ def slate_events(
         slate_served=served,
     )
     for assigned, assignment in zip(result.assignments, assignments, strict=True):
-        if assigned.variant_key:
+        # Nobody sees a shadow's slate.
+        if assigned.variant_key and not command.shadow_of:
             yield event_pb2.Event(
                 event_id=event_id_of(result.rank_id, assigned.experiment_key),
                 type="exposure",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -14,8 +15,11 @@ from services.common.bundle.loaded import LoadedBundle
 from services.common.bundle.store import BundleStore
 from services.common.domain import load_domain
 from services.common.errors import BundleError, Unavailable
-from services.ranker import bundles
-from services.ranker.bundles import BundleWatcher
+from services.ranker.bundles import watcher
+from services.ranker.bundles.faults import BundleFaults, FaultLimits
+from services.ranker.bundles.loading import BundleLoader
+from services.ranker.bundles.quarantine import Quarantine
+from services.ranker.bundles.watcher import BundleWatcher
 from services.ranker.catalogue.replica import Replica
 from services.ranker.feature_rows import View
 from services.ranker.metrics import RankerMetrics
@@ -54,16 +58,27 @@ class Watched:
         make_replica: Callable[[Mapping[str, View]], Replica] = never
         warm: Callable[[ServingState], None] = never
         self._registry = CollectorRegistry()
+        serving, closing = Serving(exact_rows=1), threading.Event()
         self.watcher = BundleWatcher(
             store,
-            Serving(exact_rows=1),
-            load=load,
-            specify=specify,
-            probe=probe,
-            make_replica=make_replica,
-            warm=warm,
+            serving,
+            BundleLoader(
+                store,
+                serving,
+                load=load,
+                specify=specify,
+                probe=probe,
+                make_replica=make_replica,
+                warm=warm,
+                closing=closing,
+                look_s=1.0,
+            ),
+            BundleFaults(FaultLimits()),
+            Quarantine(store.directory / "replica" / "quarantine.json"),
             metrics=RankerMetrics(self._registry),
             poll_s=1.0,
+            wake=threading.Event(),
+            closing=closing,
         )
 
     def refused(self, reason: str) -> float:
@@ -142,7 +157,7 @@ def test_a_promotion_during_a_failed_load_is_looked_at(store: BundleStore) -> No
 def test_what_may_pass_by_itself_is_tried_again(
     store: BundleStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundles, "_RETRY_S", 0.0)
+    monkeypatch.setattr(watcher, "_RETRY_S", 0.0)
     failing = FailingStep(Unavailable("the feature service is away"))
     watched = Watched(store, failing, never)
 

@@ -1,0 +1,207 @@
+"""Ranks micro-batches whose requests are answered by several bundles.
+
+Each bundle ranks its requests as if they had come alone; the users' rows are asked for in one call
+a feature view.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.common.actor import actor_key
+from services.common.assign.assign import Definitions, assign, bundle_wanted, units_of
+from services.common.errors import PodiumError
+from services.ranker.bundles.routing import version_for
+from services.ranker.bundles.shared_rows import SharedRows
+from services.ranker.pipeline import Pipeline
+from services.ranker.ports import UserFeatures
+from services.ranker.state import InForce
+from services.ranker.tokens.format import digest_of
+from services.ranker.types import Call, Part, RankCommand, RankResult, Reason
+from services.ranker.work import Started, degrade
+
+
+class Answers(Protocol):
+    """Who wants to know how the bundles answer."""
+
+    def answered(self, in_force: InForce, version: str, results: Sequence[RankResult]) -> None:
+        """A bundle answered; told on the thread that ranks, before the callers have it."""
+
+    def broke(self, in_force: InForce, version: str, requests: int) -> None:
+        """A bundle failed altogether; for another than the live one, that one answers."""
+
+
+@dataclass
+class Group:
+    """Requests of one bundle, at their indices in the micro-batch."""
+
+    version: str
+    places: list[int]
+    commands: list[RankCommand]
+    started: Started
+
+
+@dataclass
+class Mixed:
+    """A micro-batch under way, under what was in force when it began."""
+
+    in_force: InForce
+    groups: list[Group]
+
+
+class MixedPipeline:
+    """Ranks micro-batches by the bundles that answer them. Used by one thread."""
+
+    def __init__(
+        self,
+        in_force: Callable[[], InForce],
+        pipeline: Pipeline,
+        users: UserFeatures,
+        definitions: Definitions,
+        answers: Answers,
+        *,
+        idle: threading.Event,
+        log_error: Callable[[str, Exception], None],
+    ) -> None:
+        """``idle`` is set while no micro-batch is under way."""
+        self._in_force = in_force
+        self._pipeline = pipeline
+        self._users = users
+        self._definitions = definitions
+        self._naming = [
+            key
+            for key, experiment in definitions.experiments.items()
+            if any(variant.bundle for variant in experiment.variants)
+        ]
+        self._answers = answers
+        self._idle = idle
+        self._idle.set()
+        self._latest: Mixed | None = None
+        self._log_error = log_error
+
+    def begin(self, commands: Sequence[RankCommand]) -> Mixed:
+        """Finds each request's bundle, assigns variants and asks for the users' rows."""
+        self._idle.clear()
+        self._latest = None
+        self._latest = self._begin(commands)
+        return self._latest
+
+    def finish(self, mixed: Mixed, kept: Sequence[int]) -> list[RankResult]:
+        """Answers the requests at the indices ``kept``, in that order."""
+        try:
+            return self._finish(mixed, kept)
+        finally:
+            if mixed is self._latest:
+                self._idle.set()
+
+    def _begin(self, commands: Sequence[RankCommand]) -> Mixed:
+        in_force = self._in_force()
+        if not in_force.routes.mixed and not self._naming:
+            live = in_force.routes.live
+            started = self._pipeline.begin_with(commands, in_force.live, self._users)
+            return Mixed(in_force, [Group(live, [*range(len(commands))], [*commands], started)])
+        rows = SharedRows()
+        digests = {digest_of(version): version for version in in_force.routes.answering}
+        places: dict[str, list[int]] = {}
+        replaced: set[int] = set()
+        for place, command in enumerate(commands):
+            version, is_wanted = self._version(in_force, digests, command)
+            places.setdefault(version, []).append(place)
+            if not is_wanted:
+                replaced.add(place)
+        groups = [
+            self._begun(in_force, version, among, [commands[place] for place in among], rows)
+            for version, among in places.items()
+        ]
+        for group in groups:
+            works = zip(group.places, group.started.works, strict=True)
+            lacking = [work for place, work in works if place in replaced]
+            degrade(lacking, Part.SCORING, Reason.REPLACED)
+        rows.send(self._users)
+        return Mixed(in_force, groups)
+
+    def _finish(self, mixed: Mixed, kept: Sequence[int]) -> list[RankResult]:
+        if len(mixed.groups) == 1:
+            return self._finished(mixed.in_force, mixed.groups[0], kept)
+        answers: dict[int, RankResult] = {}
+        wanted = set(kept)
+        for group in mixed.groups:
+            among = [at for at, place in enumerate(group.places) if place in wanted]
+            if not among:
+                continue
+            if answers:
+                group.started.clock.skip()
+            results = self._finished(mixed.in_force, group, among)
+            answers.update(zip((group.places[at] for at in among), results, strict=True))
+        return [answers[place] for place in kept]
+
+    def _version(
+        self, in_force: InForce, digests: dict[bytes, str], command: RankCommand
+    ) -> tuple[str, bool]:
+        routes = in_force.routes
+        if command.call is Call.SIMILAR:
+            return routes.live, True
+        wanted = ""
+        if self._naming:
+            units = units_of(command.user_id, command.device_id)
+            assigned = assign(
+                self._definitions, units, _forced(command, self._naming), self._naming
+            )
+            wanted = bundle_wanted(self._definitions, assigned)
+        following = command.following
+        return version_for(
+            routes,
+            actor_key(command.user_id, command.device_id),
+            wanted=wanted,
+            before=None if following is None else digests.get(following.bundle),
+        )
+
+    def _begun(
+        self,
+        in_force: InForce,
+        version: str,
+        places: list[int],
+        commands: list[RankCommand],
+        rows: SharedRows,
+    ) -> Group:
+        try:
+            started = self._pipeline.begin_with(commands, in_force.states[version], rows)
+        except PodiumError:
+            raise
+        except Exception as error:
+            self._answers.broke(in_force, version, len(commands))
+            if version == in_force.routes.live:
+                raise
+            self._log_replaced(version, error)
+            version = in_force.routes.live
+            started = self._pipeline.begin_with(commands, in_force.live, rows)
+        return Group(version, places, commands, started)
+
+    def _finished(self, in_force: InForce, group: Group, among: Sequence[int]) -> list[RankResult]:
+        """The answers at ``among`` of a group; the live bundle's where its own breaks."""
+        version = group.version
+        try:
+            results = self._pipeline.finish(group.started, among)
+        except PodiumError:
+            raise
+        except Exception as error:
+            self._answers.broke(in_force, version, len(among))
+            if version == in_force.routes.live:
+                raise
+            self._log_replaced(version, error)
+            version = in_force.routes.live
+            again = [group.commands[at] for at in among]
+            started = self._pipeline.begin_with(again, in_force.live, self._users)
+            results = self._pipeline.finish(started, range(len(among)))
+        self._answers.answered(in_force, version, results)
+        return results
+
+    def _log_replaced(self, version: str, error: Exception) -> None:
+        self._log_error(f"bundle {version} failed, the live one answers in its place", error)
+
+
+def _forced(command: RankCommand, naming: Sequence[str]) -> dict[str, str]:
+    return {key: variant for key, variant in command.forced_variants.items() if key in naming}

@@ -1,0 +1,74 @@
+"""The last requests that were ranked, with what was known of their users: to warm bundles with.
+
+They stay in memory: nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from services.ranker.feature_rows import FeatureRows, View, empty_rows
+from services.ranker.types import Call, RankCommand, RankResult, Traffic
+
+# Bounds what one warm-up costs: each is ranked alone.
+KEPT_REQUESTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A request, and the user's row under the view that was read."""
+
+    command: RankCommand
+    view_hash: str
+    rows: FeatureRows
+
+
+class KnownRows:
+    """Answers for the feature service with the row of one recorded request; a bundle that reads
+    another view sees a user nothing is known of."""
+
+    def __init__(self, recorded: Recorded, view: View | None = None) -> None:
+        self._recorded = recorded
+        self._view = view
+
+    def start(self, view: View, ids: Sequence[str], timeout_s: float) -> KnownRows:
+        del ids, timeout_s
+        return KnownRows(self._recorded, view)
+
+    def result(self) -> FeatureRows:
+        if self._view is None or self._view.hash != self._recorded.view_hash:
+            return empty_rows(self._recorded.rows.ids)
+        return self._recorded.rows
+
+
+class RecentRequests:
+    """Keeps the last ``KEPT_REQUESTS``. Written by one thread, read by any."""
+
+    def __init__(self) -> None:
+        self._kept: deque[RankResult] = deque(maxlen=KEPT_REQUESTS)
+
+    def remember(self, results: Sequence[RankResult]) -> None:
+        """Takes note of answers; of first pages only."""
+        for result in results:
+            command = result.command
+            if command.call is Call.RANK and command.following is None:
+                self._kept.append(result)
+
+    def requests(self) -> list[Recorded]:
+        """The requests, oldest first, as dry runs that nobody waits for."""
+        return [_recorded(result) for result in tuple(self._kept)]
+
+
+def _recorded(result: RankResult) -> Recorded:
+    command = replace(
+        result.command,
+        dry_run=True,
+        traffic=Traffic.TEST,
+        rank_id="",
+        seed=result.seed,
+        deadline_s=None,
+        debug=False,
+    )
+    return Recorded(command, result.view_hash, result.rows.part(result.row, 1))
