@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from services.common.assign.assign import assign, bundle_wanted
 from services.common.assign.definitions import load_experiments
 from services.common.domain import Domain, load_domain
 from services.common.errors import ConfigError
@@ -152,3 +153,33 @@ def test_two_running_experiments_can_not_both_interleave(tmp_path: Path) -> None
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):
         load_experiments(tmp_path / "nowhere.yaml", None)
+
+
+def test_a_variant_can_name_a_bundle(tmp_path: Path) -> None:
+    path = tmp_path / "e.yaml"
+    text = GOOD.replace("control: {weight: 0.25}", "control: {weight: 0.25, bundle: v-2.1}")
+    path.write_text(text, encoding="utf-8")
+    definitions = load_experiments(path, None)
+    experiment = definitions.experiments["weights"]
+    assert [variant.bundle for variant in experiment.variants] == ["v-2.1", ""]
+    for variant in experiment.variants:
+        assigned = assign(definitions, {}, {"weights": variant.key}, ["weights"])
+        assert bundle_wanted(definitions, assigned) == variant.bundle
+
+
+def test_an_interleaved_slate_is_of_one_bundle(tmp_path: Path) -> None:
+    text = INTERLEAVED.replace("control: {weight: 0.15}", "control: {weight: 0.15, bundle: v2}")
+    with pytest.raises(ConfigError) as refused:
+        _load(tmp_path, text)
+    assert refused.value.field.startswith("experiments.weights.variants.both")
+    assert "one slate is of one bundle" in str(refused.value)
+
+
+def test_one_running_experiment_names_bundles(tmp_path: Path) -> None:
+    text = GOOD.replace("control: {weight: 0.25}", "control: {weight: 0.25, bundle: v2}")
+    at = text.index("  layout:")
+    text = text[:at] + text[at:].replace("running: false", "running: true", 1)
+    text = text[:at] + text[at:].replace("{weight: ", "{bundle: v3, weight: ", 1)
+    with pytest.raises(ConfigError) as refused:
+        _load(tmp_path, text)
+    assert "one request is of one bundle" in str(refused.value)
