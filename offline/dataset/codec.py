@@ -188,7 +188,7 @@ def _change(event: event_pb2.Event, declared: dict[str, str]) -> dict[str, Any] 
             *([(PROFILE_VERSION, version)] if version else []),
         ]
     elif event.type in ROOM_EVENTS and event.HasField("room_state"):
-        values = room_values(event.room_state)
+        values = room_values(event.room_state, milliseconds(event.event_time))
     else:
         return None
     # What is said twice counts as said last, whether or not that can be kept.

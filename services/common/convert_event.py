@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from podium.common.v1.common_pb2 import AttributeValue, TrafficClass
 from podium.event.v1.event_pb2 import EntityUpsert, Event, LoggedEvent, RoomState
-from services.common.domain_features import HEARD
+from services.common.domain_features import HEARD, HEARD_AT
 from services.common.pseudonym_scan import without_pseudonyms
 
 Scalar = str | int | float | bool
@@ -77,18 +77,20 @@ def upsert_values(upsert: EntityUpsert) -> Iterator[tuple[str, Said]]:
 
 def room_attributes(room: RoomState) -> frozenset[str]:
     """Attributes that the subject must have: ``live``, which makes it a room, and what is set."""
-    found = {name for name, _ in room_values(room) if name != HEARD} | {"live"}
+    found = {name for name, _ in room_values(room, 0)} - {HEARD, HEARD_AT} | {"live"}
     # A start without viewers sets them to 0: that much a room that counts none can do without.
     return frozenset(found if room.HasField("viewers") else found - {"viewers"})
 
 
-def room_values(room: RoomState) -> Iterator[tuple[str, Scalar]]:
+def room_values(room: RoomState, event_time_ms: int) -> Iterator[tuple[str, Scalar]]:
     """(attribute, value) of everything that a room's state sets of the room.
 
-    Each sets ``heard``: with a time to live it says whether the room is silent.
+    Each sets ``heard``, which with a time to live says whether the room is silent, and
+    ``heard_at_ms``.
     """
     if room.state != RoomState.STATE_UNSPECIFIED:
         yield HEARD, True
+        yield HEARD_AT, event_time_ms
     match room.state:
         case RoomState.STATE_STARTED:
             yield "live", True

@@ -14,6 +14,8 @@ _LONGEST = "3650d"
 MAX_VECTOR_DIM = 1_024
 HEARD = "heard"
 """Attribute that every event of a room's state sets: with a time to live, whether it is silent."""
+HEARD_AT = "heard_at_ms"
+"""The time of that event (epoch ms), for who must tell silence without the feature service."""
 
 _VECTOR = re.compile(r"^vector\[([1-9][0-9]{0,3})\]$")
 

@@ -79,6 +79,8 @@ def item_reads(rule: Filter) -> list[Read]:
             flags = [("live", rule.live), ("heard", rule.heard)]
             read: list[Read] = [((f,), name, ("bool",)) for f, name in flags if name is not None]
             return [*read, (("starts",), rule.starts, ("int",))]
+        case "heard_within":
+            return [(("attribute",), rule.attribute, ("int",))]
         case "not_in_list" | "seen":
             return [] if rule.attribute == "id" else [(("attribute",), rule.attribute, ("string",))]
         case "exclude":

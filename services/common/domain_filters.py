@@ -80,6 +80,15 @@ class LiveOrStartingFilter(_Strict):
     within: Duration
 
 
+class HeardWithinFilter(_Strict):
+    """Keeps items last heard of (``attribute``, epoch ms) no longer than ``within`` ago; unknown is
+    kept. It holds without the feature service, too, whose word on silence may be an old one."""
+
+    kind: Literal["heard_within"]
+    attribute: Name
+    within: Duration
+
+
 class LanguageFilter(_Strict):
     """Keeps items in the language of the request's locale, or in one of the user's.
 
@@ -171,6 +180,7 @@ Filter = Annotated[
     | PositiveFilter
     | OpenWindowFilter
     | LiveOrStartingFilter
+    | HeardWithinFilter
     | LanguageFilter
     | RegionFilter
     | AgeFilter

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from services.ranker.arrays import BoolArray
+from services.ranker.arrays import Int64Array
 from services.ranker.feature_rows import FeatureRows, View
 
 NOT_FOUND: Final = 3
@@ -47,11 +47,14 @@ class LastKnownRows:
         if len(self._recent) >= self._capacity:
             self._recent, self._older = {}, self._recent
 
-    def recall(self, view: View, ids: Sequence[str]) -> tuple[FeatureRows, BoolArray]:
-        """Rows of ``ids`` as they were last, and which are known, bool [len(ids)]; the others have
-        the view's defaults. They say neither when nor from which log position they are."""
+    def recall(self, view: View, ids: Sequence[str]) -> tuple[FeatureRows, Int64Array]:
+        """Rows of ``ids`` as they were last, and how long ago they were served (ms), int64
+        [len(ids)]: -1 where nothing is known, and the row has the view's defaults. The rows say
+        neither when nor from which log position they are."""
         found = [self._found(view, identity) for identity in ids]
-        return _stacked(view, ids, found), np.array([one is not None for one in found], np.bool_)
+        now_s = self._monotonic_s()
+        ages = [-1 if kept is None else round(1_000 * (now_s - kept.at_s)) for kept in found]
+        return _stacked(view, ids, found), np.array(ages, np.int64)
 
     def _found(self, view: View, identity: str) -> _Kept | None:
         key = (view.hash, identity)

@@ -47,7 +47,7 @@ from services.ranker.sources.fallback import fallback_slots
 from services.ranker.sources.merge import merge
 from services.ranker.state import ServingState
 from services.ranker.stopwatch import Stopwatch
-from services.ranker.types import Call, Degradation, Part, RankCommand, RankResult, Reason, Traffic
+from services.ranker.types import Call, Part, RankCommand, RankResult, Reason, Traffic
 from services.ranker.users import (
     Nobody,
     UserInputs,
@@ -175,9 +175,9 @@ class Pipeline:
         work = Work(command, plan, assignments, weights, rank_id, seed, teams)
         stale = state.tables.stale()
         if stale is not None:
-            work.degraded[Degradation(Part.CATALOGUE, stale)] = None
+            degrade([work], Part.CATALOGUE, stale, age_ms=state.tables.age_ms())
         if of_another_bundle(command, state.spec.version):
-            work.degraded[Degradation(Part.SCORING, Reason.REPLACED)] = None
+            degrade([work], Part.SCORING, Reason.REPLACED)
         return work
 
     def _weights(
@@ -193,10 +193,14 @@ class Pipeline:
         if failure is None:
             self._last_known.remember(view, rows)
             return rows
-        recalled, known = self._last_known.recall(view, started.user_keys)
-        degrade([w for w in works if known[w.row]], Part.USER_FEATURES, Reason.STALE)
-        degrade([w for w in works if not known[w.row]], Part.USER_FEATURES, failure)
-        return recalled if known.any() else rows
+        recalled, ages_ms = self._last_known.recall(view, started.user_keys)
+        for work in works:
+            age_ms = int(ages_ms[work.row])
+            if age_ms < 0:
+                degrade([work], Part.USER_FEATURES, failure)
+            else:
+                degrade([work], Part.USER_FEATURES, Reason.STALE, age_ms=age_ms)
+        return recalled if (ages_ms >= 0).any() else rows
 
     def _user_vectors(
         self, state: ServingState, works: Sequence[Work], inputs: UserInputs

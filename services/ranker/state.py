@@ -40,7 +40,7 @@ class Tables:
 
     ``replica`` is what keeps it up to date, ``epoch`` counts the snapshots it took: only tables of
     one epoch share slots. ``number`` is that of the last change. ``stale`` says why the catalogue
-    must not be trusted to be fresh, None while it may.
+    must not be trusted to be fresh, None while it may; ``age_ms`` how far it is behind the clock.
     """
 
     replica: object
@@ -48,6 +48,7 @@ class Tables:
     number: int
     by_entity: Mapping[str, EntityTable]
     stale: Callable[[], Reason | None]
+    age_ms: Callable[[], int]
 
 
 @dataclass(frozen=True)

@@ -78,11 +78,13 @@ class Reason(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """One part that was left out or replaced, and why. ``name``: which source, where it is one."""
+    """One part that was left out or replaced, and why. ``name``: which source, where it is one;
+    ``age_ms``: of a part that is STALE, how old what served instead is."""
 
     part: Part
     reason: Reason
     name: str = ""
+    age_ms: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

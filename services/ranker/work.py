@@ -55,7 +55,10 @@ class Started:
     clock: Stopwatch
 
 
-def degrade(works: Sequence[Work], part: Part, reason: Reason, name: str = "") -> None:
-    """Marks requests as answered without a part; ``name``: of a source."""
+def degrade(
+    works: Sequence[Work], part: Part, reason: Reason, name: str = "", *, age_ms: int = 0
+) -> None:
+    """Marks requests as answered without a part; ``name``: of a source, ``age_ms``: of what is
+    STALE."""
     for work in works:
-        work.degraded[Degradation(part, reason, name)] = None
+        work.degraded[Degradation(part, reason, name, age_ms)] = None

@@ -281,7 +281,7 @@ class Slate(_message.Message):
     def __init__(self, entity_type: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., selling_course_ids: _Optional[_Iterable[str]] = ..., sources: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[float]] = ..., objectives: _Optional[_Iterable[str]] = ..., predictions: _Optional[_Iterable[float]] = ..., positions: _Optional[_Iterable[int]] = ..., interleaving_teams: _Optional[_Iterable[str]] = ..., prices_minor: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Degradation(_message.Message):
-    __slots__ = ("part", "reason", "name")
+    __slots__ = ("part", "reason", "name", "age_ms")
     class Part(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         PART_UNSPECIFIED: _ClassVar[Degradation.Part]
@@ -317,10 +317,12 @@ class Degradation(_message.Message):
     PART_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    AGE_MS_FIELD_NUMBER: _ClassVar[int]
     part: Degradation.Part
     reason: Degradation.Reason
     name: str
-    def __init__(self, part: _Optional[_Union[Degradation.Part, str]] = ..., reason: _Optional[_Union[Degradation.Reason, str]] = ..., name: _Optional[str] = ...) -> None: ...
+    age_ms: int
+    def __init__(self, part: _Optional[_Union[Degradation.Part, str]] = ..., reason: _Optional[_Union[Degradation.Reason, str]] = ..., name: _Optional[str] = ..., age_ms: _Optional[int] = ...) -> None: ...
 
 class StageTiming(_message.Message):
     __slots__ = ("stage", "duration_us")

@@ -176,7 +176,7 @@ def _add_payload(applied: AppliedEvent, event: Event) -> None:
             said[PROFILE_VERSION] = event.profile.version
         applied.upserted = said
     elif kind in ROOM_EVENTS and event.HasField("room_state"):
-        applied.upserted = dict(room_values(event.room_state))
+        applied.upserted = dict(room_values(event.room_state, applied.time_ms))
 
 
 def _alias(event: Event, arrival: int, clock_ms: int) -> AppliedEvent:

@@ -272,7 +272,7 @@ class Replica:
 
     def _install(self, tables: Mapping[str, EntityTable]) -> None:
         self._number += 1
-        installed = Tables(self, self._epoch, self._number, dict(tables), self.stale)
+        installed = Tables(self, self._epoch, self._number, dict(tables), self.stale, self.age_ms)
         with self._installed:
             self._tables = installed
             self._installed.notify_all()

@@ -213,4 +213,5 @@ def _degradation(degradation: Degradation) -> ranker_pb2.Degradation:
         part=_PART[degradation.part],
         reason=_REASON[degradation.reason],
         name=degradation.name,
+        age_ms=degradation.age_ms,
     )

@@ -23,6 +23,8 @@ def rules_of(config: FilterConfig) -> Sequence[rules.Filter]:
         case "live_or_starting":
             within_ms = duration_ms(config.within)
             return [rules.LiveOrStarting(config.live, config.starts, within_ms, config.heard)]
+        case "heard_within":
+            return [rules.HeardWithin(config.attribute, duration_ms(config.within))]
         case "language":
             keep_missing = config.missing == "keep"
             return [by_request.Language(config.attribute, config.feature, keep_missing)]

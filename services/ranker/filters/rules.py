@@ -181,6 +181,33 @@ class LiveOrStarting:
         return _BoundLiveOrStarting(is_live, _bound(table, self.starts, never), self.within_ms)
 
 
+@dataclass(frozen=True)
+class _BoundHeardWithin:
+    silent_ms: Int64Array
+
+    def keep(self, slots: Int64Array, asking: Asking) -> BoolArray:
+        heard: BoolArray = asking.now_ms <= self.silent_ms[slots]
+        return heard
+
+
+@dataclass(frozen=True)
+class HeardWithin:
+    """Keeps items last heard of (epoch ms) at most ``within_ms`` ago; a missing time is kept."""
+
+    attribute: str
+    within_ms: int
+    of_item = True
+
+    @property
+    def reason(self) -> str:
+        return f"heard_within:{self.attribute}"
+
+    def bind(self, table: EntityTable) -> BoundFilter:
+        ever = int(np.iinfo(np.int64).max) - self.within_ms
+        heard_ms = np.minimum(_bound(table, self.attribute, ever), ever)
+        return _BoundHeardWithin(heard_ms + self.within_ms)
+
+
 def _flag(table: EntityTable, attribute: str) -> BoolArray:
     """Where a boolean attribute is known to be true, bool [rows of the table]."""
     values = table.numeric(attribute)

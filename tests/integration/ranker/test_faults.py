@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from podium.event.v1 import event_pb2
 from podium.ranker.v1 import ranker_pb2, ranker_pb2_grpc
 from services.common.bundle.store import BundleStore
 from services.common.domain import Domain
+from services.common.durations import duration_ms
 from services.common.errors import Unavailable
 from services.common.event_log import read_log
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
@@ -247,6 +249,27 @@ def test_a_restart_without_the_feature_service_uses_the_copy_on_disk(
         again = FakeFeatureServer(features, server.port)
         eventually(lambda: not ranker.rank("rooms").degraded)
     again.close()
+
+
+def test_a_copy_from_disk_shows_no_room_past_its_heartbeat_limit_and_says_how_old_it_is(
+    tmp_path: Path, tiny_bundles: Path, features: FakeFeatureService
+) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    rooms = features.catalogue["room"]
+    # The feature service told of both as heard, and can take neither back any more.
+    rooms["room_10"] |= {"heard": 1, "heard_at_ms": now_ms}
+    rooms["room_7"] |= {"heard": 1, "heard_at_ms": now_ms - duration_ms("90m") - 1}
+    server = FakeFeatureServer(features)
+    settings = make_settings(tmp_path, tiny_bundles, server.target, catalogue_stale_seconds=0.01)
+    with running_ranker(settings, features):
+        pass
+    server.close()
+    with running_ranker(settings, features) as ranker:
+        response = ranker.rank("rooms")
+    assert "room_10" in response.slate.ids
+    assert "room_7" not in response.slate.ids
+    (catalogue,) = [d for d in response.degraded if d.part == DEGRADATION.PART_CATALOGUE]
+    assert 0 < catalogue.age_ms < time.time_ns() // 1_000_000 - now_ms + 60_000
 
 
 def test_without_a_catalogue_the_ranker_is_not_ready_and_says_so(

@@ -73,8 +73,8 @@ def test_the_four_surfaces_ship() -> None:
             "that holds bool",
         ),
         (
-            "{kind: exclude, attribute: title}\n    caps: {host_id: 1,",
-            "{kind: exclude, attribute: blocked}\n    caps: {host_id: 1,",
+            "{kind: exclude, attribute: title}\n      - {kind: heard",
+            "{kind: exclude, attribute: blocked}\n      - {kind: heard",
             "surfaces.rooms.filters.5.attribute",
             "that holds bool",
         ),

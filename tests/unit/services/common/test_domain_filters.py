@@ -32,6 +32,7 @@ def test_a_surface_may_name_every_kind(tmp_path: Path) -> None:
     assert kinds == {
         *("require", "exclude", "positive", "open_window", "live_or_starting", "language"),
         *("region", "age", "price_cap", "prerequisites", "not_in_list", "seen"),
+        "heard_within",
     }
     assert filterable_fields(domain, "course") == {
         "id": "string",
@@ -112,6 +113,8 @@ def test_a_wrong_filter_names_the_place(
         (LIVE.replace("live: live", "live: viewers"), "live", "that holds bool"),
         (LIVE.replace("heard: heard", "heard: title"), "heard", "that holds bool"),
         (LIVE.replace("starts_ms", "title"), "starts", "that holds int"),
+        ("{kind: heard_within, attribute: title, within: 1m}", "attribute", "that holds int"),
+        ("{kind: heard_within, attribute: heard_at_ms, within: soon}", "within", "not a duration"),
     ],
 )
 def test_a_room_starts_at_a_time(tmp_path: Path, wrong: str, field: str, says: str) -> None:

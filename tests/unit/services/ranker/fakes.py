@@ -89,7 +89,7 @@ def tables_of(rows: Mapping[str, Mapping[str, Any]]) -> Tables:
     table = EntityTable.empty("item", ITEM_VIEW)
     if rows:
         table = table.changed([rows_of(ITEM_VIEW, rows)], (), 1)
-    return Tables(object(), 1, 1, {"item": table}, lambda: None)
+    return Tables(object(), 1, 1, {"item": table}, lambda: None, lambda: 0)
 
 
 class FakeModel:

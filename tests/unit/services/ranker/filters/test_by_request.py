@@ -14,7 +14,7 @@ from services.ranker.catalogue.table import EntityTable
 from services.ranker.feature_rows import View, ViewColumn
 from services.ranker.filters.asking import Asking
 from services.ranker.filters.by_request import Age, Language, Prerequisites, PriceCap, Region
-from services.ranker.filters.rules import Filter, LiveOrStarting, Seen
+from services.ranker.filters.rules import Filter, HeardWithin, LiveOrStarting, Seen
 from services.ranker.types import Circumstances
 from tests.unit.services.ranker.fakes import rows_of
 
@@ -27,6 +27,7 @@ ITEMS = View(
         ViewColumn("rate", "float32", 0.0),
         ViewColumn("live", "int64", 0),
         ViewColumn("starts", "int64", 0),
+        ViewColumn("heard_at", "int64", 0),
         ViewColumn("least", "int64", 0),
         ViewColumn("price", "int64", 0),
         ViewColumn("spoken", "string", ""),
@@ -99,6 +100,19 @@ def test_a_live_room_must_be_heard_one_that_is_to_start_need_not() -> None:
     }
     assert kept(LiveOrStarting("live", "starts", 100, "least"), rows) == {"heard", "soon"}
     assert kept(LiveOrStarting("live", "starts", 100, "gone"), rows) == {"soon"}
+
+
+def test_a_room_was_heard_within_the_time_whatever_the_feature_service_said_last() -> None:
+    rows = {
+        "now": {"heard_at": NOW_MS},
+        "just": {"heard_at": NOW_MS - 100},
+        "silent": {"heard_at": NOW_MS - 101},
+        "clock_ahead": {"heard_at": NOW_MS + 1},
+        "never": {"heard_at": 2**63 - 1},
+        "unknown": {},
+    }
+    assert kept(HeardWithin("heard_at", 100), rows) == set(rows) - {"silent"}
+    assert kept(HeardWithin("gone", 100), rows) == set(rows)
 
 
 # --- language -----------------------------------------------------------------------------------

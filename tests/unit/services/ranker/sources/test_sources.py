@@ -333,7 +333,7 @@ def tables_of(world: World) -> Tables:
         if rows:
             table = table.changed([rows_of(ITEM_VIEW, rows)], (), 1)
         tables[entity] = table.changed([], list(world.gone), 2)
-    return Tables(object(), 1, 2, tables, lambda: None)
+    return Tables(object(), 1, 2, tables, lambda: None, lambda: 0)
 
 
 def ask(
