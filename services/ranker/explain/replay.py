@@ -144,7 +144,9 @@ def _state(capture: Capture, model: Model, spec: BundleSpec) -> ServingState:
             f"the domain gives it {len(surface.sources)}",
             reason="ANOTHER_DOMAIN",
         )
-    tables = Tables(object(), 1, capture.versions.catalogue, {table.entity: table}, lambda: None)
+    by_entity = {table.entity: table}
+    number = capture.versions.catalogue
+    tables = Tables(object(), 1, number, by_entity, stale=lambda: None, age_ms=lambda: 0)
     failing = _failing(capture)
     state = prepare(
         cast(Model, _Failing(model, failing)) if failing else model,
