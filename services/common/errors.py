@@ -3,6 +3,7 @@
 PodiumError
 ├── InvalidArgument        a request field is wrong            INVALID_ARGUMENT
 ├── NotFound               something named does not exist      NOT_FOUND
+├── PermissionDenied       the caller may not ask for this     PERMISSION_DENIED
 ├── FailedPrecondition     the state does not allow the call   FAILED_PRECONDITION
 │   └── UnknownFeatureView a feature view is not served here   FAILED_PRECONDITION
 ├── Overloaded             no capacity now, retry later        RESOURCE_EXHAUSTED
@@ -69,6 +70,12 @@ class NotFound(PodiumError):
     """Something the request names does not exist."""
 
     reason = "NOT_FOUND"
+
+
+class PermissionDenied(PodiumError):
+    """The caller is not one of those who may ask for this."""
+
+    reason = "PERMISSION_DENIED"
 
 
 class FailedPrecondition(PodiumError):

@@ -155,6 +155,11 @@ class RankerSettings(CommonSettings):
         le=1 << 40,
         description="Most that captures may take on disk; beyond, the oldest are removed.",
     )
+    debug_callers: str = Field(
+        default="",
+        description="Callers that may ask for debug, by name, separated by commas; in dev, where "
+        "none is named, all may.",
+    )
     feature_target: str = Field(
         default="localhost:50051", description="Where the feature service listens, HOST:PORT."
     )

@@ -24,6 +24,7 @@ from services.common.errors import (
     InvalidArgument,
     NotFound,
     Overloaded,
+    PermissionDenied,
     PodiumError,
     Unavailable,
     UnknownFeatureView,
@@ -37,6 +38,7 @@ PUSHBACK_KEY = "grpc-retry-pushback-ms"
 STATUS_TABLE: tuple[tuple[type[PodiumError], grpc.StatusCode], ...] = (
     (InvalidArgument, grpc.StatusCode.INVALID_ARGUMENT),
     (NotFound, grpc.StatusCode.NOT_FOUND),
+    (PermissionDenied, grpc.StatusCode.PERMISSION_DENIED),
     (UnknownFeatureView, grpc.StatusCode.FAILED_PRECONDITION),
     (FailedPrecondition, grpc.StatusCode.FAILED_PRECONDITION),
     (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
@@ -139,6 +141,8 @@ def error_from_rpc(error: BaseException) -> PodiumError:
             return InvalidArgument(message, violations=violations, reason=reason)
         case grpc.StatusCode.NOT_FOUND:
             return NotFound(message, reason=reason)
+        case grpc.StatusCode.PERMISSION_DENIED:
+            return PermissionDenied(message, reason=reason)
         case grpc.StatusCode.FAILED_PRECONDITION if reason == UnknownFeatureView.reason:
             return UnknownFeatureView(message)
         case grpc.StatusCode.FAILED_PRECONDITION:

@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import grpc
@@ -245,6 +245,7 @@ def build(settings: RankerSettings) -> RankerApp:
         lambda forced: assign(definitions, {}, forced),
         lambda surface, item_id: serving.current().plans[surface].table.has(item_id),
         trust_metadata=settings.environment == "dev",
+        may_debug=may_debug(settings),
     )
     server = build_sync_server(
         server_options(settings, settings.ranker_port, POLICIES),
@@ -258,6 +259,13 @@ def build(settings: RankerSettings) -> RankerApp:
     return RankerApp(
         server, serving, bundles, shadow, batcher, spool, shipper, captures, channel, registry
     )
+
+
+def may_debug(settings: RankerSettings) -> Callable[[str], bool]:
+    """Which callers, by name, may ask for debug."""
+    named = {name.strip() for name in settings.debug_callers.split(",")} - {""}
+    everybody = settings.environment == "dev" and not named
+    return lambda name: everybody or name in named
 
 
 def run(settings: RankerSettings) -> None:

@@ -37,7 +37,7 @@ def result_of(
         policy=SIMILAR if command.call is Call.SIMILAR else work.policy,
         degraded=tuple(work.degraded),
         timings=timings,
-        traffic=Traffic.TEST if command.forced_variants else command.traffic,
+        traffic=Traffic.TEST if command.forced_variants or command.debug else command.traffic,
         view_hash=state.spec.views["user"].hash,
         log_position=rows.log_position,
         rows=rows,

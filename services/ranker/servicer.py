@@ -10,7 +10,7 @@ from podium.ranker.v1 import ranker_pb2, ranker_pb2_grpc
 from services.common.call import CALLER_KEY, CallPolicy, current_call
 from services.common.domain import Surface
 from services.common.domain_filters import context_numbers
-from services.common.errors import NotFound
+from services.common.errors import NotFound, PermissionDenied
 from services.common.ids import new_rank_id
 from services.ranker.calls.answering import Answering, Caller
 from services.ranker.convert.calls import (
@@ -44,7 +44,7 @@ class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
     """See ``ranker.proto``. ``filterable``: by surface, what callers may filter by and what it
     holds. ``check_forced`` raises for forced variants that do not exist,
     ``knows`` tells whether a surface's catalogue has an item; ``trust_metadata``: whether callers
-    may name themselves in it."""
+    may name themselves in it, ``may_debug`` which of them may ask for explanations."""
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
         knows: Callable[[str, str], bool],
         *,
         trust_metadata: bool,
+        may_debug: Callable[[str], bool],
     ) -> None:
         self._answering = answering
         self._tokens = answering.tokens
@@ -66,6 +67,7 @@ class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
         self._check_forced = check_forced
         self._knows = knows
         self._trust_metadata = trust_metadata
+        self._may_debug = may_debug
         # A device id that no device has.
         self._nobody = new_rank_id()
 
@@ -74,6 +76,10 @@ class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
     ) -> ranker_pb2.RankResponse:
         """Ranks one surface for one visitor."""
         command = self._command(request)
+        if command.debug and not self._may_debug(self._name(context)):
+            raise PermissionDenied(
+                "debug: is for the callers that the service is told of", reason="DEBUG_NOT_ALLOWED"
+            )
         if request.page_token:
             default_k = self._surfaces[command.surface].default_k
             command = self._tokens.next_page(request.page_token, command, default_k)

@@ -29,6 +29,7 @@ from services.common.convert_limits import (
 )
 from services.common.domain_sources import MAX_CANDIDATE_IDS
 from services.common.errors import InvalidArgument, NotFound
+from services.ranker.convert.debug import debug_message
 from services.ranker.convert.filter import caller_filter
 from services.ranker.filters.tree import Expression
 from services.ranker.types import (
@@ -102,6 +103,8 @@ def rank_command(
     wanted: Expression | None = None
     if request.HasField("filter"):
         wanted = caller_filter("filter", request.filter, filterable.get(surface, {}))
+    if request.debug and request.idempotency_key:
+        raise InvalidArgument.field("debug", "is not given together with an idempotency_key")
     return RankCommand(
         surface=surface,
         user_id=user_id,
@@ -109,6 +112,7 @@ def rank_command(
         k=k,
         context=context,
         traffic=_TRAFFIC[require_traffic_class("traffic_class", request.traffic_class)],
+        debug=request.debug,
         dry_run=request.dry_run,
         forced_variants=(
             forced_variants("forced_variants", request.forced_variants)
@@ -205,6 +209,7 @@ def rank_response(
         refresh_token=refresh_token,
         parent_rank_id=result.parent_rank_id,
         idempotency=idempotency,
+        debug=None if result.explain is None else debug_message(result.explain()),
     )
 
 

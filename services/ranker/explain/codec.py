@@ -89,7 +89,7 @@ def _header(capture: Capture) -> dict[str, Any]:
         ],
         "teams": list(capture.teams),
         "found": len(capture.found),
-        "degraded": [[d.part.name, d.reason.name, d.name] for d in capture.degraded],
+        "degraded": [[d.part.name, d.reason.name, d.name, d.age_ms] for d in capture.degraded],
         "row": _row_header(capture.rows),
         "entity": table.entity,
         "view": [table.view.name, table.view.hash],
@@ -138,8 +138,8 @@ def _capture(header: Mapping[str, Any], stored: _Stored) -> Capture:
         adjustments=_floats(stored, "adjustments"),
         shortfall=_floats(stored, "shortfall"),
         degraded=[
-            Degradation(Part[part], Reason[reason], name)
-            for part, reason, name in header["degraded"]
+            Degradation(Part[part], Reason[reason], name, age_ms)
+            for part, reason, name, age_ms in header["degraded"]
         ],
         slate=CapturedSlate(
             policy=slate["policy"],

@@ -60,6 +60,7 @@ def _may_explore(command: RankCommand) -> bool:
         command.call is Call.RANK
         and not command.dry_run
         and not command.forced_variants
+        and not command.debug
         and command.traffic is not Traffic.TEST
     )
 

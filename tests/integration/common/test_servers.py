@@ -27,6 +27,7 @@ from services.common.errors import (
     InvalidArgument,
     NotFound,
     Overloaded,
+    PermissionDenied,
     PodiumError,
     Unavailable,
     UnknownFeatureView,
@@ -101,6 +102,7 @@ def _info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo:
 ROWS = [
     (InvalidArgument.field("k", "is 0"), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT"),
     (NotFound("no such surface", reason="UNKNOWN_SURFACE"), grpc.StatusCode.NOT_FOUND, None),
+    (PermissionDenied("not you"), grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED"),
     (UnknownFeatureView("which?"), grpc.StatusCode.FAILED_PRECONDITION, "UNKNOWN_FEATURE_VIEW"),
     (FailedPrecondition("not so"), grpc.StatusCode.FAILED_PRECONDITION, "FAILED_PRECONDITION"),
     (Overloaded("full", retry_after_ms=70), grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),

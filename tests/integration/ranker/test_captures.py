@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner, Result
 
 from cli import replay
 from cli.main import build
 from podium.common.v1 import common_pb2
 from podium.ranker.v1 import ranker_pb2
+from services.common.errors import PermissionDenied
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
+from services.ranker.bootstrap import may_debug
 from services.ranker.explain.codec import to_bytes
 from services.ranker.explain.directory import path_of, read_capture
-from tests.integration.ranker.conftest import CONFIG, make_settings, running_ranker
+from tests.integration.ranker.conftest import CONFIG, make_settings, refusal, running_ranker
 from tests.support.eventually import eventually
 from tests.support.fake_features import FakeFeatureServer, FakeFeatureService
 
@@ -92,3 +95,56 @@ def test_nothing_is_captured_where_nothing_is_wanted(
     with running_ranker(settings, features) as ranker:
         assert ranker.rank("courses").rank_id
     assert list(settings.capture_dir.iterdir()) == []
+
+
+def test_a_debug_request_is_explained_and_captured(
+    tmp_path: Path,
+    tiny_bundles: Path,
+    features: FakeFeatureService,
+    feature_server: FakeFeatureServer,
+) -> None:
+    settings = make_settings(tmp_path, tiny_bundles, feature_server.target, capture_share=0.0)
+    with running_ranker(settings, features) as ranker:
+        response = ranker.rank("courses", k=5, debug=True)
+        assert not ranker.rank("courses", k=5).HasField("debug")
+        clash = refusal(lambda: ranker.rank("courses", debug=True, idempotency_key="once"))
+        path = path_of(settings.capture_dir, response.rank_id)
+        eventually(path.exists, "the capture")
+    assert str(clash).startswith("debug:")
+    assert response.traffic_class == common_pb2.TRAFFIC_CLASS_TEST
+    told, slate = response.debug, response.slate
+    assert [item.id for item in told.items] == list(slate.ids)
+    assert list(told.objectives) == list(slate.objectives)
+    assert told.captured
+    width = len(slate.objectives)
+    for at, item in enumerate(told.items):
+        assert list(item.probabilities) == list(slate.predictions[at * width : (at + 1) * width])
+        assert sum(item.terms) == pytest.approx(slate.values[at], rel=1e-4, abs=1e-4)
+        assert item.found_by[0].source == slate.sources[at]
+        assert 1 <= len(item.features) <= 5
+        assert all(len(feature.probabilities) == width for feature in item.features)
+    assert told.versions.feature_log_position == 7
+    done = run("replay", path, "--bundles", tiny_bundles)
+    assert done.exit_code == 0, done.output
+
+
+def test_who_may_debug_is_set(
+    tmp_path: Path,
+    tiny_bundles: Path,
+    features: FakeFeatureService,
+    feature_server: FakeFeatureServer,
+) -> None:
+    changes = {"debug_callers": "operator, analyst"}
+    settings = make_settings(tmp_path, tiny_bundles, feature_server.target, **changes)
+    with running_ranker(settings, features) as ranker:
+        request = ranker_pb2.RankRequest(
+            actor=common_pb2.Actor(user_id="ann"), surface="courses", debug=True
+        )
+        refused = refusal(lambda: ranker.stub.Rank(request, timeout=10))
+        assert isinstance(refused, PermissionDenied)
+        assert refused.reason == "DEBUG_NOT_ALLOWED"
+        caller = (("x-podium-caller", "analyst"),)
+        assert ranker.stub.Rank(request, timeout=10, metadata=caller).HasField("debug")
+    prod = settings.model_copy(update={"environment": "prod", "debug_callers": ""})
+    assert not may_debug(prod)("")
+    assert may_debug(settings.model_copy(update={"debug_callers": ""}))("")

@@ -46,6 +46,7 @@ def rank_id(context: Any, *, trust_metadata: bool) -> str:
         lambda _: None,
         lambda _, __: True,
         trust_metadata=trust_metadata,
+        may_debug=lambda _: False,
     )
     servicer.Rank(REQUEST, context)
     return queue.taken[0].rank_id
