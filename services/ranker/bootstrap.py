@@ -35,7 +35,7 @@ from services.ranker.bundles.faults import BundleFaults, FaultLimits
 from services.ranker.bundles.loading import BundleLoader
 from services.ranker.bundles.mixed import Mixed, MixedPipeline
 from services.ranker.bundles.quarantine import Quarantine
-from services.ranker.bundles.recent import RecentRequests
+from services.ranker.bundles.recent import KEPT_REQUESTS, RecentRequests
 from services.ranker.bundles.shadow import ShadowLimits, ShadowScoring
 from services.ranker.bundles.unobserved import Unobserved
 from services.ranker.bundles.warming import Warming
@@ -44,7 +44,7 @@ from services.ranker.calls.answering import Answering
 from services.ranker.catalogue.disk import ReplicaDisk
 from services.ranker.catalogue.replica import Replica, ReplicaTimes
 from services.ranker.explain.capture import capture_of
-from services.ranker.explain.directory import CaptureFiles
+from services.ranker.explain.directory import CaptureFiles, recorded_commands
 from services.ranker.explain.tracing import Tracing
 from services.ranker.explain.versions import Origin
 from services.ranker.explain.writer import CaptureMetrics, CaptureWriter
@@ -152,7 +152,8 @@ def build(settings: RankerSettings) -> RankerApp:
     )
     looking, closing, idle = threading.Event(), threading.Event(), threading.Event()
     limits = FaultLimits(settings.quarantine_requests, settings.quarantine_share)
-    faults, recent = BundleFaults(limits, judged=looking.set), RecentRequests()
+    faults = BundleFaults(limits, judged=looking.set)
+    recent = RecentRequests(lambda: recorded_commands(settings.capture_dir, KEPT_REQUESTS))
     unobserved = Unobserved()
     shadow = ShadowScoring(
         serving.in_force,

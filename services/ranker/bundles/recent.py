@@ -6,9 +6,10 @@ They stay in memory: nothing is written.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from services.common.actor import actor_key
 from services.ranker.feature_rows import FeatureRows, View, empty_rows
 from services.ranker.types import Call, RankCommand, RankResult, Traffic
 
@@ -44,10 +45,15 @@ class KnownRows:
 
 
 class RecentRequests:
-    """Keeps the last ``KEPT_REQUESTS``. Written by one thread, read by any."""
+    """Keeps the last ``KEPT_REQUESTS``. Written by one thread, read by any.
 
-    def __init__(self) -> None:
+    Before there are any, ``captured`` gives requests of earlier days, of visitors nothing is known
+    of.
+    """
+
+    def __init__(self, captured: Callable[[], Iterable[RankCommand]] = tuple) -> None:
         self._kept: deque[RankResult] = deque(maxlen=KEPT_REQUESTS)
+        self._captured = captured
 
     def remember(self, results: Sequence[RankResult]) -> None:
         """Takes note of answers; of first pages only."""
@@ -57,8 +63,19 @@ class RecentRequests:
                 self._kept.append(result)
 
     def requests(self) -> list[Recorded]:
-        """The requests, oldest first, as dry runs that nobody waits for."""
-        return [_recorded(result) for result in tuple(self._kept)]
+        """The requests, as dry runs that nobody waits for."""
+        kept = tuple(self._kept)
+        if not kept:
+            return [_unknown(command) for command in self._captured()]
+        return [_recorded(result) for result in kept]
+
+
+def _unknown(command: RankCommand) -> Recorded:
+    # What a filter names may be no column any more.
+    command = replace(
+        command, dry_run=True, traffic=Traffic.TEST, filter=None, filter_digest=bytes(8)
+    )
+    return Recorded(command, "", empty_rows([actor_key(command.user_id, command.device_id)]))
 
 
 def _recorded(result: RankResult) -> Recorded:

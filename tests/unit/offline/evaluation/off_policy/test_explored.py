@@ -163,9 +163,13 @@ def test_only_live_slates_that_explored_with_mature_labels_count(tmp_path: Path)
         plain.slate_served.ClearField("exploration")
         test = explored_event("test", (0,), event_pb2.Exploration(chosen=[-1]), [0.0])
         test.traffic_class = common_pb2.TRAFFIC_CLASS_TEST
+        shadow = event_pb2.Event()
+        shadow.CopyFrom(test)
+        shadow.traffic_class = common_pb2.TRAFFIC_CLASS_SHADOW
         twice = event_pb2.LoggedEvent(event=test, duplicate=True)
         twice.event.traffic_class = common_pb2.TRAFFIC_CLASS_LIVE
-        records = [event_pb2.LoggedEvent(event=plain), event_pb2.LoggedEvent(event=test), twice]
+        others = [event_pb2.LoggedEvent(event=event) for event in (plain, test, shadow)]
+        records = [*others, twice]
         writer.append([record.SerializeToString() for record in records])
     slates = list(explored_slates(tmp_path / "log", SURFACE))
     assert [slate.rank_id for slate in slates] == [f"rank-{n}" for n in range(6)]

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.common.assign.assign import Definitions, Experiment, Variant, bucket_of
-from services.common.errors import Unavailable
+from services.common.errors import BundleError, Unavailable
 from services.ranker.bundles.answers import BundleAnswers
 from services.ranker.bundles.faults import BundleFaults, FaultLimits, Verdict
 from services.ranker.bundles.mixed import MixedPipeline
 from services.ranker.bundles.recent import RecentRequests
 from services.ranker.bundles.routing import Routes, Share, in_canary
 from services.ranker.bundles.shadow import ShadowLimits, ShadowScoring
+from services.ranker.bundles.warming import Warming
 from services.ranker.governor import Governor
 from services.ranker.last_known import LastKnownRows
 from services.ranker.pipeline import Pipeline
@@ -120,9 +121,10 @@ class World:
             limits=ShadowLimits(waiting=3, wait_s=1.0),
             monotonic_s=lambda: self.now_s,
         )
+        self.pipeline = self._pipeline(self.recorder, definitions)
         self.mixed = MixedPipeline(
             lambda: self.in_force,
-            self._pipeline(self.recorder, definitions),
+            self.pipeline,
             self.users,
             definitions,
             BundleAnswers(self.faults, self.recent, self.counts, self.shadow.offer),
@@ -341,3 +343,27 @@ def test_recent_requests_are_kept_with_what_was_known_and_rank_alike() -> None:
         assert list(one.rows.ids) == [name]
         assert one.rows.strings_of(0, "history") == USERS[name]["history"]
         assert one.view_hash == before.view_hash
+
+
+def test_before_there_are_any_a_bundle_is_warmed_with_captured_requests() -> None:
+    asked: list[int] = []
+
+    def captured() -> list[RankCommand]:
+        asked.append(1)
+        return [command_of("pseudonym", k=2), RankCommand("gone", "other", "")]
+
+    recent = RecentRequests(captured)
+    world = World(CANARY)
+    pipeline, state = world.pipeline, world.in_force.live
+    warm = Warming(pipeline, recent.requests, share=0.5)
+    warm(state)
+    assert asked == [1]
+    assert world.recorder.results == []
+    world.models["live"].broken.add("score")
+    with pytest.raises(BundleError, match=r"fails at \d of \d requests"):
+        warm(state)
+    world.models["live"].broken.clear()
+    recent.remember(world.rank(command_of("u1")))
+    assert [one.command.user_id for one in recent.requests()] == ["u1"]
+    warm(state)
+    assert asked == [1, 1]
