@@ -48,9 +48,12 @@ class Call:
 
 
 class Load:
-    """Calls one method over one channel."""
+    """Calls one method over one channel, each call with a deadline."""
 
-    def __init__(self, target: str, method: str, requests: Sequence[bytes]) -> None:
+    def __init__(
+        self, target: str, method: str, requests: Sequence[bytes], *, timeout_s: float = _TIMEOUT_S
+    ) -> None:
+        self._timeout_s = timeout_s
         self._channel = grpc.insecure_channel(target)
         self._call: grpc.UnaryUnaryMultiCallable[bytes, bytes]
         self._call = self._channel.unary_unary(method)
@@ -76,7 +79,7 @@ class Load:
 
         def fire() -> None:
             sent_s = time.perf_counter()
-            future = self._call.future(self._request(), timeout=_TIMEOUT_S)
+            future = self._call.future(self._request(), timeout=self._timeout_s)
             future.add_done_callback(partial(answered, sent_s))
 
         def answered(sent_s: float, done: grpc.Future[bytes]) -> None:
@@ -110,7 +113,7 @@ class Load:
             pause_s = due_s - time.perf_counter()
             if pause_s > 0:
                 time.sleep(pause_s)
-            future = self._call.future(self._request(), timeout=_TIMEOUT_S)
+            future = self._call.future(self._request(), timeout=self._timeout_s)
             future.add_done_callback(partial(answered, due_s))
         for _ in range(count):
             left.acquire()
@@ -137,7 +140,7 @@ class Load:
             pause_s = due_s - time.perf_counter()
             if pause_s > 0:
                 time.sleep(pause_s)
-            future = self._call.future(self._request(), timeout=_TIMEOUT_S)
+            future = self._call.future(self._request(), timeout=self._timeout_s)
             future.add_done_callback(partial(answered, due_s))
             count += 1
         for _ in range(count):

@@ -50,11 +50,13 @@ class Variant:
 
 @dataclass(frozen=True)
 class RankerUnderTest:
-    """A ranker that serves, and how long it took from its start until it did."""
+    """A ranker that serves, how long it took from its start until it did, and where its feature
+    service is."""
 
     process: subprocess.Popen[str]
     target: str
     ready_s: float
+    feature_target: str
 
 
 @contextmanager
@@ -126,7 +128,8 @@ def services(
                 await_serving(ranker, ports[1], ready_timeout_s)
             ready_s = time.monotonic() - started_s
             console.print(f"ranker ready after {ready_s:.1f} s")
-            yield RankerUnderTest(ranker, f"127.0.0.1:{ports[1]}", ready_s)
+            targets = [f"127.0.0.1:{port}" for port in ports]
+            yield RankerUnderTest(ranker, targets[1], ready_s, targets[0])
 
 
 @contextmanager
