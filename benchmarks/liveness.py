@@ -10,8 +10,8 @@ later a course is put right again.
 
 A change counts from the moment Ingest acknowledged it until its reader asks for the first slate
 without the item (or the old price) after which none has it: true delays are shorter, by up to the
-160 ms between two slates of a reader. ``never``: changes that were seen in no slate before they were
-put right. The goal is a ``p99_ms`` of 1,000. The last line is JSON.
+160 ms between two slates of a reader. ``never``: changes that were seen in no slate
+before they were put right. The goal is a ``p99_ms`` of 1,000. The last line is JSON.
 """
 
 from __future__ import annotations
