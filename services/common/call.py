@@ -66,14 +66,9 @@ def current_call() -> Call | None:
     return _CURRENT.get()
 
 
-def enter_call(call: Call) -> None:
+def enter_call(call: Call | None) -> None:
     """Makes ``call`` the current one of this thread or task."""
     _CURRENT.set(call)
-
-
-def leave_call() -> None:
-    """Forgets the current call: pool threads are used again."""
-    _CURRENT.set(None)
 
 
 def call_from_metadata(

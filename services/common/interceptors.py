@@ -1,9 +1,9 @@
-"""What surrounds every Podium method on the server: errors, deadlines, request ids, metrics.
+"""What surrounds every Podium method on a grpc.aio server: errors, deadlines, request ids, metrics.
 
-One interceptor for sync servers, one for grpc.aio; both do the same, in this order: decode the
-request (bytes that are no request become INVALID_ARGUMENT), refuse when the service is not ready
-or has no capacity, set the deadline, call the method, turn an error into its status, count. The
-request id goes back in the trailers under ``x-request-id``.
+In this order: decode the request (bytes that are no request become INVALID_ARGUMENT), refuse when
+the service is not ready or has no capacity, set the deadline, call the method, turn an error into
+its status, count. The request id goes back in the trailers under ``x-request-id``.
+``services.common.serving.methods`` does the same for calls on one thread.
 
 Methods outside the ``podium.`` packages (health, reflection) pass untouched.
 """
@@ -12,239 +12,32 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
-import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from enum import Enum
 from typing import Any, TypeAlias
 
 import grpc
-from google.protobuf.message import DecodeError
 
-from services.common.call import (
-    REQUEST_ID_KEY,
-    Call,
-    CallPolicy,
-    call_from_metadata,
-    enter_call,
-    leave_call,
+from services.common.call import Call, CallPolicy, call_from_metadata, enter_call
+from services.common.errors import DeadlinePassed
+from services.common.gate import Gate
+from services.common.rpc import (
+    DEFAULT_POLICY,
+    STREAM_POLICY,
+    Observed,
+    check_decoded,
+    tolerant,
+    trailers,
+    unless_encoded,
 )
-from services.common.errors import (
-    DeadlinePassed,
-    InvalidArgument,
-    Overloaded,
-    PodiumError,
-    Unavailable,
-)
-from services.common.status import RpcStatus, code_name, status_of
+from services.common.status import RpcStatus
 from services.common.streams import RequestsUntil, stopping, until_late
 from services.common.telemetry import RpcMetrics
 
-DEFAULT_POLICY = CallPolicy(default_deadline_ms=5_000, max_deadline_ms=30_000)
-STREAM_POLICY = CallPolicy(default_deadline_ms=None, max_deadline_ms=None)
 _PREFIX = "/podium."
-_NO_DEADLINE_S = 1e9
-
-_logger = logging.getLogger(__name__)
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-
-
-class State(Enum):
-    """Stages of a server's life."""
-
-    WARMING = "warming"
-    READY = "ready"
-    DRAINING = "draining"
-    CLOSING = "closing"
-
-
-class Gate:
-    """Whether a method may start: the server's state and how many calls it works on.
-
-    Thread-safe. Streams are not counted: they live long and cost little.
-    """
-
-    def __init__(self, max_concurrent_calls: int) -> None:
-        self.state = State.WARMING
-        self.in_flight = 0
-        self._limit = max_concurrent_calls
-        # A bare lock: a semaphore costs ten times as much, on every call.
-        self._lock = threading.Lock()
-
-    def enter(self) -> None:
-        """Counts a call in. Raises ``Unavailable`` while warming or closing, ``Overloaded`` at the
-        limit."""
-        self.check_ready()
-        with self._lock:
-            if self.in_flight < self._limit:
-                self.in_flight += 1
-                return
-        raise Overloaded(f"{self._limit} calls are being worked on", retry_after_ms=50)
-
-    def check_ready(self) -> None:
-        """Raises ``Unavailable`` while warming or closing. A draining server still takes calls."""
-        if self.state is State.WARMING:
-            raise Unavailable("the service is starting", reason="NOT_READY")
-        if self.state is State.CLOSING:
-            raise Unavailable("the service is shutting down", reason="DRAINING")
-
-    def leave(self) -> None:
-        """Counts a call out."""
-        with self._lock:
-            self.in_flight -= 1
-
-
-class _Undecodable:
-    """Stands for a request that could not be decoded."""
-
-
-_UNDECODABLE = _Undecodable()
-
-
-def _tolerant(
-    deserialise: Callable[[bytes], object] | None,
-) -> Callable[[bytes], object] | None:
-    """Answers with a marker where ``deserialise`` fails: gRPC would make it INTERNAL."""
-    if deserialise is None:
-        return None
-
-    def decode(data: bytes) -> object:
-        try:
-            return deserialise(data)
-        except (DecodeError, UnicodeError):
-            return _UNDECODABLE
-
-    return decode
-
-
-def _unless_encoded(serialise: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | None:
-    """Passes bytes on: a message that goes to many is encoded once."""
-    if serialise is None:
-        return None
-    return lambda message: message if isinstance(message, bytes) else serialise(message)
-
-
-def _check_decoded(request: object) -> None:
-    if request is _UNDECODABLE:
-        raise InvalidArgument(
-            "the request's bytes are no message of its type, or a string is not UTF-8",
-            reason="UNDECODABLE_REQUEST",
-        )
-
-
-class _Observed:
-    """Metrics and the log line of one method."""
-
-    def __init__(self, metrics: RpcMetrics, method: str) -> None:
-        self._metrics = metrics
-        self._method = method
-        self._duration_s = metrics.duration_s.labels(method)
-        self._succeeded = metrics.handled.labels(method, code_name(None))
-
-    def ended(self, started_s: float, error: BaseException | None = None) -> RpcStatus | None:
-        """Counts a call; the status to end it with where it failed."""
-        self._duration_s.observe(time.perf_counter() - started_s)
-        if error is None:
-            self._succeeded.inc()
-            return None
-        if not isinstance(error, PodiumError):
-            _logger.error("%s failed", self._method, exc_info=error)
-        status = status_of(error)
-        self._metrics.handled.labels(self._method, code_name(status.code)).inc()
-        return status
-
-    def cancelled(self, started_s: float) -> None:
-        """Counts a call whose caller has gone."""
-        self._duration_s.observe(time.perf_counter() - started_s)
-        self._metrics.handled.labels(self._method, "CANCELLED").inc()
-
-
-def _trailers(call: Call, status: RpcStatus | None = None) -> tuple[tuple[str, str | bytes], ...]:
-    own = ((REQUEST_ID_KEY, call.request_id),)
-    return own if status is None else (*own, *status.trailing_metadata)
-
-
-class _Status(grpc.Status):
-    """What ``abort_with_status`` wants."""
-
-    def __init__(self, status: RpcStatus, call: Call) -> None:
-        self.code = status.code
-        self.details = status.message
-        self.trailing_metadata = _trailers(call, status)
-
-
-class SyncInterceptor(grpc.ServerInterceptor):
-    """For servers with threads; unary methods only.
-
-    A thread can't be interrupted: a method is to look at ``current_call()``'s deadline where it
-    waits, and an answer that is late anyway becomes DEADLINE_EXCEEDED.
-    """
-
-    def __init__(self, gate: Gate, metrics: RpcMetrics, policies: Mapping[str, CallPolicy]) -> None:
-        metrics.in_flight.set_function(lambda: gate.in_flight)
-        self._gate = gate
-        self._metrics = metrics
-        self._policies = policies
-        self._wrapped: dict[str, Handler] = {}
-
-    def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
-        """The method's handler, wrapped once and kept."""
-        method = handler_call_details.method
-        wrapped = self._wrapped.get(method)
-        if wrapped is not None:
-            return wrapped
-        handler = continuation(handler_call_details)
-        if handler is None or not method.startswith(_PREFIX) or handler.unary_unary is None:
-            return handler
-        wrapped = grpc.unary_unary_rpc_method_handler(
-            self._wrap(method, handler.unary_unary),
-            request_deserializer=_tolerant(handler.request_deserializer),
-            response_serializer=handler.response_serializer,
-        )
-        self._wrapped[method] = wrapped
-        return wrapped
-
-    def _wrap(
-        self, method: str, behaviour: Callable[[Any, grpc.ServicerContext], object]
-    ) -> Callable[[Any, grpc.ServicerContext], object]:
-        observed = _Observed(self._metrics, method)
-        policy = self._policies.get(method, DEFAULT_POLICY)
-        gate = self._gate
-
-        def answer(request: object, context: grpc.ServicerContext) -> object:
-            started_s = time.perf_counter()
-            remaining_s = context.time_remaining()
-            # A sync context states a caller without a deadline as one centuries away.
-            asked_s = None if remaining_s > _NO_DEADLINE_S else remaining_s
-            call = call_from_metadata(context.invocation_metadata(), policy, asked_s)
-            enter_call(call)
-            try:
-                _check_decoded(request)
-                call.check_deadline()
-                gate.enter()
-                try:
-                    response = behaviour(request, context)
-                finally:
-                    gate.leave()
-                call.check_deadline()
-            except Exception as error:
-                status = observed.ended(started_s, error)
-                assert status is not None  # noqa: S101 - there was an error
-                context.abort_with_status(_Status(status, call))
-            finally:
-                leave_call()
-            observed.ended(started_s)
-            context.set_trailing_metadata(_trailers(call))
-            return response
-
-        return answer
 
 
 class AioInterceptor(grpc.aio.ServerInterceptor):
@@ -282,8 +75,8 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or not method.startswith(_PREFIX):
             return handler
-        decode = _tolerant(handler.request_deserializer)
-        encode = _unless_encoded(handler.response_serializer)
+        decode = tolerant(handler.request_deserializer)
+        encode = unless_encoded(handler.response_serializer)
         if handler.unary_unary is not None:
             wrapped = grpc.unary_unary_rpc_method_handler(
                 self._wrap_unary(method, handler.unary_unary),
@@ -310,7 +103,7 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
         return wrapped
 
     def _wrap_unary(self, method: str, behaviour: Callable[[Any, Any], Any]) -> Any:
-        observed = _Observed(self._metrics, method)
+        observed = Observed(self._metrics, method)
         policy = self._policies.get(method, DEFAULT_POLICY)
         gate = self._gate
 
@@ -319,7 +112,7 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
             call = _call_of(context, policy)
             enter_call(call)
             try:
-                _check_decoded(request)
+                check_decoded(request)
                 call.check_deadline()
                 gate.enter()
                 try:
@@ -332,7 +125,7 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
             except Exception as error:
                 await _abort(context, call, observed.ended(started_s, error))
             observed.ended(started_s)
-            context.set_trailing_metadata(_trailers(call))
+            context.set_trailing_metadata(trailers(call))
             return response
 
         return answer
@@ -343,7 +136,7 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
         behaviour: Callable[[Any, Any], Any],
         draining: asyncio.Event | None,
     ) -> Any:
-        observed = _Observed(self._metrics, method)
+        observed = Observed(self._metrics, method)
         policy = self._policies.get(method, STREAM_POLICY)
         streams = self._metrics.streams.labels(method)
 
@@ -354,7 +147,7 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
             call = _call_of(context, policy)
             enter_call(call)
             try:
-                _check_decoded(request)
+                check_decoded(request)
                 self._gate.check_ready()
                 messages = until_late(behaviour(request, context), call, draining)
                 with streams.track_inprogress():
@@ -367,7 +160,7 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
             except Exception as error:
                 await _abort(context, call, observed.ended(started_s, error))
             observed.ended(started_s)
-            context.set_trailing_metadata(_trailers(call))
+            context.set_trailing_metadata(trailers(call))
 
         return answer
 
@@ -389,7 +182,7 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
 
 async def _decoded(requests: RequestsUntil) -> AsyncIterator[object]:
     async for request in requests:
-        _check_decoded(request)
+        check_decoded(request)
         yield request
 
 
@@ -413,4 +206,4 @@ async def _abort(
     context: grpc.aio.ServicerContext[Any, Any], call: Call, status: RpcStatus | None
 ) -> None:
     assert status is not None  # noqa: S101 - there was an error
-    await context.abort(status.code, status.message, _trailers(call, status))
+    await context.abort(status.code, status.message, trailers(call, status))

@@ -3,6 +3,8 @@
 A server listens from ``start`` on, answers health checks with NOT_SERVING and calls with
 UNAVAILABLE until ``set_ready``. Draining goes: NOT_SERVING, the lame-duck time, refuse, close,
 finish what is in flight; the caller then closes its parts in reverse order of making them.
+
+Servers here are on an event loop; ``services.common.serving`` has one for a service that computes.
 """
 
 from __future__ import annotations
@@ -10,12 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -24,13 +22,12 @@ from prometheus_client import CollectorRegistry
 
 from services.common.call import CallPolicy
 from services.common.errors import Unavailable
-from services.common.health import SERVICE_NAME, AioHealth, SyncHealth
-from services.common.interceptors import AioInterceptor, Gate, State, SyncInterceptor
+from services.common.gate import Gate, State
+from services.common.health import SERVICE_NAME, AioHealth
+from services.common.interceptors import AioInterceptor
 from services.common.memory import keep_for_good
 from services.common.telemetry import RpcMetrics
 
-# Threads beyond the permits, so that a refusal needs not wait for a permit to come back.
-_REFUSING_THREADS = 4
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -65,63 +62,6 @@ class ServerOptions:
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
         ]
-
-
-class SyncServer:
-    """A server with threads, for unary methods. Made by ``build_sync_server``."""
-
-    def __init__(
-        self,
-        *,
-        server: grpc.Server,
-        pool: ThreadPoolExecutor,
-        gate: Gate,
-        health_servicer: SyncHealth,
-        services: Sequence[str],
-        options: ServerOptions,
-    ) -> None:
-        self._server = server
-        self._pool = pool
-        self._gate = gate
-        self._health = health_servicer
-        self._services = ("", *services)
-        self._options = options
-        self._set_health(_NOT_SERVING)
-        self.port = _bind(server, options)
-
-    def start(self) -> None:
-        """Starts listening; health says NOT_SERVING."""
-        self._server.start()
-        _logger.info("listening on %s:%d", self._options.address, self.port)
-
-    def set_ready(self) -> None:
-        """Starts taking calls; health says SERVING."""
-        self._gate.state = State.READY
-        self._set_health(_SERVING)
-        _logger.info("ready")
-
-    def drain(self) -> None:
-        """Stops: returns when every accepted call is answered or the drain time is over.
-
-        A second call does nothing.
-        """
-        if self._gate.state in (State.DRAINING, State.CLOSING):
-            return
-        _logger.info("draining")
-        self._gate.state = State.DRAINING
-        self._health.enter_graceful_shutdown()
-        threading.Event().wait(self._options.lame_duck_seconds)
-        self._gate.state = State.CLOSING
-        threading.Event().wait(self._options.refusing_seconds)
-        stopped = self._server.stop(self._options.drain_seconds)
-        self._health.end_watches()
-        stopped.wait()
-        self._pool.shutdown()
-        _logger.info("stopped")
-
-    def _set_health(self, status: int) -> None:
-        for service in self._services:
-            self._health.set(service, status)
 
 
 class AioServer:
@@ -182,46 +122,17 @@ class AioServer:
             await self._health.set(service, status)
 
 
-def build_sync_server(
-    options: ServerOptions,
-    registry: CollectorRegistry,
-    services: Sequence[str],
-    register: Callable[[grpc.Server], None],
-) -> SyncServer:
-    """A server of ``services`` (full names), whose servicers ``register`` adds.
-
-    Raises ``Unavailable`` (PORT_TAKEN) when it can't listen there.
-    """
-    gate = Gate(options.max_concurrent_calls)
-    pool = ThreadPoolExecutor(
-        options.max_concurrent_calls + _REFUSING_THREADS, thread_name_prefix="rpc"
-    )
-    server = grpc.server(
-        pool,
-        interceptors=[SyncInterceptor(gate, RpcMetrics(registry), options.policies)],
-        options=options.channel_arguments(),
-    )
-    health_servicer = SyncHealth()
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    register(server)
-    reflection.enable_server_reflection(_reflected(services), server)
-    return SyncServer(
-        server=server,
-        pool=pool,
-        gate=gate,
-        health_servicer=health_servicer,
-        services=services,
-        options=options,
-    )
-
-
 def build_aio_server(
     options: ServerOptions,
     registry: CollectorRegistry,
     services: Sequence[str],
     register: Callable[[grpc.aio.Server], None],
 ) -> AioServer:
-    """The same on the running event loop, for services with streams."""
+    """A server on the running event loop of ``services`` (full names), whose servicers ``register``
+    adds.
+
+    Raises ``Unavailable`` (PORT_TAKEN) when it can't listen there.
+    """
     gate = Gate(options.max_concurrent_calls)
     draining = asyncio.Event()
     interceptor = AioInterceptor(gate, RpcMetrics(registry), options.policies, draining)
@@ -229,7 +140,7 @@ def build_aio_server(
     health_servicer = AioHealth(draining)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     register(server)
-    reflection.enable_server_reflection(_reflected(services), server)
+    reflection.enable_server_reflection(reflected(services), server)
     return AioServer(
         server=server,
         gate=gate,
@@ -240,30 +151,13 @@ def build_aio_server(
     )
 
 
-def serve_sync(server: SyncServer, warm: Callable[[threading.Event], None]) -> None:
-    """Starts, warms, serves until SIGTERM or SIGINT, drains. To be called in the main thread.
-
-    ``warm`` gets the event that a signal sets, and returns when it is set.
-    """
-    stop = threading.Event()
-    with _on_signals(stop.set):
-        server.start()
-        try:
-            warm(stop)
-            if not stop.is_set():
-                keep_for_good()
-                server.set_ready()
-            stop.wait()
-        finally:
-            server.drain()
-
-
 async def serve_aio(
     server: AioServer,
     warm: Callable[[], Coroutine[object, object, None]],
     failed: Callable[[], Coroutine[object, object, None]] | None = None,
 ) -> bool:
-    """The same on an event loop that runs in the main thread; a signal cancels ``warm``.
+    """Starts, warms, serves until SIGTERM or SIGINT, drains. To be called in the main thread; a
+    signal cancels ``warm``.
 
     Drains, too, when ``failed`` returns: the service can't go on. False is returned then, and True
     after a signal.
@@ -302,24 +196,12 @@ async def _never() -> None:
     await asyncio.Event().wait()
 
 
-@contextmanager
-def _on_signals(action: Callable[[], None]) -> Iterator[None]:
-    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal's signature
-        action()
-
-    before = {n: signal.signal(n, handle) for n in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _reflected(services: Sequence[str]) -> tuple[str, ...]:
+def reflected(services: Sequence[str]) -> tuple[str, ...]:
+    """What reflection lists of a server of ``services``."""
     return (*services, SERVICE_NAME, reflection.SERVICE_NAME)
 
 
-def _bind(server: grpc.Server | grpc.aio.Server, options: ServerOptions) -> int:
+def _bind(server: grpc.aio.Server, options: ServerOptions) -> int:
     target = f"{options.address}:{options.port}"
     try:
         return server.add_insecure_port(target)

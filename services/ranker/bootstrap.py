@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import grpc
 from prometheus_client import CollectorRegistry
 
-from podium.ranker.v1 import ranker_pb2_grpc
+from podium.ranker.v1 import ranker_pb2
 from services.common.assign.assign import assign
 from services.common.assign.definitions import load_experiments
 from services.common.bundle.loaded import LoadedBundle, providers
@@ -22,7 +22,7 @@ from services.common.channels import open_channel
 from services.common.domain import load_domain
 from services.common.domain_filter_references import filterable_fields
 from services.common.ids import new_rank_id
-from services.common.server import SyncServer, build_sync_server, serve_sync
+from services.common.serving.server import LoopServer, build_loop_server, serve_loop
 from services.common.settings import RankerSettings
 from services.common.spool import Spool
 from services.common.spool_shipping import SpoolMetrics, SpoolShipper, ingest_sender
@@ -54,7 +54,7 @@ from services.ranker.governor import Governor
 from services.ranker.last_known import LastKnownRows
 from services.ranker.metrics import RankerMetrics
 from services.ranker.pipeline import Pipeline
-from services.ranker.servicer import POLICIES, SERVICE, RankerServicer
+from services.ranker.servicer import POLICIES, RankerServicer
 from services.ranker.slate_log import SpooledSlates
 from services.ranker.sources.asking import SourceAsking
 from services.ranker.sources.breaker import SourceLimits
@@ -72,11 +72,10 @@ _READY_LOOK_S = 0.05
 class RankerApp:
     """A ranker that is put together. ``start`` begins loading, ``close`` ends in reverse order."""
 
-    server: SyncServer
+    server: LoopServer
     serving: Serving
     bundles: BundleWatcher
     shadow: ShadowScoring
-    batcher: Batcher[RankCommand, Mixed, RankResult]
     spool: Spool
     shipper: SpoolShipper
     captures: CaptureWriter
@@ -84,9 +83,8 @@ class RankerApp:
     registry: CollectorRegistry
 
     def start(self) -> None:
-        """Starts the threads: batching, captures, the shadow, shipping, bundles."""
+        """Starts the threads: captures, the shadow, shipping, bundles."""
         self.captures.start()
-        self.batcher.start()
         self.shadow.start()
         self.shipper.start()
         self.bundles.start()
@@ -98,7 +96,6 @@ class RankerApp:
 
     def close(self) -> None:
         """Ends everything but the server, which is drained before."""
-        self.batcher.close()
         self.shadow.close()
         self.captures.close()
         self.bundles.close()
@@ -188,6 +185,7 @@ def build(settings: RankerSettings) -> RankerApp:
     )
     batcher: Batcher[RankCommand, Mixed, RankResult] = Batcher(
         mixed.begin,
+        mixed.ready,
         mixed.finish,
         max_batch=settings.max_batch,
         queue_limit=settings.queue_limit,
@@ -248,18 +246,15 @@ def build(settings: RankerSettings) -> RankerApp:
         trust_metadata=settings.environment == "dev",
         may_debug=may_debug(settings),
     )
-    server = build_sync_server(
+    service = ranker_pb2.DESCRIPTOR.services_by_name["RankerService"]
+    server = build_loop_server(
         server_options(settings, settings.ranker_port, POLICIES),
         registry,
-        [SERVICE],
-        lambda grpc_server: ranker_pb2_grpc.add_RankerServiceServicer_to_server(
-            servicer, grpc_server
-        ),
+        {service: servicer},
+        batcher,
     )
     _logger.info("models run on %s", providers(settings.device)[0])
-    return RankerApp(
-        server, serving, bundles, shadow, batcher, spool, shipper, captures, channel, registry
-    )
+    return RankerApp(server, serving, bundles, shadow, spool, shipper, captures, channel, registry)
 
 
 def may_debug(settings: RankerSettings) -> Callable[[str], bool]:
@@ -276,7 +271,7 @@ def run(settings: RankerSettings) -> None:
     with MetricsEndpoint(app.registry, settings.bind_address, settings.ranker_metrics_port):
         app.start()
         try:
-            serve_sync(app.server, app.warm)
+            serve_loop(app.server, app.warm)
         finally:
             app.close()
 

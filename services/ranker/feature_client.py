@@ -66,6 +66,10 @@ class _PendingRows:
         self._call = call
         self._ids = ids
 
+    def ready(self) -> bool:
+        """Whether ``result`` is there without waiting."""
+        return self._call.done()
+
     def result(self) -> FeatureRows:
         """Waits for the rows. Raises a PodiumError."""
         try:

@@ -97,6 +97,10 @@ class Pipeline:
         """Assigns variants and asks for the users' rows."""
         return self.begin_with(commands, self._state(), self._users)
 
+    def ready(self, started: Started) -> bool:
+        """Whether ``finish`` has what it would wait for."""
+        return started.pending.ready()
+
     def finish(self, started: Started, kept: Sequence[int]) -> list[RankResult]:
         """Answers the requests at the indices ``kept``, in that order."""
         state, clock = started.state, started.clock

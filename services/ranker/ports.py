@@ -17,6 +17,9 @@ from services.ranker.types import Degradation, Part, RankResult
 class PendingRows(Protocol):
     """User rows under way."""
 
+    def ready(self) -> bool:
+        """Whether ``result`` is there without waiting."""
+
     def result(self) -> FeatureRows:
         """Waits. Raises Unavailable, DeadlinePassed or UnknownFeatureView."""
 

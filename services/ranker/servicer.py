@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import grpc
-
-from podium.ranker.v1 import ranker_pb2, ranker_pb2_grpc
-from services.common.call import CALLER_KEY, CallPolicy, current_call
+from podium.ranker.v1 import ranker_pb2
+from services.common.call import CALLER_KEY, CallPolicy
 from services.common.domain import Surface
 from services.common.domain_filters import context_numbers
 from services.common.errors import NotFound, PermissionDenied
 from services.common.ids import new_rank_id
+from services.common.serving.methods import CallContext
 from services.ranker.calls.answering import Answering, Caller
 from services.ranker.convert.calls import (
     batch_commands,
@@ -40,7 +39,7 @@ POLICIES = {
 }
 
 
-class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
+class RankerServicer:
     """See ``ranker.proto``. ``filterable``: by surface, what callers may filter by and what it
     holds. ``check_forced`` raises for forced variants that do not exist,
     ``knows`` tells whether a surface's catalogue has an item; ``trust_metadata``: whether callers
@@ -71,8 +70,8 @@ class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
         # A device id that no device has.
         self._nobody = new_rank_id()
 
-    def Rank(
-        self, request: ranker_pb2.RankRequest, context: grpc.ServicerContext
+    async def Rank(
+        self, request: ranker_pb2.RankRequest, context: CallContext
     ) -> ranker_pb2.RankResponse:
         """Ranks one surface for one visitor."""
         command = self._command(request)
@@ -84,29 +83,29 @@ class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
             default_k = self._surfaces[command.surface].default_k
             command = self._tokens.next_page(request.page_token, command, default_k)
         key = repeatable(request, self._name(context)) if request.idempotency_key else None
-        result, kept = self._answering.one(command, _caller(context), key)
+        result, kept = await self._answering.one(command, _caller(context), key)
         return rank_response(result, self._tokens.issued(result), idempotency(key, kept))
 
-    def RankBatch(
-        self, request: ranker_pb2.RankBatchRequest, context: grpc.ServicerContext
+    async def RankBatch(
+        self, request: ranker_pb2.RankBatchRequest, context: CallContext
     ) -> ranker_pb2.RankBatchResponse:
         """Ranks one surface for many visitors."""
         commands = batch_commands(request, self._command)
         key = repeatable(request, self._name(context))
-        results, kept = self._answering.many(commands, _caller(context), key)
+        results, kept = await self._answering.many(commands, _caller(context), key)
         return batch_response(results, self._refresh_token, idempotency(key, kept))
 
-    def Refresh(
-        self, request: ranker_pb2.RefreshRequest, context: grpc.ServicerContext
+    async def Refresh(
+        self, request: ranker_pb2.RefreshRequest, context: CallContext
     ) -> ranker_pb2.RefreshResponse:
         """Scores a slate anew."""
         command = refresh_command(request, self._command)
         command = self._tokens.refreshed(request.refresh_token, command)
-        result, _ = self._answering.one(command, _caller(context))
+        result, _ = await self._answering.one(command, _caller(context))
         return refresh_response(result, self._refresh_token(result))
 
-    def Similar(
-        self, request: ranker_pb2.SimilarRequest, context: grpc.ServicerContext
+    async def Similar(
+        self, request: ranker_pb2.SimilarRequest, context: CallContext
     ) -> ranker_pb2.SimilarResponse:
         """Finds the items nearest to one."""
         command = similar_command(request, self._command, self._entity_of, self._nobody)
@@ -114,15 +113,15 @@ class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
             raise NotFound(
                 f"item.id: {command.item_ids[0]!r} is not in the catalogue", reason="UNKNOWN_ITEM"
             )
-        result, _ = self._answering.one(command, _caller(context))
+        result, _ = await self._answering.one(command, _caller(context))
         return similar_response(result, named=request.HasField("actor"))
 
-    def Score(
-        self, request: ranker_pb2.ScoreRequest, context: grpc.ServicerContext
+    async def Score(
+        self, request: ranker_pb2.ScoreRequest, context: CallContext
     ) -> ranker_pb2.ScoreResponse:
         """Scores given items for one visitor."""
         command = score_command(request, self._command)
-        result, _ = self._answering.one(command, _caller(context))
+        result, _ = await self._answering.one(command, _caller(context))
         return score_response(result)
 
     def _command(self, request: ranker_pb2.RankRequest) -> RankCommand:
@@ -136,9 +135,9 @@ class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
     def _refresh_token(self, result: RankResult) -> str:
         return self._tokens.issued(result)[1]
 
-    def _name(self, context: grpc.ServicerContext) -> str:
+    def _name(self, context: CallContext) -> str:
         """Who calls: as its certificate says, else as it says itself where that is trusted."""
-        for identity in context.peer_identities() or ():
+        for identity in context.peer_identities():
             return identity.decode(errors="replace")
         if self._trust_metadata:
             for key, value in context.invocation_metadata():
@@ -147,6 +146,5 @@ class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
         return ""
 
 
-def _caller(context: grpc.ServicerContext) -> Caller:
-    call = current_call()
-    return Caller(None if call is None else call.deadline_s, context.is_active)
+def _caller(context: CallContext) -> Caller:
+    return Caller(context.call.deadline_s, context.is_active)

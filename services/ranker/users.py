@@ -100,5 +100,8 @@ class Nobody:
         del view, timeout_s
         return Nobody(ids)
 
+    def ready(self) -> bool:
+        return True
+
     def result(self) -> FeatureRows:
         return empty_rows(self._ids)

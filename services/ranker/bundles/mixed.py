@@ -89,6 +89,10 @@ class MixedPipeline:
         self._latest = self._begin(commands)
         return self._latest
 
+    def ready(self, mixed: Mixed) -> bool:
+        """Whether ``finish`` has what it would wait for."""
+        return all(self._pipeline.ready(group.started) for group in mixed.groups)
+
     def finish(self, mixed: Mixed, kept: Sequence[int]) -> list[RankResult]:
         """Answers the requests at the indices ``kept``, in that order."""
         try:

@@ -43,6 +43,9 @@ class _Call:
     def send(self, users: UserFeatures) -> None:
         self._pending = users.start(self._view, self._ids, self._timeout_s)
 
+    def ready(self) -> bool:
+        return self._outcome is not None or (self._pending is not None and self._pending.ready())
+
     def rows(self) -> FeatureRows:
         if self._outcome is None:
             assert self._pending is not None  # noqa: S101 - rows are waited for after send
@@ -60,6 +63,10 @@ class _Part:
         self._call = call
         self._first = first
         self._count = count
+
+    def ready(self) -> bool:
+        """Whether ``result`` is there without waiting."""
+        return self._call.ready()
 
     def result(self) -> FeatureRows:
         """Waits. Raises what the call raised."""

@@ -31,7 +31,7 @@ class Queue(Protocol):
         deadline_s: float | None = None,
         is_active: Callable[[], bool] | None = None,
     ) -> Pending[RankResult]:
-        """Queues a request. Raises ``Overloaded`` and ``Unavailable``."""
+        """Queues a request. Raises ``Overloaded``."""
 
     def submit_background(
         self,
@@ -72,12 +72,12 @@ class _All(Generic[Answer]):
     def failed(self) -> bool:
         return any(pending.failed for pending in self._pending)
 
-    def wait_until(self, deadline_s: float | None) -> list[Answer | PodiumError]:
-        return [_outcome(pending, deadline_s) for pending in self._pending]
+    async def wait_until(self, deadline_s: float | None) -> list[Answer | PodiumError]:
+        return [await _outcome(pending, deadline_s) for pending in self._pending]
 
 
 class Answering:
-    """Answers requests. Thread-safe."""
+    """Answers requests. Belongs to one thread."""
 
     def __init__(self, queue: Queue, tokens: Tokens, keys: TokenKeys) -> None:
         self.tokens = tokens
@@ -86,7 +86,7 @@ class Answering:
         self._slates: RecentAnswers[RankResult] = RecentAnswers()
         self._batches: RecentAnswers[list[RankResult | PodiumError]] = RecentAnswers(limit=16)
 
-    def one(
+    async def one(
         self, command: RankCommand, caller: Caller, repeatable: Repeatable | None = None
     ) -> tuple[RankResult, bool]:
         """The answer to a command, and whether it is that of an earlier request.
@@ -99,19 +99,19 @@ class Answering:
             # Who looks must not be in the way of who is served.
             arguments = ([command], caller.deadline_s, caller.is_active)
             (pending,) = self._queue.submit_background(*arguments)
-            return pending.wait_until(caller.deadline_s), False
+            return await pending.wait_until(caller.deadline_s), False
         if repeatable is None:
             pending = self._queue.submit(command, caller.deadline_s, caller.is_active)
-            return pending.wait_until(caller.deadline_s), False
+            return await pending.wait_until(caller.deadline_s), False
         named = self._named(command, repeatable)
-        return self._slates.answer(
+        return await self._slates.answer(
             named.rank_id,
             repeatable.fingerprint,
             lambda: self._queue.submit(named, caller.deadline_s, caller.is_active),
             caller.deadline_s,
         )
 
-    def many(
+    async def many(
         self,
         commands: Sequence[RankCommand],
         caller: Caller,
@@ -131,9 +131,9 @@ class Answering:
             return _All(self._queue.submit_background(commands, deadline_s, caller.is_active))
 
         if repeatable is None:
-            return start().wait_until(deadline_s), False
+            return await start().wait_until(deadline_s), False
         key = self._derived("batch", repeatable.caller, repeatable.key, commands[0].surface)
-        return self._batches.answer(key, repeatable.fingerprint, start, deadline_s)
+        return await self._batches.answer(key, repeatable.fingerprint, start, deadline_s)
 
     def _named(self, command: RankCommand, repeatable: Repeatable) -> RankCommand:
         """The command under the rank_id that every replica gives it."""
@@ -153,8 +153,8 @@ class Answering:
         return id_from(self._keys.mac(text.encode(), self._keys.current))
 
 
-def _outcome(pending: Pending[Answer], deadline_s: float | None) -> Answer | PodiumError:
+async def _outcome(pending: Pending[Answer], deadline_s: float | None) -> Answer | PodiumError:
     try:
-        return pending.wait_until(deadline_s)
+        return await pending.wait_until(deadline_s)
     except PodiumError as error:
         return error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,13 +18,13 @@ Answered_co = TypeVar("Answered_co", covariant=True)
 
 
 class Pending(Protocol[Answered_co]):
-    """An answer under way; services.ranker.batcher.Ticket is one."""
+    """An answer under way; services.common.serving.promise.Promise is one."""
 
     @property
     def failed(self) -> bool:
         """Whether there will be no answer."""
 
-    def wait_until(self, deadline_s: float | None) -> Answered_co:
+    async def wait_until(self, deadline_s: float | None) -> Answered_co:
         """Waits; raises what the work raised, or ``DeadlinePassed``."""
 
 
@@ -37,7 +36,8 @@ class _Kept(Generic[Answer]):
 
 
 class RecentAnswers(Generic[Answer]):
-    """Keeps at most ``limit`` answers, each for ``kept_s``; those under way count. Thread-safe."""
+    """Keeps at most ``limit`` answers, each for ``kept_s``; those under way count.
+    Belongs to one thread."""
 
     def __init__(
         self,
@@ -50,9 +50,8 @@ class RecentAnswers(Generic[Answer]):
         self._limit = limit
         self._monotonic_s = monotonic_s
         self._kept: OrderedDict[str, _Kept[Answer]] = OrderedDict()
-        self._lock = threading.Lock()
 
-    def answer(
+    async def answer(
         self,
         key: str,
         fingerprint: bytes,
@@ -68,7 +67,7 @@ class RecentAnswers(Generic[Answer]):
         while True:
             pending, mine = self._joined(key, fingerprint, start)
             try:
-                return pending.wait_until(deadline_s), not mine
+                return await pending.wait_until(deadline_s), not mine
             except Exception:
                 if mine or not pending.failed or self._late(deadline_s):
                     raise
@@ -79,30 +78,28 @@ class RecentAnswers(Generic[Answer]):
     def _joined(
         self, key: str, fingerprint: bytes, start: Callable[[], Pending[Answer]]
     ) -> tuple[Pending[Answer], bool]:
-        with self._lock:
-            now_s = self._monotonic_s()
-            while self._kept and next(iter(self._kept.values())).until_s <= now_s:
-                self._kept.popitem(last=False)
-            found = self._kept.get(key)
-            if found is not None:
-                if found.fingerprint != fingerprint:
-                    raise InvalidArgument.field(
-                        "idempotency_key",
-                        f"was sent with another request within {self._kept_s:g} s",
-                        reason="IDEMPOTENCY_KEY_REUSED",
-                    )
-                return found.pending, False
-            pending = start()
-            self._kept[key] = _Kept(fingerprint, pending, now_s + self._kept_s)
-            if len(self._kept) > self._limit:
-                self._kept.popitem(last=False)
-            return pending, True
+        now_s = self._monotonic_s()
+        while self._kept and next(iter(self._kept.values())).until_s <= now_s:
+            self._kept.popitem(last=False)
+        found = self._kept.get(key)
+        if found is not None:
+            if found.fingerprint != fingerprint:
+                raise InvalidArgument.field(
+                    "idempotency_key",
+                    f"was sent with another request within {self._kept_s:g} s",
+                    reason="IDEMPOTENCY_KEY_REUSED",
+                )
+            return found.pending, False
+        pending = start()
+        self._kept[key] = _Kept(fingerprint, pending, now_s + self._kept_s)
+        if len(self._kept) > self._limit:
+            self._kept.popitem(last=False)
+        return pending, True
 
     def _forget(self, key: str, pending: Pending[Answer]) -> None:
-        with self._lock:
-            found = self._kept.get(key)
-            if found is not None and found.pending is pending:
-                del self._kept[key]
+        found = self._kept.get(key)
+        if found is not None and found.pending is pending:
+            del self._kept[key]
 
     def _late(self, deadline_s: float | None) -> bool:
         return deadline_s is not None and time.monotonic() >= deadline_s

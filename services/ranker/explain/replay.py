@@ -222,6 +222,9 @@ class _Rows:
     def __init__(self, rows: FeatureRows) -> None:
         self._rows = rows
 
+    def ready(self) -> bool:
+        return True
+
     def result(self) -> FeatureRows:
         return self._rows
 

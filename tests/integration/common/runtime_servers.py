@@ -16,7 +16,9 @@ from podium.common.v1 import common_pb2
 from podium.experiment.v1 import experiment_pb2, experiment_pb2_grpc
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
 from services.common.call import CallPolicy, current_call
-from services.common.server import ServerOptions, build_aio_server, build_sync_server
+from services.common.server import ServerOptions, build_aio_server
+from services.common.serving.promise import Promise
+from services.common.serving.server import NoWork, build_loop_server
 
 EXPERIMENT = "podium.experiment.v1.ExperimentService"
 FEATURE = "podium.feature.v1.FeatureService"
@@ -41,11 +43,13 @@ class Script:
         return experiment_pb2.AssignResponse(definitions_hash=call.request_id)
 
 
-class _SyncServicer(experiment_pb2_grpc.ExperimentServiceServicer):
+class _LoopServicer:
     def __init__(self, script: Script) -> None:
         self._script = script
 
-    def Assign(self, request: Any, _context: Any) -> Any:  # noqa: N802 - the proto's name
+    async def Assign(self, request: Any, _context: Any) -> Any:  # noqa: N802 - the proto's name
+        if request.actor.device_id == "slow":
+            await Promise[None]().wait_until(None)
         return self._script.answer(request)
 
 
@@ -81,16 +85,10 @@ class Running:
 
 
 @contextmanager
-def sync_server(script: Script, options: ServerOptions) -> Iterator[Running]:
+def loop_server(script: Script, options: ServerOptions) -> Iterator[Running]:
     registry = CollectorRegistry()
-    server = build_sync_server(
-        options,
-        registry,
-        [EXPERIMENT],
-        lambda s: experiment_pb2_grpc.add_ExperimentServiceServicer_to_server(
-            _SyncServicer(script), s
-        ),
-    )
+    service = experiment_pb2.DESCRIPTOR.services_by_name["ExperimentService"]
+    server = build_loop_server(options, registry, {service: _LoopServicer(script)}, NoWork())
     server.start()
     try:
         yield Running(server.port, registry, server.set_ready, server.drain)

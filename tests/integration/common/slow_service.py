@@ -1,4 +1,4 @@
-"""A service in a process of its own: ``python slow_service.py sync|aio``.
+"""A service in a process of its own: ``python slow_service.py loop|aio``.
 
 Prints its port, then a line for every call it has begun. A call takes 0.3 s.
 """
@@ -6,6 +6,7 @@ Prints its port, then a line for every call it has begun. A call takes 0.3 s.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import sys
 import threading
 import time
@@ -14,13 +15,9 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from podium.experiment.v1 import experiment_pb2, experiment_pb2_grpc
-from services.common.server import (
-    ServerOptions,
-    build_aio_server,
-    build_sync_server,
-    serve_aio,
-    serve_sync,
-)
+from services.common.server import ServerOptions, build_aio_server, serve_aio
+from services.common.serving.promise import Promise
+from services.common.serving.server import build_loop_server, serve_loop
 
 NAME = "podium.experiment.v1.ExperimentService"
 CALL_S = 0.3
@@ -32,10 +29,30 @@ def _begin(request: Any) -> Any:
     return experiment_pb2.AssignResponse(definitions_hash=request.actor.user_id)
 
 
-class _Sync(experiment_pb2_grpc.ExperimentServiceServicer):
-    def Assign(self, request: Any, _context: Any) -> Any:  # noqa: N802 - the proto's name
+class _Later:
+    """Work that keeps promises when it is time."""
+
+    def __init__(self) -> None:
+        self._due: list[tuple[float, int, Promise[None]]] = []
+
+    def after(self, seconds: float) -> Promise[None]:
+        promise: Promise[None] = Promise()
+        heapq.heappush(self._due, (time.monotonic() + seconds, id(promise), promise))
+        return promise
+
+    def step(self) -> float | None:
+        while self._due and self._due[0][0] <= time.monotonic():
+            heapq.heappop(self._due)[2].answer(None)
+        return max(0.0, self._due[0][0] - time.monotonic()) if self._due else None
+
+
+class _Loop:
+    def __init__(self, later: _Later) -> None:
+        self._later = later
+
+    async def Assign(self, request: Any, _context: Any) -> Any:  # noqa: N802 - the proto's name
         response = _begin(request)
-        time.sleep(CALL_S)
+        await self._later.after(CALL_S).wait_until(None)
         return response
 
 
@@ -62,19 +79,20 @@ async def _serve_aio(options: ServerOptions) -> None:
     await serve_aio(server, warm)
 
 
-def _serve_sync(options: ServerOptions) -> None:
-    server = build_sync_server(options, CollectorRegistry(), [NAME], _add(_Sync()))
+def _serve_loop(options: ServerOptions) -> None:
+    service, later = experiment_pb2.DESCRIPTOR.services_by_name["ExperimentService"], _Later()
+    server = build_loop_server(options, CollectorRegistry(), {service: _Loop(later)}, later)
 
     def warm(_stop: threading.Event) -> None:
         sys.stdout.write(f"{server.port}\n")
         sys.stdout.flush()
 
-    serve_sync(server, warm)
+    serve_loop(server, warm)
 
 
 if __name__ == "__main__":
     chosen = ServerOptions(drain_seconds=20)
-    if sys.argv[1] == "sync":
-        _serve_sync(chosen)
+    if sys.argv[1] == "loop":
+        _serve_loop(chosen)
     else:
         asyncio.run(_serve_aio(chosen))

@@ -17,7 +17,7 @@ from services.common.errors import (
 )
 from services.common.server import ServerOptions
 from services.common.status import error_from_rpc
-from tests.integration.common.runtime_servers import Script, request, sync_server
+from tests.integration.common.runtime_servers import Script, loop_server, request
 
 
 class _Failing:
@@ -42,7 +42,7 @@ def test_unavailable_is_tried_three_times(
     retries: bool, times: int, calls: int, succeeds: bool
 ) -> None:
     failing = _Failing(times, Unavailable("not now"))
-    with sync_server(Script(failing), ServerOptions()) as running:
+    with loop_server(Script(failing), ServerOptions()) as running:
         running.ready()
         with open_channel(running.target, retries=retries) as channel:
             stub = experiment_pb2_grpc.ExperimentServiceStub(channel)
@@ -58,7 +58,7 @@ def test_unavailable_is_tried_three_times(
 def test_a_server_that_stays_down_is_not_tried_again_and_again() -> None:
     failing = _Failing(1_000, Unavailable("down"))
     calls = 20
-    with sync_server(Script(failing), ServerOptions()) as running:
+    with loop_server(Script(failing), ServerOptions()) as running:
         running.ready()
         with open_channel(running.target) as channel:
             stub = experiment_pb2_grpc.ExperimentServiceStub(channel)
@@ -70,7 +70,7 @@ def test_a_server_that_stays_down_is_not_tried_again_and_again() -> None:
 
 def test_a_wrong_request_is_not_repeated() -> None:
     failing = _Failing(1, InvalidArgument("no"))
-    with sync_server(Script(failing), ServerOptions()) as running:
+    with loop_server(Script(failing), ServerOptions()) as running:
         running.ready()
         with open_channel(running.target) as channel, pytest.raises(grpc.RpcError):
             experiment_pb2_grpc.ExperimentServiceStub(channel).Assign(request())
@@ -80,8 +80,8 @@ def test_a_wrong_request_is_not_repeated() -> None:
 def test_calls_are_spread_over_servers() -> None:
     first, second = Script(), Script()
     with (
-        sync_server(first, ServerOptions()) as one,
-        sync_server(second, ServerOptions()) as two,
+        loop_server(first, ServerOptions()) as one,
+        loop_server(second, ServerOptions()) as two,
     ):
         one.ready()
         two.ready()
@@ -98,7 +98,7 @@ def test_calls_are_spread_over_servers() -> None:
 
 def test_errors_without_details_follow_their_code() -> None:
     given_up = threading.Event()
-    with sync_server(Script(lambda _: given_up.wait(10)), ServerOptions()) as running:
+    with loop_server(Script(lambda _: given_up.wait(10)), ServerOptions()) as running:
         running.ready()
         with open_channel(running.target, retries=False) as channel:
             with pytest.raises(grpc.RpcError) as late:

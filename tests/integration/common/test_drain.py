@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 CALLERS = 12
 
 
-@pytest.mark.parametrize("kind", ["sync", "aio"])
+@pytest.mark.parametrize("kind", ["loop", "aio"])
 def test_sigterm_loses_no_accepted_call(kind: str) -> None:
     child = subprocess.Popen(
         [sys.executable, "-m", "tests.integration.common.slow_service", kind],

@@ -18,7 +18,6 @@ from services.common.call import (
     call_from_metadata,
     current_call,
     enter_call,
-    leave_call,
 )
 from services.common.errors import DeadlinePassed
 from services.common.ids import new_event_id, new_rank_id
@@ -31,7 +30,7 @@ UNLIMITED = CallPolicy(default_deadline_ms=None, max_deadline_ms=None)
 @pytest.fixture(autouse=True)
 def _outside_any_call() -> Iterator[None]:
     yield
-    leave_call()
+    enter_call(None)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +72,7 @@ def test_an_accepted_request_id_is_kept_until_the_call_is_left() -> None:
     assert call.request_id == "mine"
     enter_call(call)
     assert current_call() is call
-    leave_call()
+    enter_call(None)
     assert current_call() is None
 
 

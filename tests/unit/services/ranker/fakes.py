@@ -231,6 +231,9 @@ class FakePending:
     def __init__(self, users: FakeUsers, view: View, ids: list[str]) -> None:
         self._users, self._view, self._ids = users, view, ids
 
+    def ready(self) -> bool:
+        return True
+
     def result(self) -> FeatureRows:
         if self._users.failure is not None:
             raise self._users.failure

@@ -9,10 +9,12 @@ import pytest
 
 from podium.common.v1.common_pb2 import Actor
 from podium.ranker.v1 import ranker_pb2
+from services.common.call import Call
 from services.common.domain import Surface
 from services.common.token_keys import TokenKeys
 from services.ranker.calls.answering import Answering
 from services.ranker.servicer import RankerServicer
+from tests.support.promises import answer_of
 from tests.unit.services.ranker.calls.test_answering import FakeQueue
 from tests.unit.services.ranker.tokens.test_issuer import key, tokens
 
@@ -23,11 +25,13 @@ REQUEST = ranker_pb2.RankRequest(actor=Actor(user_id="ann"), surface="feed", ide
 class FakeContext:
     """What the servicer asks of a call."""
 
+    call = Call("r", None)
+
     def __init__(self, says: str = "", certificates: Sequence[bytes] = ()) -> None:
         self._says, self._certificates = says, certificates
 
-    def peer_identities(self) -> Sequence[bytes] | None:
-        return self._certificates or None
+    def peer_identities(self) -> Sequence[bytes]:
+        return self._certificates
 
     def invocation_metadata(self) -> list[tuple[str, str | bytes]]:
         return [("x-request-id", "r"), ("x-podium-caller", self._says)]
@@ -48,7 +52,7 @@ def rank_id(context: Any, *, trust_metadata: bool) -> str:
         trust_metadata=trust_metadata,
         may_debug=lambda _: False,
     )
-    servicer.Rank(REQUEST, context)
+    answer_of(servicer.Rank(REQUEST, context))
     return queue.taken[0].rank_id
 
 

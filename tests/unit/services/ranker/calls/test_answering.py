@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 
 from services.common.errors import DeadlinePassed, Unavailable
+from services.common.serving.promise import Tasks
 from services.common.token_keys import TokenKeys
 from services.ranker.batcher import Ticket
 from services.ranker.calls.answering import Answering, Caller, Repeatable
 from services.ranker.types import RankCommand, RankResult
+from tests.support.promises import Running, answer_of
 from tests.unit.services.ranker.tokens.test_issuer import key, result, tokens
 
 Waiting = Ticket[RankCommand, RankResult]
@@ -60,7 +62,7 @@ def commands(*users: str) -> list[RankCommand]:
 
 def test_actors_that_fail_have_their_error_and_the_others_their_slates() -> None:
     queue = FakeQueue(failing=["b"])
-    results, kept = answering(queue).many(commands("a", "b", "c"), caller())
+    results, kept = answer_of(answering(queue).many(commands("a", "b", "c"), caller()))
     assert not kept
     assert [r.command.user_id for r in results if isinstance(r, RankResult)] == ["a", "c"]
     assert isinstance(results[1], Unavailable)
@@ -69,7 +71,14 @@ def test_actors_that_fail_have_their_error_and_the_others_their_slates() -> None
 def test_a_batch_answers_in_time_without_the_actors_that_are_not() -> None:
     asked = caller(0.05)
     assert asked.deadline_s is not None
-    results, _ = answering(FakeQueue(slow=["b"])).many(commands("a", "b"), asked)
+    clock = [time.monotonic()]
+    running = Running(Tasks(lambda: clock[0]))
+    batch = running.start(answering(FakeQueue(slow=["b"])).many(commands("a", "b"), asked))
+    running.tasks.expire()
+    assert not batch.done
+    clock[0] = asked.deadline_s - 0.001
+    running.tasks.expire()
+    results, _ = answer_of(batch.wait_until(None))
     assert isinstance(results[0], RankResult)
     assert isinstance(results[1], DeadlinePassed)
 
@@ -77,12 +86,12 @@ def test_a_batch_answers_in_time_without_the_actors_that_are_not() -> None:
 def test_a_batch_that_failed_in_part_is_made_again_under_the_same_ids() -> None:
     queue = FakeQueue(failing=["b"])
     answers = answering(queue)
-    assert not answers.many(commands("a", "b"), caller(), KEY)[1]
+    assert not answer_of(answers.many(commands("a", "b"), caller(), KEY))[1]
     queue.failing.clear()
-    results, kept = answers.many(commands("a", "b"), caller(), KEY)
+    results, kept = answer_of(answers.many(commands("a", "b"), caller(), KEY))
     assert not kept
     assert all(isinstance(found, RankResult) for found in results)
-    assert answers.many(commands("a", "b"), caller(), KEY) == (results, True)
+    assert answer_of(answers.many(commands("a", "b"), caller(), KEY)) == (results, True)
     first, second, *rest = [command.rank_id for command in queue.taken]
     assert rest == [first, second]
     assert first != second
@@ -91,12 +100,12 @@ def test_a_batch_that_failed_in_part_is_made_again_under_the_same_ids() -> None:
 def test_a_rank_id_follows_from_key_caller_actor_and_secret() -> None:
     queue = FakeQueue()
     (ann,) = commands("ann")
-    answering(queue).one(ann, caller(), KEY)
-    answering(queue).one(ann, caller(), KEY)
-    answering(queue, byte=2).one(ann, caller(), KEY)
-    answering(queue).one(ann, caller(), Repeatable("web", "k", b"request"))
-    answering(queue).one(ann, caller(), Repeatable("appk", "", b"request"))
-    answering(queue).one(RankCommand("courses", "", "ann"), caller(), KEY)
+    answer_of(answering(queue).one(ann, caller(), KEY))
+    answer_of(answering(queue).one(ann, caller(), KEY))
+    answer_of(answering(queue, byte=2).one(ann, caller(), KEY))
+    answer_of(answering(queue).one(ann, caller(), Repeatable("web", "k", b"request")))
+    answer_of(answering(queue).one(ann, caller(), Repeatable("appk", "", b"request")))
+    answer_of(answering(queue).one(RankCommand("courses", "", "ann"), caller(), KEY))
     first, again, *others = [command.rank_id for command in queue.taken]
     assert first == again
     assert len(first) == 26

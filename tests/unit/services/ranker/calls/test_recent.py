@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from typing import Any
 
 import pytest
 
 from services.common.errors import DeadlinePassed, InvalidArgument, Overloaded, PodiumError
-from services.ranker.batcher import Ticket
+from services.common.serving.promise import Promise
 from services.ranker.calls.recent import RecentAnswers
+from tests.support.promises import NOTHING_YET, Running, answer_of, outcome
 
 
 class Maker:
@@ -19,14 +20,24 @@ class Maker:
         self.started = 0
         self.failing = list(failing)
 
-    def __call__(self) -> Ticket[str, str]:
+    def __call__(self) -> Promise[str]:
         self.started += 1
-        ticket: Ticket[str, str] = Ticket("q", None, None)
+        ticket: Promise[str] = Promise()
         if self.failing:
             ticket.fail(self.failing.pop(0))
         else:
             ticket.answer(f"answer {self.started}")
         return ticket
+
+
+class Recent:
+    """Answers that need not be waited for."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.kept: RecentAnswers[str] = RecentAnswers(**settings)
+
+    def answer(self, *arguments: Any) -> tuple[str, bool]:
+        return answer_of(self.kept.answer(*arguments))
 
 
 class Clock:
@@ -38,7 +49,7 @@ class Clock:
 
 def test_an_answer_is_kept_for_a_minute() -> None:
     clock, maker = Clock(), Maker()
-    recent: RecentAnswers[str] = RecentAnswers(monotonic_s=clock)
+    recent = Recent(monotonic_s=clock)
     assert recent.answer("k", b"f", maker, None) == ("answer 1", False)
     clock.now_s = 59.9
     assert recent.answer("k", b"f", maker, None) == ("answer 1", True)
@@ -49,7 +60,7 @@ def test_an_answer_is_kept_for_a_minute() -> None:
 
 def test_the_oldest_answers_leave_first() -> None:
     maker = Maker()
-    recent: RecentAnswers[str] = RecentAnswers(limit=2)
+    recent = Recent(limit=2)
     for key in "abc":
         recent.answer(key, b"f", maker, None)
     assert recent.answer("b", b"f", maker, None) == ("answer 2", True)
@@ -58,7 +69,7 @@ def test_the_oldest_answers_leave_first() -> None:
 
 
 def test_another_request_under_the_key_is_refused() -> None:
-    recent: RecentAnswers[str] = RecentAnswers()
+    recent = Recent()
     recent.answer("k", b"f", Maker(), None)
     with pytest.raises(InvalidArgument, match="another request within 60 s") as refused:
         recent.answer("k", b"g", Maker(), None)
@@ -67,7 +78,7 @@ def test_another_request_under_the_key_is_refused() -> None:
 
 def test_a_failure_is_not_kept() -> None:
     maker = Maker(Overloaded("busy"))
-    recent: RecentAnswers[str] = RecentAnswers()
+    recent = Recent()
     with pytest.raises(Overloaded):
         recent.answer("k", b"f", maker, None)
     assert recent.answer("k", b"f", maker, None) == ("answer 2", False)
@@ -75,41 +86,24 @@ def test_a_failure_is_not_kept() -> None:
 
 def test_who_waits_for_an_answer_that_fails_makes_one() -> None:
     recent: RecentAnswers[str] = RecentAnswers()
-    first: Ticket[str, str] = Ticket("q", None, None)
-    begun = threading.Event()
-    outcomes: list[object] = []
-
-    def start() -> Ticket[str, str]:
-        begun.set()
-        return first
-
-    def owner() -> None:
-        try:
-            recent.answer("k", b"f", start, None)
-        except PodiumError as error:
-            outcomes.append(error)
-
-    maker = Maker()
-    threads = [threading.Thread(target=owner)]
-    threads[0].start()
-    begun.wait(10)
-    follower = threading.Thread(
-        target=lambda: outcomes.append(recent.answer("k", b"f", maker, None))
-    )
-    threads.append(follower)
-    follower.start()
+    first: Promise[str] = Promise()
+    running, maker = Running(), Maker()
+    owner = running.start(recent.answer("k", b"f", lambda: first, None))
+    follower = running.start(recent.answer("k", b"f", maker, None))
+    assert (outcome(owner), outcome(follower)) == (NOTHING_YET, NOTHING_YET)
+    assert maker.started == 0
     # The owner's caller went away; whoever repeats the request still wants an answer.
     first.fail(DeadlinePassed("the request was abandoned"))
-    for thread in threads:
-        thread.join(10)
-    assert ("answer 1", False) in outcomes
-    assert any(isinstance(outcome, DeadlinePassed) for outcome in outcomes)
+    assert isinstance(outcome(owner), DeadlinePassed)
+    assert outcome(follower) == ("answer 1", False)
 
 
 def test_an_answer_that_comes_after_its_callers_deadline_is_kept() -> None:
-    recent: RecentAnswers[str] = RecentAnswers()
-    slow: Ticket[str, str] = Ticket("q", None, None)
-    with pytest.raises(DeadlinePassed):
-        recent.answer("k", b"f", lambda: slow, time.monotonic() - 1)
+    recent = Recent()
+    slow: Promise[str] = Promise()
+    running = Running()
+    late = running.start(recent.kept.answer("k", b"f", lambda: slow, time.monotonic() - 1))
+    running.tasks.expire()
+    assert isinstance(outcome(late), DeadlinePassed)
     slow.answer("late")
     assert recent.answer("k", b"f", Maker(), None) == ("late", True)
