@@ -84,22 +84,9 @@ def prepare(
     return workload, domain
 
 
-@contextmanager
-def services(
-    workspace: Path,
-    console: Console,
-    *,
-    settings: Mapping[str, str] | None = None,
-    on: set[int] | None = None,
-    ready_timeout_s: float = 300.0,
-) -> Iterator[RankerUnderTest]:
-    """Feature service and ranker. ``settings`` are added to the environment of both; ``on`` are the
-    ranker's cores, by default the one of the server under test."""
-    server_core, other_core = cores()
-    # From an earlier run's copy a ranker would be ready before it has the catalogue.
-    shutil.rmtree(workspace / "replica", ignore_errors=True)
-    ports = free_port(), free_port()
-    environment = {
+def environment_of(workspace: Path, ports: tuple[int, int]) -> dict[str, str]:
+    """Settings of a feature service and a ranker, which listen on ``ports``, over a workspace."""
+    return {
         "PODIUM_LOG_LEVEL": "WARNING",
         "PODIUM_DOMAIN_FILE": str(workspace / "domain.yaml"),
         "PODIUM_FEATURE_PORT": str(ports[0]),
@@ -116,7 +103,25 @@ def services(
         "PODIUM_FEATURE_TIMEOUT_MS": "2000",
         # A ranker under more load than it holds would rank fewer candidates, and seem faster.
         "PODIUM_CANDIDATES_FLOOR": "1",
-    } | dict(settings or {})
+    }
+
+
+@contextmanager
+def services(
+    workspace: Path,
+    console: Console,
+    *,
+    settings: Mapping[str, str] | None = None,
+    on: set[int] | None = None,
+    ready_timeout_s: float = 300.0,
+) -> Iterator[RankerUnderTest]:
+    """Feature service and ranker. ``settings`` are added to the environment of both; ``on`` are the
+    ranker's cores, by default the one of the server under test."""
+    server_core, other_core = cores()
+    # From an earlier run's copy a ranker would be ready before it has the catalogue.
+    shutil.rmtree(workspace / "replica", ignore_errors=True)
+    ports = free_port(), free_port()
+    environment = environment_of(workspace, ports) | dict(settings or {})
     with child(["-m", "services.feature"], other_core, environment) as feature:
         started_s = time.monotonic()
         with console.status("feature service applies the log"):

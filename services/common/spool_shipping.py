@@ -95,6 +95,7 @@ class SpoolShipper:
 
     def _run(self) -> None:
         backoff_s = FIRST_BACKOFF_S
+        complaint = ""
         while True:
             self._spool.written.clear()
             try:
@@ -102,11 +103,13 @@ class SpoolShipper:
             except Exception as error:
                 # Nobody starts this thread again: whatever went wrong is tried anew.
                 self._metrics.failures.inc()
-                _logger.warning(
-                    "shipping the spool failed: %s",
-                    error,
-                    exc_info=not isinstance(error, PodiumError | OSError),
-                )
+                if str(error) != complaint:
+                    complaint = str(error)
+                    _logger.warning(
+                        "shipping the spool failed: %s",
+                        error,
+                        exc_info=not isinstance(error, PodiumError | OSError),
+                    )
                 self._reader = None
                 if self._given_up():
                     return
@@ -114,6 +117,7 @@ class SpoolShipper:
                 backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
                 continue
             backoff_s = FIRST_BACKOFF_S
+            complaint = ""
             if not shipped:
                 if self._stop.is_set():
                     return

@@ -366,6 +366,24 @@ def test_an_unexpected_error_does_not_end_shipping(
     assert "RuntimeError: a bug" in caplog.text
 
 
+def test_a_failure_that_lasts_is_logged_once_and_counted_each_time(
+    spool: Spool, sink: _Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        if sink.calls <= 3:
+            raise Unavailable("the log is away")
+        if sink.calls <= 5:
+            raise Unavailable("the log is full")
+
+    sink.fail = fail
+    shipping = _Shipping(spool, sink)
+    spool.append([_event(0)])
+    eventually(lambda: spool.acknowledged() == 1)
+    shipping.shipper.close()
+    assert shipping.value("failures_total") == 5
+    assert caplog.text.count("the log is away") == caplog.text.count("the log is full") == 1
+
+
 def test_the_lag_grows_while_nothing_is_shipped(spool: Spool, sink: _Sink) -> None:
     sink.fail = _no_log
     shipping = _Shipping(spool, sink)
