@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from services.common.bundle.loaded import LoadedBundle
     from services.ranker.explain.capture import Capture
     from services.ranker.explain.replay import Difference
+    from services.ranker.explain.trace import Trace
     from services.ranker.plan import BundleSpec
 
 DIFFERS = 1
@@ -87,10 +88,16 @@ class Replays:
         Raises ``NotFound`` and ``BundleError`` where its bundle is not there, or damaged, and
         ``FailedPrecondition`` where the domain has no such surface.
         """
-        from services.ranker.explain.replay import differences, replay
+        from services.ranker.explain.replay import differences
+
+        return differences(capture.slate, self.traced(capture).result)
+
+    def traced(self, capture: Capture) -> Trace:
+        """The request ranked again, ready to be explained. Raises the same."""
+        from services.ranker.explain.replay import replayed
 
         bundle, spec = self._bundle(capture.versions.bundle)
-        return differences(capture.slate, replay(capture, bundle, spec))
+        return replayed(capture, bundle, spec)
 
     def _bundle(self, version: str) -> tuple[LoadedBundle, BundleSpec]:
         from services.common.bundle.loaded import LoadedBundle

@@ -1,13 +1,7 @@
-"""Captures as bytes: one file in NumPy's zip format, whose members carry a CRC-32.
-
-Nothing is compressed: whoever searches files for an id sees every byte. The header is JSON.
-"""
+"""Captures as bytes. Nothing is compressed: whoever searches files for an id sees every byte."""
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -26,6 +20,7 @@ from services.ranker.catalogue.disk import (
 )
 from services.ranker.explain.capture import Capture, CapturedSlate
 from services.ranker.explain.codec_command import command_of, command_text
+from services.ranker.explain.container import pack, unpack
 from services.ranker.explain.versions import Origin, Versions
 from services.ranker.feature_rows import FeatureRows, View, ViewColumn
 from services.ranker.types import Degradation, Part, Placement, Reason
@@ -48,22 +43,17 @@ def to_bytes(capture: Capture) -> bytes:
     arrays["slate/values"] = capture.slate.values
     arrays["slate/predictions"] = capture.slate.predictions
     arrays["slate/log_propensities"] = capture.slate.log_propensities
-    header = json.dumps(_header(capture), ensure_ascii=False).encode()
-    arrays["header"] = np.frombuffer(header, np.uint8)
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
+    return pack(_header(capture), arrays)
 
 
 def from_bytes(data: bytes) -> Capture:
     """The capture in a file. Raises ``InvalidArgument`` (BAD_CAPTURE) where it is none."""
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-            header = json.loads(stored["header"].tobytes())
-            if header["format"] != FORMAT:
-                raise ValueError(f"format {header['format']} is not supported, {FORMAT} is")
-            return _capture(header, stored)
-    except (EOFError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
+        header, stored = unpack(data)
+        if header["format"] != FORMAT:
+            raise ValueError(f"format {header['format']} is not supported, {FORMAT} is")
+        return _capture(header, stored)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise InvalidArgument(f"not a capture: {error}", reason="BAD_CAPTURE") from error
 
 

@@ -16,6 +16,8 @@ from services.common.assign.assign import Definitions
 from services.common.errors import FailedPrecondition
 from services.ranker.explain.capture import Capture, CapturedSlate, slate_of
 from services.ranker.explain.rows import repeated
+from services.ranker.explain.trace import Trace
+from services.ranker.explain.tracing import Tracing
 from services.ranker.feature_rows import FeatureRows, View
 from services.ranker.governor import candidates_at
 from services.ranker.last_known import LastKnownRows
@@ -49,7 +51,13 @@ def replay(capture: Capture, model: Model, spec: BundleSpec) -> RankResult:
 
     Raises ``FailedPrecondition`` where bundle or surface are not those of the capture.
     """
+    return replayed(capture, model, spec).result
+
+
+def replayed(capture: Capture, model: Model, spec: BundleSpec) -> Trace:
+    """The same, traced: ready to be explained. Raises the same."""
     state = _state(capture, model, spec)
+    traces: list[Trace] = []
     answering = _Answers(capture)
     pipeline = Pipeline(
         lambda: state,
@@ -63,6 +71,7 @@ def replay(capture: Capture, model: Model, spec: BundleSpec) -> RankResult:
         feature_timeout_s=0,
         new_rank_id=lambda: capture.rank_id,
         log_error=lambda _, __: None,
+        tracing=Tracing(1.0, capture.versions.origin, traces.append),
         clock_ms=lambda: capture.now_ms,
     )
     # As many as were ranked together: graphs that run on one row may round otherwise.
@@ -70,8 +79,8 @@ def replay(capture: Capture, model: Model, spec: BundleSpec) -> RankResult:
     works = [_work(capture, state, row) for row in range(capture.batch_size)]
     pending = _Rows(repeated(capture.rows, keys))
     started = Started(state, works, keys, pending, Stopwatch())
-    (result,) = pipeline.finish(started, [0])
-    return result
+    pipeline.finish(started, [0])
+    return traces[0]
 
 
 def differences(before: CapturedSlate, result: RankResult) -> list[Difference]:

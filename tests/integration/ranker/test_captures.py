@@ -106,13 +106,31 @@ def test_a_debug_request_is_explained_and_captured(
     settings = make_settings(tmp_path, tiny_bundles, feature_server.target, capture_share=0.0)
     with running_ranker(settings, features) as ranker:
         response = ranker.rank("courses", k=5, debug=True)
-        assert not ranker.rank("courses", k=5).HasField("debug")
+        plain = ranker.rank("courses", k=5)
+        assert not plain.HasField("debug")
         clash = refusal(lambda: ranker.rank("courses", debug=True, idempotency_key="once"))
         path = path_of(settings.capture_dir, response.rank_id)
         eventually(path.exists, "the capture")
     assert str(clash).startswith("debug:")
     assert response.traffic_class == common_pb2.TRAFFIC_CLASS_TEST
     told, slate = response.debug, response.slate
+    # A spool is a log, too.
+    log = ("--log", settings.spool_dir, "--bundles", tiny_bundles)
+    shown = run("explain", response.rank_id, *log, "--captures", settings.capture_dir)
+    assert shown.exit_code == 0, shown.output
+    for text in (response.rank_id, NAMES.encrypt("ann"), "Why each item is where", "the same"):
+        assert text in shown.output
+    for item in told.items:
+        assert shown.output.count(item.id) >= 2
+        assert item.features[0].name in shown.output
+    uncaptured = run("explain", plain.rank_id, *log, "--captures", settings.capture_dir)
+    assert uncaptured.exit_code == 0, uncaptured.output
+    assert "was not captured" in uncaptured.output
+    assert str(run("explain", "01NOBODY", *log).exception).startswith("neither the log")
+    gone = ("--log", settings.spool_dir, "--bundles", tmp_path, "--captures", settings.capture_dir)
+    unexplained = run("explain", response.rank_id, *gone)
+    assert unexplained.exit_code == 1
+    assert "can't be ranked again" in unexplained.output
     assert [item.id for item in told.items] == list(slate.ids)
     assert list(told.objectives) == list(slate.objectives)
     assert told.captured
