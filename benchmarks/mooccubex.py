@@ -54,7 +54,7 @@ Its recommendation split (item_list.txt, user_list.txt, sequences.txt, kg_final.
 MOOCCubeX, https://github.com/THU-KEG/MOOCCubeX; lay the four files into a folder and name it with
 --data DIR. offline/importers/mooccubex.py says what each holds."""
 
-SASREC_SETTINGS: dict[str, Any] = {"learning_rate": 1e-3, "dropout": 0.2}
+SASREC_SETTINGS: dict[str, Any] = {"learning_rate": 3e-3, "dropout": 0.2}
 """Chosen on the second-to-last enrolment; what is not named is what the baseline defaults to."""
 
 _PARTS = 1_000

@@ -22,7 +22,8 @@ class ExploredSlate:
 
     ``log_propensities`` float64 [P], ``weights`` float32 [O], ``terms`` float32 [C, O],
     ``adjustments`` float32 [C] or None, ``similarities`` uint8 [P, C] or None, ``feasible`` bool
-    [P, C], ``chosen`` int64 [P]; what they mean stands at ``Exploration`` in
+    [P, C], ``chosen`` int64 [P], ``earlier`` uint8 [C] or None, the similarities to what earlier
+    pages showed; what they mean stands at ``Exploration`` in
     ``protos/podium/event/v1/event.proto``.
     """
 
@@ -40,6 +41,7 @@ class ExploredSlate:
     similarities: Steps | None
     feasible: Mask
     chosen: Integers
+    earlier: Steps | None = None
 
 
 def explored_slates(log_dir: Path, surface: str) -> Iterator[ExploredSlate]:
@@ -82,4 +84,7 @@ def _explored(rank_id: str, slate: event_pb2.SlateServed) -> ExploredSlate:
         similarities=similarities,
         feasible=feasible,
         chosen=np.array(drawn.chosen, np.int64),
+        earlier=np.frombuffer(drawn.earlier_similarities, np.uint8)
+        if drawn.earlier_similarities
+        else None,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -33,14 +33,18 @@ class Margin(_Strict):
 
 
 class Diversity(_Strict):
-    """Maximal marginal relevance (Carbonell & Goldstein 1998) on the items' vectors.
-
-    ``relevance``, lambda in the paper: how much the value counts; the rest goes to being unlike
-    what stands above. An item is worth its value less (1 - relevance) / relevance x spread x its
-    largest cosine similarity, where that is above 0, to an item above; spread is the standard
+    """Unlikeness on the items' vectors: an item is worth its value less (1 - relevance) / relevance
+    x spread x its likeness to what stands above, on earlier pages too; spread is the standard
     deviation of the candidates' values.
+
+    ``kind`` mmr: maximal marginal relevance (Carbonell & Goldstein 1998); likeness is the largest
+    cosine similarity to one item above, where that is above 0. ``kind`` dpp: a determinantal point
+    process (Chen, Zhang & Zhou 2018); likeness is what all items above together say of it already,
+    -log of the share of its volume that is left, at most 4.6. ``relevance``, lambda or theta in the
+    papers: how much the value counts.
     """
 
+    kind: Literal["mmr", "dpp"] = "mmr"
     relevance: float = Field(gt=0, le=1, allow_inf_nan=False)
 
 

@@ -66,15 +66,17 @@ def spread_of(base: Floats) -> float:
     return spread if spread > 0 and math.isfinite(spread) else 1.0
 
 
-def nearest_before(similarities: Steps) -> Floats:
+def nearest_before(similarities: Steps, earlier: Steps | None = None) -> Floats:
     """Largest similarity of each candidate to an item placed before, [P, C] in [0, 1].
 
-    ``similarities`` uint8 [P, C] are those to the item at each position, in 255ths.
+    ``similarities`` uint8 [P, C] are those to the item at each position, ``earlier`` uint8 [C] to
+    what earlier pages showed, in 255ths; None without any.
     """
-    nearest = np.zeros(similarities.shape)
-    if len(similarities) > 1:
-        highest = np.maximum.accumulate(similarities[:-1], axis=0)
-        nearest[1:] = highest / SIMILARITY_STEPS
+    before = np.zeros(similarities.shape, np.uint8)
+    if len(before):
+        before[1:] = similarities[:-1]
+        before[0] = 0 if earlier is None else earlier
+    nearest: Floats = np.maximum.accumulate(before, axis=0) / SIMILARITY_STEPS
     return nearest
 
 
@@ -99,6 +101,7 @@ def log_propensities(
     *,
     temperature: float,
     similarity_weight: float,
+    earlier: Steps | None = None,
 ) -> Floats:
     """Log-probability of the item of each position given those before it, float64 [P].
 
@@ -109,7 +112,7 @@ def log_propensities(
     """
     scores = np.broadcast_to(base / spread_of(base), feasible.shape)
     if similarities is not None:
-        scores = scores - similarity_weight * nearest_before(similarities)
+        scores = scores - similarity_weight * nearest_before(similarities, earlier)
     table = draw_log_probabilities(scores, feasible, temperature)
     drawn = feasible.any(axis=1)
     found = np.zeros(len(feasible))

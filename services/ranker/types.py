@@ -132,10 +132,10 @@ class RankCommand:
 
     ``rank_id``, empty for a new one, and ``seed`` (64 bits, None to derive it from the rank_id) are
     set where an idempotency key or a token decides them. ``item_ids`` are those to SCORE, or the
-    one to find SIMILAR items to. ``filter_digest``: 8 bytes that stand for the caller's filter.
-    ``deadline_s``: until when the caller waits, on the monotonic clock. ``debug``: with an
-    explanation. ``shadow_of``: the rank_id of the answer that a shadow is compared with; empty for
-    what is to be answered.
+    one to find SIMILAR items to. ``filter_digest``, ``candidates_digest``: 8 bytes that stand for
+    the caller's filter and for its candidates. ``deadline_s``: until when the caller waits, on the
+    monotonic clock. ``debug``: with an explanation. ``shadow_of``: the rank_id of the answer that a
+    shadow is compared with; empty for what is to be answered.
     """
 
     surface: str
@@ -154,6 +154,7 @@ class RankCommand:
     following: Following | None = None
     item_ids: Sequence[str] = ()
     filter_digest: bytes = bytes(8)
+    candidates_digest: bytes = bytes(8)
     candidate_ids: Sequence[str] = ()
     deadline_s: float | None = None
     debug: bool = False
@@ -177,7 +178,8 @@ class Drawn:
     ``temperature`` and ``similarity_weight`` are in units of ``spread``. ``weights`` float32 [O],
     ``terms`` float32 [C, O], ``adjustments`` float32 [C] or None, ``similarities`` uint8 [P, C] in
     255ths or None, ``feasible`` bool [P, C], ``chosen`` int64 [P] (-1: none of the C),
-    ``log_propensities`` float64 [P]. What each means is said at ``Exploration`` in ``event.proto``.
+    ``log_propensities`` float64 [P], ``earlier_similarities`` uint8 [C] in 255ths or None: beside
+    what earlier pages showed. What each means is said at ``Exploration`` in ``event.proto``.
     """
 
     seed: int
@@ -194,6 +196,7 @@ class Drawn:
     feasible: BoolArray
     chosen: Int64Array
     log_propensities: Float64Array
+    earlier_similarities: ByteArray | None = None
 
 
 @dataclass(frozen=True, slots=True)

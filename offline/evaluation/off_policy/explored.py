@@ -88,7 +88,9 @@ def draws(slate: ExploredSlate, weights: Mapping[str, float]) -> Draws:
     base = base_values(slate.terms, values, slate.adjustments)
     scores = np.broadcast_to(base / spread_of(base), slate.feasible.shape)
     if slate.similarities is not None:
-        scores = scores - slate.similarity_weight * nearest_before(slate.similarities)
+        scores = scores - slate.similarity_weight * nearest_before(
+            slate.similarities, slate.earlier
+        )
     table = draw_log_probabilities(scores, slate.feasible, slate.temperature)
     drawn = np.flatnonzero(slate.feasible.any(axis=1))
     taken = np.zeros(len(slate.feasible))

@@ -229,7 +229,7 @@ class SlateServed(_message.Message):
     def __init__(self, surface: _Optional[str] = ..., entity_type: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., selling_course_ids: _Optional[_Iterable[str]] = ..., sources: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[float]] = ..., objectives: _Optional[_Iterable[str]] = ..., predictions: _Optional[_Iterable[float]] = ..., bundle_version: _Optional[str] = ..., policy: _Optional[str] = ..., assignments: _Optional[_Iterable[_Union[_common_pb2.Assignment, _Mapping]]] = ..., context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., degraded: _Optional[_Iterable[str]] = ..., feature_view_hash: _Optional[str] = ..., feature_log_position: _Optional[int] = ..., user_features: _Optional[_Union[ServedFeatures, _Mapping]] = ..., log_propensities: _Optional[_Iterable[float]] = ..., feasible_counts: _Optional[_Iterable[int]] = ..., exploration: _Optional[_Union[Exploration, _Mapping]] = ..., placements: _Optional[_Iterable[_Union[SlateServed.Placement, str]]] = ..., interleaving_teams: _Optional[_Iterable[str]] = ..., parent_rank_id: _Optional[str] = ..., positions: _Optional[_Iterable[int]] = ..., prices_minor: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Exploration(_message.Message):
-    __slots__ = ("seed", "share", "temperature", "similarity_weight", "spread", "weights", "candidate_ids", "considered_count", "terms", "adjustments", "similarities", "feasible", "chosen")
+    __slots__ = ("seed", "share", "temperature", "similarity_weight", "spread", "weights", "candidate_ids", "considered_count", "terms", "adjustments", "similarities", "feasible", "chosen", "earlier_similarities")
     SEED_FIELD_NUMBER: _ClassVar[int]
     SHARE_FIELD_NUMBER: _ClassVar[int]
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
@@ -243,6 +243,7 @@ class Exploration(_message.Message):
     SIMILARITIES_FIELD_NUMBER: _ClassVar[int]
     FEASIBLE_FIELD_NUMBER: _ClassVar[int]
     CHOSEN_FIELD_NUMBER: _ClassVar[int]
+    EARLIER_SIMILARITIES_FIELD_NUMBER: _ClassVar[int]
     seed: int
     share: float
     temperature: float
@@ -256,7 +257,8 @@ class Exploration(_message.Message):
     similarities: bytes
     feasible: bytes
     chosen: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, seed: _Optional[int] = ..., share: _Optional[float] = ..., temperature: _Optional[float] = ..., similarity_weight: _Optional[float] = ..., spread: _Optional[float] = ..., weights: _Optional[_Iterable[float]] = ..., candidate_ids: _Optional[_Iterable[str]] = ..., considered_count: _Optional[int] = ..., terms: _Optional[bytes] = ..., adjustments: _Optional[bytes] = ..., similarities: _Optional[bytes] = ..., feasible: _Optional[bytes] = ..., chosen: _Optional[_Iterable[int]] = ...) -> None: ...
+    earlier_similarities: bytes
+    def __init__(self, seed: _Optional[int] = ..., share: _Optional[float] = ..., temperature: _Optional[float] = ..., similarity_weight: _Optional[float] = ..., spread: _Optional[float] = ..., weights: _Optional[_Iterable[float]] = ..., candidate_ids: _Optional[_Iterable[str]] = ..., considered_count: _Optional[int] = ..., terms: _Optional[bytes] = ..., adjustments: _Optional[bytes] = ..., similarities: _Optional[bytes] = ..., feasible: _Optional[bytes] = ..., chosen: _Optional[_Iterable[int]] = ..., earlier_similarities: _Optional[bytes] = ...) -> None: ...
 
 class ServedFeatures(_message.Message):
     __slots__ = ("evaluated_at", "float_features", "float_values", "int_features", "int_values", "string_features", "string_values", "list_features", "list_sizes", "list_values")

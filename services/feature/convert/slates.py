@@ -116,6 +116,7 @@ def _check_exploration(place: str, slate: SlateServed) -> None:
         ("terms", 4 * count * objectives, False),
         ("adjustments", 4 * count, True),
         ("similarities", positions * count, True),
+        ("earlier_similarities", count, True),
         ("feasible", positions * ((count + 7) // 8), False),
     ):
         found = len(getattr(drawn, name))

@@ -24,15 +24,21 @@ def unseen(table: EntityTable, slots: Int64Array, shown: UInt64Array) -> BoolArr
     return np.isin(table.tie[slots] & SHOWN_MASK, shown, invert=True)
 
 
-def slots_of_hashes(table: EntityTable, hashes: UInt64Array) -> Int64Array:
-    """Slots of the hashes that the table knows, in their order, int64.
+_WHOLE = np.uint64((1 << 64) - 1)
+
+
+def slots_of_hashes(
+    table: EntityTable, hashes: UInt64Array, mask: np.uint64 = _WHOLE
+) -> Int64Array:
+    """Slots of the hashes that the table knows, in their order, int64. Of the table's hashes the
+    bits of ``mask`` count, the lowest 16 among them.
 
     Looks at every row, at its lowest 16 bits first: some 3 ms for a million.
     """
     known = np.zeros(1 << 16, np.bool_)
     known[hashes.astype(np.uint16)] = True
     likely = np.flatnonzero(known[table.tie.astype(np.uint16)])
-    slot_of = {int(table.tie[slot]): int(slot) for slot in likely}
+    slot_of = dict(zip((table.tie[likely] & mask).tolist(), likely.tolist(), strict=True))
     found = [slot_of[hash_] for hash_ in hashes.tolist() if hash_ in slot_of]
     return np.array(found, np.int64)
 

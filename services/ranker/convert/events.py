@@ -126,6 +126,7 @@ def _degraded_text(degradation: Degradation) -> str:
 
 def _exploration(drawn: Drawn) -> event_pb2.Exploration:
     adjustments, similarities = drawn.adjustments, drawn.similarities
+    earlier = drawn.earlier_similarities
     return event_pb2.Exploration(
         seed=drawn.seed,
         share=drawn.share,
@@ -140,4 +141,5 @@ def _exploration(drawn: Drawn) -> event_pb2.Exploration:
         similarities=b"" if similarities is None else similarities.tobytes(),
         feasible=np.packbits(drawn.feasible, axis=1, bitorder="little").tobytes(),
         chosen=drawn.chosen.tolist(),
+        earlier_similarities=b"" if earlier is None else earlier.tobytes(),
     )

@@ -100,6 +100,9 @@ def rank_command(
     context = None
     if request.HasField("context"):
         context = require_context("context", request.context)
+    candidate_ids: Sequence[str] = ()
+    if request.candidate_ids:
+        candidate_ids = _candidate_ids(request, surface, takes_candidates)
     wanted: Expression | None = None
     if request.HasField("filter"):
         wanted = caller_filter("filter", request.filter, filterable.get(surface, {}))
@@ -122,9 +125,8 @@ def rank_command(
         circumstances=Circumstances() if context is None else _circumstances(context),
         filter=wanted,
         filter_digest=_digest(request.filter) if wanted is not None else bytes(8),
-        candidate_ids=(
-            _candidate_ids(request, surface, takes_candidates) if request.candidate_ids else ()
-        ),
+        candidate_ids=candidate_ids,
+        candidates_digest=_texts_digest(candidate_ids) if candidate_ids else bytes(8),
     )
 
 
@@ -132,6 +134,11 @@ def _digest(message: Message) -> bytes:
     """8 bytes that stand for a message."""
     data = message.SerializeToString(deterministic=True)
     return hashlib.blake2b(data, digest_size=8).digest()
+
+
+def _texts_digest(texts: Sequence[str]) -> bytes:
+    """8 bytes that stand for some texts in their order."""
+    return hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest()
 
 
 def _circumstances(context: common_pb2.RequestContext) -> Circumstances:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from services.common.exploration import SIMILARITY_STEPS
 from services.ranker.arrays import ByteArray, Float32Array, Float64Array
-from services.ranker.selection.caps import Caps
+from services.ranker.selection.caps import Caps, Taken, counts_of
 
 _ALL_PAIRS = 128
 """Members up to which the similarities of all pairs are computed at once."""
@@ -21,13 +22,34 @@ Choose = Callable[[int], int]
 """The member for a position, or ``NOTHING_LEFT`` or ``UNDECIDED``."""
 
 
-class Similarity:
-    """Cosine similarities of C vectors [C, D], negative ones as 0, in 255ths."""
+class Likeness(Protocol):
+    """How like what stands above C members are, in 255ths."""
 
-    def __init__(self, vectors: Float32Array) -> None:
-        norms: Float32Array = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
-        norms[norms == 0] = 1
-        self._unit: Float32Array = vectors / norms
+    first: Float64Array | None
+    """Beside what earlier pages showed, float64 [C]; None without any."""
+
+    def to(self, member: int) -> ByteArray:
+        """What is logged of the position of a member, uint8 [C]: the highest of those above a
+        position is what members lose there."""
+        ...
+
+    def losses(self, member: int, cost: float) -> Float64Array:
+        """What every member loses as one is placed, float64 [C]; ``cost``: of a likeness of 1."""
+        ...
+
+
+class Similarity:
+    """Cosine similarities of C vectors [C, D], negative ones as 0, in 255ths.
+
+    ``earlier`` [E, D]: vectors of what earlier pages showed.
+    """
+
+    def __init__(self, vectors: Float32Array, earlier: Float32Array) -> None:
+        self._unit = _unit(vectors)
+        self.first: Float64Array | None = None
+        if len(earlier):
+            cosines = _steps(self._unit @ _unit(earlier).T)
+            self.first = cosines.max(axis=1, initial=0).astype(np.float64)
 
     def to(self, member: int) -> ByteArray:
         """Similarity of every member to one, uint8 [C]."""
@@ -46,6 +68,13 @@ class Similarity:
         return _steps(self._unit @ self._unit.T) * np.float64(cost / SIMILARITY_STEPS)
 
 
+def _unit(vectors: Float32Array) -> Float32Array:
+    norms: Float32Array = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
+    norms[norms == 0] = 1
+    unit: Float32Array = vectors / norms
+    return unit
+
+
 def _steps(cosines: Float32Array) -> Float32Array:
     """255ths as whole numbers. Rounding takes away what a cosine is above 1 by its own rounding."""
     cosines *= np.float32(SIMILARITY_STEPS)
@@ -54,24 +83,26 @@ def _steps(cosines: Float32Array) -> Float32Array:
 
 
 class Ranking:
-    """What C members are worth to one ranking: ``base`` float64 [C] less ``cost`` x the largest
-    similarity to what was placed, without diversity ``base`` alone."""
+    """What C members are worth to one ranking: ``base`` float64 [C] less ``cost`` x their likeness
+    to what was placed, without diversity ``base`` alone."""
 
-    def __init__(self, base: Float64Array, similarity: Similarity | None, cost: float) -> None:
+    def __init__(self, base: Float64Array, likeness: Likeness | None, cost: float) -> None:
         self.worth = base.copy()
         """Float64 [C]; -inf for what may not be chosen."""
-        self._base, self._similarity, self._cost = base, similarity, cost
+        self._base, self._likeness, self._cost = base, likeness, cost
+        if likeness is not None and likeness.first is not None:
+            self.worth -= likeness.first * (cost / SIMILARITY_STEPS)
         # A likeness that grows only takes away: worth is the least of what is left beside each.
         self._beside: Float64Array | None = None
-        if similarity is not None and len(base) <= _ALL_PAIRS:
-            self._beside = base - similarity.all_losses(cost)
+        if isinstance(likeness, Similarity) and len(base) <= _ALL_PAIRS:
+            self._beside = base - likeness.all_losses(cost)
 
     def placed(self, member: int) -> None:
         """Takes in that a member now stands above."""
         if self._beside is not None:
             np.minimum(self.worth, self._beside[member], out=self.worth)
-        elif self._similarity is not None:
-            left = self._base - self._similarity.losses(member, self._cost)
+        elif self._likeness is not None:
+            left = self._base - self._likeness.losses(member, self._cost)
             np.minimum(self.worth, left, out=self.worth)
 
     def best(self, outside: float = -np.inf) -> int:
@@ -89,14 +120,25 @@ class Ranking:
 class Board:
     """C members: candidates that compete for the open positions, and the fixed.
 
-    ``caps`` are over the members. ``reserved`` are the fixed: they count for the caps from the
-    start and are not chosen.
+    ``caps`` are over the members; ``taken`` is what counts for them beforehand. ``reserved`` are
+    the fixed: they count for the caps from the start and are not chosen.
     """
 
-    def __init__(self, rankings: Sequence[Ranking], caps: Caps, reserved: Sequence[int]) -> None:
+    def __init__(
+        self, rankings: Sequence[Ranking], caps: Caps, reserved: Sequence[int], taken: Taken = ()
+    ) -> None:
         self._rankings = rankings
         self._worths = [ranking.worth for ranking in rankings]
-        self._caps = [(codes, codes.tolist(), limit, dict[int, int]()) for codes, limit in caps]
+        self._caps = [
+            (codes, codes.tolist(), limit, counts)
+            for (codes, limit), counts in zip(caps, counts_of(caps, taken), strict=True)
+        ]
+        for codes, _, limit, counts in self._caps:
+            full = [code for code, count in counts.items() if count >= limit]
+            if full:
+                closed = np.isin(codes, full)
+                for worth in self._worths:
+                    worth[closed] = -np.inf
         self._reserved = frozenset(reserved)
         for member in reserved:
             self._close(member)

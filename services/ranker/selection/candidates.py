@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
@@ -15,8 +16,9 @@ from services.ranker.arrays import (
     Int64Array,
     UInt64Array,
 )
-from services.ranker.selection.board import Board, Ranking, Similarity
-from services.ranker.selection.caps import Caps
+from services.ranker.selection.board import Board, Likeness, Ranking, Similarity
+from services.ranker.selection.caps import Caps, Taken
+from services.ranker.selection.dpp import Determinant
 from services.ranker.types import Drawn, Placement
 
 
@@ -28,6 +30,9 @@ class Candidates:
     uint64 [N], ``values`` float32 [N]; ``sunk`` bool [N] marks what must come last. ``terms``
     float32 [N, O] x ``weights`` float32 [O] are the values. ``ids`` [n] and ``vectors`` float32
     [n, D] are the table's, by slot.
+
+    ``shown`` int64 [E]: slots of what earlier pages showed, the last at the end; ``taken``: how
+    much of each cap they used.
     """
 
     slots: Int64Array
@@ -40,6 +45,8 @@ class Candidates:
     caps: Caps
     ids: Sequence[str]
     vectors: Float32Array
+    shown: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    taken: Taken = ()
 
     def only(self, kept: Int64Array) -> Candidates:
         """The candidates at the indices ``kept``."""
@@ -95,7 +102,8 @@ class Contest:
     """What the open positions of a request are filled from.
 
     ``competing`` int64 [C]: candidates, the best first. ``fixed``: candidates by position.
-    ``similarity_weight``: what a similarity of 1 costs, in units of the spread of values.
+    ``similarity_weight``: what a likeness of 1 costs, in units of the spread of values; ``kind`` of
+    likeness, as configured.
     """
 
     found: Candidates
@@ -103,6 +111,7 @@ class Contest:
     fixed: Mapping[int, int]
     k: int
     similarity_weight: float
+    kind: Literal["mmr", "dpp"] = "mmr"
 
     def board(
         self, members: Int64Array, bases: Sequence[Float64Array], spreads: Sequence[float]
@@ -114,17 +123,19 @@ class Contest:
         reserved = list(self.fixed.values())
         places = range(len(members), len(members) + len(reserved))
         everything = np.concatenate([members, np.array(reserved, np.int64)])
-        similarity = None
+        found, likeness = self.found, None
         if self.similarity_weight:
-            similarity = Similarity(self.found.vectors[self.found.slots[everything]])
+            vectors, earlier = found.vectors[found.slots[everything]], found.vectors[found.shown]
+            kind = Similarity if self.kind == "mmr" else Determinant
+            likeness = kind(vectors, earlier)
         rankings = [
-            Ranking(base[everything], similarity, self.similarity_weight * spread)
+            Ranking(base[everything], likeness, self.similarity_weight * spread)
             for base, spread in zip(bases, spreads, strict=True)
         ]
-        caps = [(codes[everything], limit) for codes, limit in self.found.caps]
+        caps = [(codes[everything], limit) for codes, limit in found.caps]
         fixed = dict(zip(self.fixed, places, strict=True))
-        board = Board(rankings, caps, places)
-        return SetBoard(board, rankings, similarity, everything, fixed)
+        board = Board(rankings, caps, places, found.taken)
+        return SetBoard(board, rankings, likeness, everything, fixed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +145,7 @@ class SetBoard:
 
     board: Board
     rankings: Sequence[Ranking]
-    similarity: Similarity | None
+    likeness: Likeness | None
     candidates: Int64Array
     fixed: Mapping[int, int]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from services.ranker.arrays import Int32Array
 
@@ -10,12 +10,21 @@ Caps = Sequence[tuple[Int32Array, int]]
 """(codes int32 [N], limit) of every cap, over the candidates of a request."""
 
 
-class CapTally:
-    """Counts what was taken of each code."""
+Taken = Sequence[Mapping[int, int]]
+"""How many items of each code, 0 aside, were taken beforehand, for every cap; empty for none."""
 
-    def __init__(self, caps: Caps) -> None:
+
+def counts_of(caps: Caps, taken: Taken) -> list[dict[int, int]]:
+    """Counts by code to go on from, for every cap."""
+    return [dict(counts) for counts in taken] if taken else [{} for _ in caps]
+
+
+class CapTally:
+    """Counts what was taken of each code, from ``taken`` on."""
+
+    def __init__(self, caps: Caps, taken: Taken = ()) -> None:
         self._caps = caps
-        self._taken: list[dict[int, int]] = [{} for _ in caps]
+        self._taken = counts_of(caps, taken)
 
     def admits(self, index: int) -> bool:
         """Whether one more item, the candidate ``index``, stays within every cap."""

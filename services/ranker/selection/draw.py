@@ -83,12 +83,15 @@ def record(
     ):
         position = position_of[candidate]
         feasible[position], log_propensities[position] = mask, log_propensity
-    similarities = None
-    if drawings.laid.similarity is not None:
+    similarities, earlier = None, None
+    likeness = drawings.laid.likeness
+    if likeness is not None:
+        if likeness.first is not None:
+            earlier = likeness.first[:count].astype(np.uint8)
         similarities = np.zeros((len(slate), count), np.uint8)
         for position, member in enumerate(members):
             if member >= 0:
-                similarities[position] = drawings.laid.similarity.to(member)[:count]
+                similarities[position] = likeness.to(member)[:count]
     return Drawn(
         seed=seed,
         share=policy.share,
@@ -104,6 +107,7 @@ def record(
         feasible=feasible,
         chosen=np.array([m if m < count else -1 for m in members], np.int64),
         log_propensities=log_propensities,
+        earlier_similarities=earlier,
     )
 
 

@@ -43,7 +43,7 @@ def fixed_positions(
 
     An item that is fixed further down is not placed higher up by its value.
     """
-    fixed = Fixed(CapTally(found.caps))
+    fixed = Fixed(CapTally(found.caps, found.taken))
     for pin in plan.pins:
         row = wanted.row(pin.position)
         if row is not None:

@@ -17,11 +17,11 @@ from services.common.exploration import adjusted, explores, spread_of
 from services.ranker.arrays import Float32Array, Float64Array, Int64Array
 from services.ranker.selection.bound import BoundSelection
 from services.ranker.selection.candidates import Candidates, Contest, Selected, Wanted
+from services.ranker.selection.dpp import MOST_LOST
 from services.ranker.selection.draw import POLICY as DRAWN_POLICY
 from services.ranker.selection.draw import draw, record
 from services.ranker.selection.fixed import Fixed, fixed_positions
-from services.ranker.selection.mmr import POLICY as MMR_POLICY
-from services.ranker.selection.mmr import mmr
+from services.ranker.selection.greedy import greedy
 from services.ranker.selection.team_draft import POLICY as DRAFT_POLICY
 from services.ranker.selection.team_draft import team_draft
 from services.ranker.selection.top_k import POLICY, order, placed, top_k
@@ -57,7 +57,7 @@ def select(
         exploration is not None and explore and not rivals and explores(seed, exploration.share)
     )
     if not (drawing or rivals or spec.diversity or plan.adjustments is not None or plan.fixes):
-        best = top_k(found.values, found.tie, k, found.caps)
+        best = top_k(found.values, found.tie, k, found.caps, taken=found.taken)
         selected = Selected(best, found.values[best], POLICY)
     else:
         wanted = Wanted(k, seed, now_ms, first_position)
@@ -97,7 +97,8 @@ def _selected(
         competing = competing[np.argsort(found.tie[competing])]
     elif spec.exploration is not None:
         competing = competing[: spec.exploration.candidates]
-    contest = Contest(found, competing, fixed.candidates, k, weight)
+    kind = spec.diversity.kind if spec.diversity is not None else "mmr"
+    contest = Contest(found, competing, fixed.candidates, k, weight, kind)
     spread = spread_of(base[competing])
     spreads = [spread]
     teams: list[str] = []
@@ -116,8 +117,8 @@ def _selected(
         drawings = draw(contest, base, spread, seed=seed, temperature=spec.exploration.temperature)
         chosen = drawings.chosen
     elif weight:
-        policy = MMR_POLICY
-        chosen = mmr(contest, base, spread)
+        policy = kind
+        chosen = greedy(contest, base, spread)
     slate, placements = _completed(found, base, fixed, chosen, k, drawn=drawings is not None)
     drawn = None
     if drawings is not None and spec.exploration is not None:
@@ -136,8 +137,11 @@ def _selected(
 
 
 def similarity_weight(diversity: Diversity | None) -> float:
-    """What a similarity of 1 costs, in units of the spread of values."""
-    return 0.0 if diversity is None else (1 - diversity.relevance) / diversity.relevance
+    """What a likeness of 1 costs, in units of the spread of values."""
+    if diversity is None:
+        return 0.0
+    weight = (1 - diversity.relevance) / diversity.relevance
+    return weight * MOST_LOST if diversity.kind == "dpp" else weight
 
 
 def _competing(found: Candidates, base: Float64Array, fixed: Fixed) -> Int64Array:
@@ -162,7 +166,7 @@ def _completed(
     if len(slate) < min(k, len(base)):
         open_positions = [p for p in range(k) if p not in fixed.candidates]
         settled = fixed.candidates | dict(zip(open_positions, chosen, strict=False))
-        slate = top_k(base, found.tie, k, found.caps, settled).tolist()
+        slate = top_k(base, found.tie, k, found.caps, settled, found.taken).tolist()
     reasons = {fixed.candidates[at]: reason for at, reason in fixed.reasons.items()}
     if drawn:
         reasons |= dict.fromkeys(chosen, Placement.DRAWN)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 
-from services.ranker.arrays import ByteArray
+from services.ranker.arrays import ByteArray, Int64Array
+from services.ranker.calls.candidates import slots_of_hashes
 from services.ranker.results import REFRESH, slate_of
 from services.ranker.scoring.value import Scored, values_under
 from services.ranker.selection.candidates import Candidates, Selected
 from services.ranker.selection.select import select
 from services.ranker.sources.fallback import FALLBACK
 from services.ranker.state import ServingState
+from services.ranker.tokens.format import SHOWN_MASK
 from services.ranker.types import Call, RankCommand, Traffic
 from services.ranker.work import Work
 
@@ -67,6 +70,7 @@ def _may_explore(command: RankCommand) -> bool:
 
 def _candidates(work: Work, scored: Scored) -> Candidates:
     plan, slots = work.plan, work.slots
+    shown = _shown(work)
     origin: ByteArray = work.origin
     if work.command.call is Call.REFRESH:
         # Nobody knows any more which source yielded what.
@@ -82,4 +86,22 @@ def _candidates(work: Work, scored: Scored) -> Candidates:
         caps=[(codes[slots], limit) for codes, limit in plan.caps],
         ids=plan.table.ids,
         vectors=plan.items.vectors,
+        shown=shown,
+        taken=_taken(work, shown) if len(shown) else (),
     )
+
+
+def _shown(work: Work) -> Int64Array:
+    """Slots of what earlier pages showed and the catalogue still has, where anything counts it."""
+    command, plan = work.command, work.plan
+    if command.call is not Call.RANK or command.following is None:
+        return np.zeros(0, np.int64)
+    if not plan.caps and plan.selection.spec.diversity is None:
+        return np.zeros(0, np.int64)
+    return slots_of_hashes(plan.table, command.following.items, SHOWN_MASK)
+
+
+def _taken(work: Work, shown: Int64Array) -> list[dict[int, int]]:
+    """Items shown by code, for every cap of the surface."""
+    counted = (Counter(codes[shown].tolist()) for codes, _ in work.plan.caps)
+    return [{code: n for code, n in found.items() if code} for found in counted]

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 
 from services.ranker.arrays import Float32Array, Float64Array, Int64Array, UInt64Array
-from services.ranker.selection.caps import Caps, CapTally
+from services.ranker.selection.caps import Caps, CapTally, Taken, counts_of
 
 POLICY = "top_k"
 
@@ -27,15 +27,32 @@ def top_k(
     k: int,
     caps: Caps = (),
     fixed: Mapping[int, int] | None = None,
+    taken: Taken = (),
 ) -> Int64Array:
     """Indices of the at most ``k`` best of values [N], best first.
 
     Of one code of a cap at most ``limit`` items are taken, in order of value. ``fixed``: candidates
-    by the position, below k, that is theirs; together they keep the caps, and count for them.
+    by the position, below k, that is theirs; together they keep the caps, and count for them, as
+    does what was ``taken`` beforehand. Where that leaves fewer than there are, the caps count what
+    this slate holds alone: no page is short because of the ones before it.
     """
+    best = _top_k(values, tie, k, caps, fixed, taken)
+    if taken and len(best) < min(k, len(values)):
+        return _top_k(values, tie, k, caps, dict(enumerate(best.tolist())), ())
+    return best
+
+
+def _top_k(
+    values: Float32Array | Float64Array,
+    tie: UInt64Array,
+    k: int,
+    caps: Caps,
+    fixed: Mapping[int, int] | None,
+    taken: Taken,
+) -> Int64Array:
     ranked = order(values, tie)
     if fixed:
-        tally = CapTally(caps)
+        tally = CapTally(caps, taken)
         for index in fixed.values():
             tally.take(index)
         reserved = frozenset(fixed.values())
@@ -43,7 +60,7 @@ def top_k(
         return np.array(placed(chosen, fixed, k), np.int64)
     if not caps:
         return ranked[:k]
-    return np.array(_admitted(ranked, k, caps, [{} for _ in caps], ()), np.int64)
+    return np.array(_admitted(ranked, k, caps, counts_of(caps, taken), ()), np.int64)
 
 
 def placed(chosen: Iterable[int], fixed: Mapping[int, int], k: int) -> list[int]:

@@ -3,7 +3,8 @@
 A token is ``base64url(head + variants + items + MAC)``, at most 4,096 characters:
 
     head      kind, key version, when it expires, keyed digest of the actor, digests of surface,
-              filter and bundle, seed, traffic class, page, first position, rank_id answered under
+              filter, candidate ids and bundle, seed, traffic class, page, first position, rank_id
+              answered under
     variants  8 bytes each: digest of experiment and variant
     items     of a page token 5 bytes each, of a refresh token 8: the catalogue's hash of the id
 
@@ -34,8 +35,8 @@ DIGEST_BYTES = 8
 SHOWN_BYTES = 5
 SHOWN_MASK = np.uint64((1 << (8 * SHOWN_BYTES)) - 1)
 
-_FORMAT = 1
-_HEAD = struct.Struct("<BBHQ8s8s8s8sQBHH26sBH")
+_FORMAT = 2
+_HEAD = struct.Struct("<BBHQ8s8s8s8s8sQBHH26sBH")
 _HASH_BYTES = 8
 
 
@@ -55,6 +56,7 @@ class Token(NamedTuple):
     actor: bytes
     surface: bytes
     filter: bytes
+    candidates: bytes
     bundle: bytes
     seed: int
     traffic: int
@@ -83,6 +85,7 @@ def packed(token: Token) -> bytes:
         token.actor,
         token.surface,
         token.filter,
+        token.candidates,
         token.bundle,
         token.seed,
         token.traffic,
@@ -102,7 +105,8 @@ def unpacked(data: bytes) -> Token:
     """The way back. Raises ``ValueError`` for bytes of another form."""
     if len(data) < _HEAD.size or data[0] != _FORMAT:
         raise ValueError("not a token of this form")
-    _, kind_, version, expires_s, actor, surface, filter_, bundle, *rest = _HEAD.unpack_from(data)
+    _, kind_, version, expires_s, actor, surface, *rest = _HEAD.unpack_from(data)
+    filter_, candidates, bundle, *rest = rest
     seed, traffic, page, first_position, rank_id, variants, count = rest
     kind = Kind(kind_)
     width = _width(kind)
@@ -119,6 +123,7 @@ def unpacked(data: bytes) -> Token:
         actor=actor,
         surface=surface,
         filter=filter_,
+        candidates=candidates,
         bundle=bundle,
         seed=seed,
         traffic=traffic,

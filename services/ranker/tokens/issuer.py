@@ -94,6 +94,7 @@ class Tokens:
             actor=self._actor(command, version),
             surface=self._digest(command.surface),
             filter=command.filter_digest,
+            candidates=command.candidates_digest,
             bundle=self._digest(result.bundle_version),
             seed=result.seed,
             traffic=result.traffic.value,
@@ -125,6 +126,13 @@ class Tokens:
         if token.filter != command.filter_digest:
             raise _refused(
                 field, "belongs to a request with another filter", "TOKEN_OF_ANOTHER_FILTER"
+            )
+        # A refresh has no candidates but those it shows.
+        if kind is Kind.PAGE and token.candidates != command.candidates_digest:
+            raise _refused(
+                field,
+                "belongs to a request with other candidate_ids",
+                "TOKEN_OF_OTHER_CANDIDATES",
             )
         return token
 

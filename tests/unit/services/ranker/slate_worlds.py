@@ -58,7 +58,7 @@ class World:
             weights=np.array(self.weights, np.float32),
             caps=[(np.array(self.hosts, np.int32)[slots], self.cap)],
             ids=[f"i{n}" for n in range(len(self))],
-            vectors=np.array(self.vectors, np.float32).reshape(len(self), 2),
+            vectors=np.array(self.vectors, np.float32).reshape(len(self), -1 if len(self) else 2),
         )
 
     def adjustments(self) -> Float32Array | None:
@@ -77,11 +77,19 @@ FIVE = World(
 
 
 def selection(
-    *, lambda_: float | None = None, temperature: float | None = None, **parts: object
+    *,
+    lambda_: float | None = None,
+    temperature: float | None = None,
+    kind: str = "mmr",
+    **parts: object,
 ) -> Selection:
     """A selection that always explores, where there is a temperature."""
     return Selection(
-        diversity=None if lambda_ is None else Diversity.model_validate({"relevance": lambda_}),
+        diversity=(
+            None
+            if lambda_ is None
+            else Diversity.model_validate({"kind": kind, "relevance": lambda_})
+        ),
         exploration=(
             None if temperature is None else ExplorationPolicy(share=1.0, temperature=temperature)
         ),

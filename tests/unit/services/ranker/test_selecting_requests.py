@@ -125,11 +125,15 @@ def test_without_predictions_nothing_is_drawn() -> None:
     assert result.policy == "top_k"
 
 
-def test_a_logged_draw_is_accepted_and_gives_its_propensities_again() -> None:
+@pytest.mark.parametrize("kind", ["mmr", "dpp"])
+def test_a_logged_draw_is_accepted_and_gives_its_propensities_again(kind: str) -> None:
     surface = replace(
         PLAIN,
         selection=Selection(
-            exploration=ALWAYS, diversity=DIVERSE, new_items=NEW, pins=[Pin(position=0, id="i5")]
+            exploration=ALWAYS,
+            diversity=DIVERSE.model_copy(update={"kind": kind}),
+            new_items=NEW,
+            pins=[Pin(position=0, id="i5")],
         ),
     )
     (result,) = rank(pipeline_of(surface), RankCommand("plain", "ann", "", 6, seed=7))

@@ -102,6 +102,7 @@ def test_diversity_is_greedy_by_its_definition(world: World, k: int, lambda_: fl
     world=worlds(),
     k=st.integers(1, 8),
     lambda_=st.sampled_from([None, 0.7]),
+    kind=st.sampled_from(["mmr", "dpp"]),
     temperature=st.sampled_from([None, 0.5]),
     seed=st.integers(0, 2**64 - 1),
     interleave=st.booleans(),
@@ -111,6 +112,7 @@ def test_every_slate_keeps_the_caps_and_depends_on_its_arguments_alone(
     world: World,
     k: int,
     lambda_: float | None,
+    kind: str,
     temperature: float | None,
     seed: int,
     interleave: bool,
@@ -126,6 +128,7 @@ def test_every_slate_keeps_the_caps_and_depends_on_its_arguments_alone(
         selection(
             lambda_=lambda_,
             temperature=temperature,
+            kind=kind,
             new_items=NewItems(position=9, impressions="seen", until=5),
         ),
         adjustments=world.adjustments(),

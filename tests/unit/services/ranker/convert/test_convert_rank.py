@@ -123,6 +123,18 @@ def test_candidates_are_bounded_and_taken_only_where_a_source_reads_them() -> No
     assert rank_command(named(), ["courses"]).candidate_ids == ()
 
 
+def test_candidates_and_their_order_have_a_digest_of_their_own() -> None:
+    def digest(*ids: str) -> bytes:
+        request = RankRequest(surface="courses", actor=Actor(user_id="ann"), candidate_ids=ids)
+        return rank_command(request, ["courses"], takes_candidates=["courses"]).candidates_digest
+
+    assert digest() == bytes(8)
+    assert digest("a", "bc") == digest("a", "bc")
+    every = [digest("a", "bc"), digest("bc", "a"), digest("ab", "c"), digest("a"), digest()]
+    assert len(set(every)) == len(every)
+    assert {len(found) for found in every} == {8}
+
+
 def test_a_degraded_source_is_named_in_the_answer_and_in_the_log() -> None:
     slate = Slate("course", [], [], [], np.zeros(0, np.float32), (), np.zeros((0, 0), np.float32))
     result = RankResult(

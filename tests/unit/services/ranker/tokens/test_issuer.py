@@ -160,6 +160,7 @@ def test_no_other_text_passes_for_a_token(data: st.DataObject) -> None:
         ({"user_id": "bob"}, "TOKEN_OF_ANOTHER_ACTOR", "belongs to another actor"),
         ({"surface": "rooms"}, "TOKEN_OF_ANOTHER_SURFACE", "belongs to another surface"),
         ({"filter_digest": b"another1"}, "TOKEN_OF_ANOTHER_FILTER", "another filter"),
+        ({"candidates_digest": b"another1"}, "TOKEN_OF_OTHER_CANDIDATES", "other candidate_ids"),
     ],
 )
 def test_a_token_holds_for_its_request_alone(
@@ -169,6 +170,13 @@ def test_a_token_holds_for_its_request_alone(
     with pytest.raises(InvalidArgument, match=said) as refused:
         tokens().next_page(token, replace(ANN, **change), 20)  # type: ignore[arg-type]
     assert refused.value.reason == reason
+
+
+def test_a_refresh_needs_no_candidates() -> None:
+    asked = replace(ANN, candidates_digest=b"some ids")
+    page, refresh = tokens().issued(result([5, 6], asked))
+    assert tokens().next_page(page, asked, 20).candidates_digest == b"some ids"
+    assert tokens().refreshed(refresh, ANN).following is not None
 
 
 def test_a_token_expires() -> None:

@@ -1,4 +1,4 @@
-"""The best slate by maximal marginal relevance: value less likeness to what stands above."""
+"""The best slate, position by position: value less likeness to what stands above."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from services.ranker.arrays import Float64Array, Int64Array
 from services.ranker.selection.board import fill
 from services.ranker.selection.candidates import Contest
 
-POLICY = "mmr"
 
-
-def mmr(contest: Contest, base: Float64Array, spread: float) -> list[int]:
+def greedy(contest: Contest, base: Float64Array, spread: float) -> list[int]:
     """Candidates for the open positions, in order, greedily; ``base`` float64 [N].
 
     Equal ones: the one of the higher base, then the one that competes first. Only the head of the
