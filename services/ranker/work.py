@@ -22,7 +22,8 @@ class Work:
     """One request on its way through the stages. ``teams``: the weights of the two rankings to
     interleave, by the variant that is credited; empty where none are. ``found``: the slots that
     each source yielded; ``retrieved``: the candidates before they were filtered;
-    ``spreads``: as selection tells."""
+    ``spreads``: as selection tells; ``shown``: slots of what earlier pages showed, where caps or
+    diversity count it, the last at the end."""
 
     command: RankCommand
     plan: SurfacePlan
@@ -41,6 +42,7 @@ class Work:
     slate: Slate | None = None
     policy: str = POLICY
     spreads: Sequence[float] = ()
+    shown: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
     removed: list[Removed] = field(default_factory=list)
 
 

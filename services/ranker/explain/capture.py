@@ -77,7 +77,7 @@ def capture_of(trace: Trace, names: Pseudonymiser, origin: Origin) -> Capture:
     """The capture of a traced request."""
     moment, work, result = trace.moment, trace.work, trace.result
     plan, command = work.plan, work.command
-    slots = np.unique(np.concatenate([*work.found, work.retrieved, work.slots]))
+    slots = np.unique(np.concatenate([*work.found, work.retrieved, work.slots, work.shown]))
     user, device = names.encrypt(command.user_id), names.encrypt(command.device_id)
     selection = plan.selection
     return Capture(

@@ -18,6 +18,7 @@ from services.ranker.filters.asking import Asking
 from services.ranker.filters.expression import REASON, CallerFilter
 from services.ranker.scoring.value import Scored, unscored, values_of, values_under
 from services.ranker.selection.board import Similarity
+from services.ranker.selection.candidates import likeness_of
 from services.ranker.selection.select import similarity_weight
 from services.ranker.selection.top_k import order
 from services.ranker.types import Placement, Removed
@@ -174,7 +175,7 @@ def _items(trace: Trace, scored: Scored, slots: Int64Array, places: Int64Array) 
     weights = [_weights(trace, team) for team in slate.teams or [""] * len(slots)]
     margins = None if plan.margins is None else plan.margins.amounts[slots]
     shares = plan.selection.adjustments
-    above, likeness, cost = _likeness(trace, slots)
+    nearest, likeness, cost = _likeness(trace, slots)
     moved = _moved(trace, slots[:MAX_ATTRIBUTED])
     drawn = slate.drawn
     return [
@@ -191,7 +192,7 @@ def _items(trace: Trace, scored: Scored, slots: Int64Array, places: Int64Array) 
                 if shares is None or scored.sunk[place]
                 else float(shares[slots[at]] * abs(slate.values[at]))
             ),
-            like=slate.ids[above[at]] if likeness[at] > 0 else "",
+            like=nearest[at],
             likeness=float(likeness[at]),
             likeness_cost=float(cost[at]),
             placement=slate.placements[at] if slate.placements else Placement.VALUE,
@@ -217,26 +218,34 @@ def _found_by(trace: Trace, slots: Int64Array) -> list[list[FoundBy]]:
     return found
 
 
-def _likeness(trace: Trace, slots: Int64Array) -> tuple[Int64Array, Float64Array, Float64Array]:
-    """Of each item the place of the item above that it is most like, int64 [P], their likeness
-    float64 [P], and what it cost, float64 [P]; zeros without diversity."""
+def _likeness(trace: Trace, slots: Int64Array) -> tuple[list[str], Float64Array, Float64Array]:
+    """Of each item the one above, or on an earlier page, that it is most like, its likeness to what
+    stands above float64 [P], and what that cost, float64 [P]; nothing without diversity."""
     count = len(slots)
-    above, likeness = np.zeros(count, np.int64), np.zeros(count)
-    work = trace.work
-    weight = similarity_weight(work.plan.selection.spec.diversity)
-    if not weight or not work.spreads:
-        return above, likeness, np.zeros(count)
-    similarity = Similarity(work.plan.items.vectors[slots])
-    for at in range(1, count):
-        steps = similarity.to(at)[:at]
-        above[at] = int(steps.argmax())
-        likeness[at] = float(steps[above[at]]) / SIMILARITY_STEPS
+    nearest, lost = [""] * count, np.zeros(count)
+    work, slate = trace.work, trace.result.slate
+    diversity = work.plan.selection.spec.diversity
+    weight = similarity_weight(diversity)
+    if diversity is None or not weight or not work.spreads:
+        return nearest, lost, np.zeros(count)
+    vectors, shown = work.plan.items.vectors, work.shown
+    ids = [*(work.plan.table.ids[slot] for slot in shown.tolist()), *slate.ids]
+    one = Similarity(vectors[np.concatenate([shown, slots])])
+    likeness = likeness_of(diversity.kind, vectors[slots], vectors[shown])
+    highest = np.zeros(count) if likeness.first is None else likeness.first
+    for at in range(count):
+        above = len(shown) + at
+        if highest[at] > 0:
+            lost[at] = highest[at] / SIMILARITY_STEPS
+            nearest[at] = ids[int(one.to(above)[:above].argmax())]
+        likeness.losses(at, weight)
+        highest = np.maximum(highest, likeness.to(at))
     teams = list(work.teams)
     spreads = [
         work.spreads[teams.index(team) if team and len(work.spreads) > 1 else 0]
-        for team in trace.result.slate.teams or [""] * count
+        for team in slate.teams or [""] * count
     ]
-    return above, likeness, weight * likeness * np.array(spreads)
+    return nearest, lost, weight * lost * np.array(spreads)
 
 
 def _moved(trace: Trace, slots: Int64Array) -> list[list[Moved]]:

@@ -44,10 +44,10 @@ class Similarity:
     ``earlier`` [E, D]: vectors of what earlier pages showed.
     """
 
-    def __init__(self, vectors: Float32Array, earlier: Float32Array) -> None:
+    def __init__(self, vectors: Float32Array, earlier: Float32Array | None = None) -> None:
         self._unit = _unit(vectors)
         self.first: Float64Array | None = None
-        if len(earlier):
+        if earlier is not None and len(earlier):
             cosines = _steps(self._unit @ _unit(earlier).T)
             self.first = cosines.max(axis=1, initial=0).astype(np.float64)
 

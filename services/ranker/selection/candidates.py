@@ -97,6 +97,14 @@ class Selected:
     spreads: Sequence[float] = ()
 
 
+def likeness_of(
+    kind: Literal["mmr", "dpp"], vectors: Float32Array, earlier: Float32Array
+) -> Likeness:
+    """The likeness of a kind, of members with these vectors [C, D] beside one another and beside
+    what earlier pages showed [E, D]."""
+    return Similarity(vectors, earlier) if kind == "mmr" else Determinant(vectors, earlier)
+
+
 @dataclass(frozen=True, slots=True)
 class Contest:
     """What the open positions of a request are filled from.
@@ -126,8 +134,7 @@ class Contest:
         found, likeness = self.found, None
         if self.similarity_weight:
             vectors, earlier = found.vectors[found.slots[everything]], found.vectors[found.shown]
-            kind = Similarity if self.kind == "mmr" else Determinant
-            likeness = kind(vectors, earlier)
+            likeness = likeness_of(self.kind, vectors, earlier)
         rankings = [
             Ranking(base[everything], likeness, self.similarity_weight * spread)
             for base, spread in zip(bases, spreads, strict=True)

@@ -32,6 +32,7 @@ def select_slate(state: ServingState, work: Work, scored: Scored, now_ms: int) -
     is_scored = work.predictions is not None
     teams = work.teams if is_scored else {}
     following = command.following
+    work.shown = _shown(work)
     selected = select(
         plan.selection,
         _candidates(work, scored),
@@ -70,7 +71,6 @@ def _may_explore(command: RankCommand) -> bool:
 
 def _candidates(work: Work, scored: Scored) -> Candidates:
     plan, slots = work.plan, work.slots
-    shown = _shown(work)
     origin: ByteArray = work.origin
     if work.command.call is Call.REFRESH:
         # Nobody knows any more which source yielded what.
@@ -86,8 +86,8 @@ def _candidates(work: Work, scored: Scored) -> Candidates:
         caps=[(codes[slots], limit) for codes, limit in plan.caps],
         ids=plan.table.ids,
         vectors=plan.items.vectors,
-        shown=shown,
-        taken=_taken(work, shown) if len(shown) else (),
+        shown=work.shown,
+        taken=_taken(work) if len(work.shown) else (),
     )
 
 
@@ -101,7 +101,7 @@ def _shown(work: Work) -> Int64Array:
     return slots_of_hashes(plan.table, command.following.items, SHOWN_MASK)
 
 
-def _taken(work: Work, shown: Int64Array) -> list[dict[int, int]]:
+def _taken(work: Work) -> list[dict[int, int]]:
     """Items shown by code, for every cap of the surface."""
-    counted = (Counter(codes[shown].tolist()) for codes, _ in work.plan.caps)
+    counted = (Counter(codes[work.shown].tolist()) for codes, _ in work.plan.caps)
     return [{code: n for code, n in found.items() if code} for found in counted]
