@@ -60,8 +60,8 @@ POLICIES = {
 }
 ROWS_ON_THE_LOOP = 256
 COMPUTED_ON_THE_LOOP = 32
-"""Lookups of more rows, or that have to compute more of them, go to a thread, as do those that wait
-for a network: they would hold the event loop up."""
+"""Lookups of more rows, or that have to compute more of them, go to a thread: they would hold the
+event loop up."""
 
 LEADERS_ON_THE_LOOP = 2_000
 """The same of more rows to choose leaders from."""
@@ -172,8 +172,8 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
             pairs = wanted.entity in generation.pairs
             keys = feature_keys(request, generation.pseudonymiser.encrypt, pairs=pairs)
             found = None
-            if len(keys) <= ROWS_ON_THE_LOOP and not generation.store.shared:
-                found = lookup.read_soon(served, keys, compute_at_most=COMPUTED_ON_THE_LOOP)
+            if len(keys) <= ROWS_ON_THE_LOOP:
+                found = await lookup.read_soon(served, keys, compute_at_most=COMPUTED_ON_THE_LOOP)
             if found is None:
                 found = await asyncio.to_thread(lookup.read, served, keys)
         view, times = served.reader.view, request.include_event_times

@@ -18,6 +18,7 @@ from services.common.event_log import LogWriter
 from services.feature.applying.apply import Applier
 from services.feature.definitions import catalogue_entities
 from services.feature.store.redis import RedisStore
+from services.feature.store.redis_loop import LoopServer
 from services.feature.store.redis_servers import Command, Servers
 from tests.support.feature_streams import START_MS
 
@@ -79,9 +80,12 @@ def redis_store(
     domain: Domain,
     log_id: str = "a" * 16,
     pause: Callable[[float], None] = time.sleep,
+    on_loop: LoopServer | None = None,
 ) -> RedisStore:
     listed = catalogue_entities(domain)
-    return RedisStore(servers, name=name, log_id=log_id, listed=listed, pause=pause)
+    return RedisStore(
+        servers, name=name, log_id=log_id, listed=listed, pause=pause, on_loop=on_loop
+    )
 
 
 def write_log(directory: Path, log: Sequence[LoggedEvent]) -> None:

@@ -82,11 +82,23 @@ class FeatureLookup:
         assert found is not None  # noqa: S101 - every row may be computed
         return found
 
-    def read_soon(
+    async def read_soon(
         self, served: ServedView, keys: Sequence[str], *, compute_at_most: int
     ) -> Lookup | None:
-        """The same; None when more than ``compute_at_most`` rows would have to be computed."""
-        return self._read(served, keys, compute_at_most)
+        """The same on an event loop, without holding it up; None when that would take more than
+        ``compute_at_most`` rows that have to be computed, or a thread that waits."""
+        if not self._store.shared:
+            return self._read(served, keys, compute_at_most)
+        if served.reader.reads_others:
+            return None
+        entity, t_ms = served.reader.view.entity, self._clock_ms()
+        moment = await self._store.moment_soon([(entity, key) for key in keys])
+        if moment is None:
+            return None
+        rows = _rows(served, keys, moment.states, t_ms, _reads_no_other, compute_at_most)
+        if rows is None:
+            return None
+        return Lookup(served.packer.block(rows, t_ms), t_ms, moment.position)
 
     def _read(self, served: ServedView, keys: Sequence[str], compute_at_most: int) -> Lookup | None:
         entity = served.reader.view.entity
@@ -123,6 +135,10 @@ class FeatureLookup:
 def _served_view(reader: RowReader) -> ServedView:
     packer = RowPacker(reader.view)
     return ServedView(reader, packer, RowCache(reader), packer.pack(reader.row(None, 0)))
+
+
+def _reads_no_other(entity: str, identity: str) -> KeyState | None:
+    raise LookupError(f"{entity} {identity} is not read here")
 
 
 def _rows(

@@ -107,6 +107,9 @@ class RowReader:
             feature for dtype in DTYPE_ORDER for feature in view.features if feature.dtype == dtype
         )
         self.moves = any(feature.kind != "attribute" for feature in view.features)
+        definitions = [feature.definition for feature in view.features]
+        self.reads_others = any(d.kind == "pairs" and d.emit != "id" for d in definitions)
+        """Whether a row takes other states than its own."""
         self._ages = [n for n, column in enumerate(self.columns) if column.kind == "recency"]
         self._domain = domain
         self._others = others if others is not None else {}

@@ -18,8 +18,9 @@ from services.common.errors import Unavailable
 from services.feature.definitions import HOPS_MS, EntityAggregates, TileAggregate
 from services.feature.states.key_state import KeyState, Number, Tiles, latest, put
 
-STATE_FORMAT: Final = 4
-"""Raised when stored states change their form: stores are then rebuilt from the log."""
+STATE_FORMAT: Final = 5
+"""Raised when stored states, or what stands beside them, change their form: stores are then rebuilt
+from the log."""
 
 _HOP_NUMBERS: Final[Mapping[int, int]] = MappingProxyType(
     {hop: number for number, hop in enumerate(HOPS_MS)}

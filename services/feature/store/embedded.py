@@ -109,6 +109,11 @@ class EmbeddedStore:
         except _DAMAGE as error:
             raise self._damaged(error) from error
 
+    async def moment_soon(self, keys: Sequence[Key]) -> Moment | None:
+        """A moment; it waits for nothing."""
+        with self.read() as view:
+            return view.moment(keys)
+
     @contextmanager
     def write(self) -> Iterator[EmbeddedTransaction]:
         """A transaction; waits for another process's to end."""

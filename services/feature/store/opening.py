@@ -52,7 +52,7 @@ def open_store(
             EmbeddedStore(directory, max_bytes=options.max_bytes).close()
         return EmbeddedStore(directory, max_bytes=options.max_bytes, read_only=not writes)
     try:
-        from services.feature.store.redis import RedisStore, connect
+        from services.feature.store.redis import RedisStore, connect, loop_server
     except ModuleNotFoundError as error:
         raise ConfigError(
             "environment", 0, "PODIUM_STORE", f"{options.kind} needs podium[redis]: {error}"
@@ -62,4 +62,7 @@ def open_store(
         cluster=options.kind == "redis_cluster",
         timeout_s=WRITER_TIMEOUT_S if writes else options.redis_timeout_s,
     )
-    return RedisStore(servers, name=directory.name, log_id=log_id, listed=listed)
+    on_loop = None
+    if not writes and options.kind == "redis":
+        on_loop = loop_server(options.redis_url, timeout_s=options.redis_timeout_s)
+    return RedisStore(servers, name=directory.name, log_id=log_id, listed=listed, on_loop=on_loop)

@@ -198,6 +198,11 @@ class FeatureStore(ReadableStore, Protocol):
         """How many records a transaction should apply at most."""
         ...
 
+    async def moment_soon(self, keys: Sequence[Key]) -> Moment | None:
+        """``moment`` for those who must not hold an event loop up; None where only a view can tell
+        it."""
+        ...
+
     def write(self) -> AbstractContextManager[StoreTransaction]:
         """Opens a transaction: committed at the end of the block, undone by an exception."""
         ...

@@ -19,6 +19,12 @@ Cluster they differ while a batch is written; readers then read again, for some 
 a writer was stopped half-way, rows are given with the position of the partition that is farthest
 behind.
 
+**What is known already** is not read again. A single server keeps the store's version, which the
+transaction that changes a state changes with it (in a Cluster there is no such transaction, and no
+version): a reader gets it together with the position, and with the states that it has not read in
+that version yet. Without TLS this exchange runs on the event loop itself; while a batch is being
+written, and whenever it fails, lookups take the way through a thread.
+
 **Two writers.** A value begins with a stamp of its last write. States are replaced only where the
 stamp is still the one they were read with; else the partition stays as it was and the transaction
 raises ``StoreConflict``, to be folded again from what is there now. Ledgers are written before the
@@ -40,15 +46,24 @@ and the last one to leave removes it. Redis must not evict (``maxmemory-policy n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from services.feature.store.protocol import StoreConflict
+from services.feature.definitions import Key
+from services.feature.store.protocol import Moment, StoreConflict
+from services.feature.store.redis_known import KnownStates
+from services.feature.store.redis_loop import LoopServer
 from services.feature.store.redis_names import Names
 from services.feature.store.redis_scripts import SCRIPTS
-from services.feature.store.redis_servers import Command, ServerCluster, Servers, SingleServer
-from services.feature.store.redis_view import Horizon, RedisView
+from services.feature.store.redis_servers import (
+    Command,
+    ServerCluster,
+    Servers,
+    SingleServer,
+    plain_address,
+)
+from services.feature.store.redis_view import STATES_AT_ONCE, Horizon, QuietRead, RedisView
 from services.feature.store.redis_writer import LogCursor, RedisTransaction
 
 BATCH_RECORDS: Final = 4_096
@@ -56,8 +71,9 @@ BATCH_RECORDS: Final = 4_096
 
 class RedisStore:
     """The store called ``name``, as the process with the log ``log_id`` (16 hex digits) sees it.
-    ``listed``: entity types that ``states`` can list. ``pause`` waits some seconds. Views may be
-    used by several threads, transactions by one."""
+    ``listed``: entity types that ``states`` can list. ``pause`` waits some seconds. ``on_loop``:
+    the single server, to those who ask on an event loop. Views may be used by several threads,
+    transactions by one."""
 
     shared = True
     batch_records = BATCH_RECORDS
@@ -71,8 +87,11 @@ class RedisStore:
         listed: Container[str],
         prefix: str = "podium",
         pause: Callable[[float], None] = time.sleep,
+        on_loop: LoopServer | None = None,
     ) -> None:
         self._pause = pause
+        self._on_loop = on_loop
+        self._known = KnownStates()
         self.log_id = log_id
         self._servers = servers
         self._listed = listed
@@ -83,7 +102,21 @@ class RedisStore:
     @contextmanager
     def read(self) -> Iterator[RedisView]:
         """A view; what it gives is read when it is asked for."""
-        yield RedisView(self._horizon, self._servers, self._names, self._pause)
+        yield RedisView(self._horizon, self._servers, self._names, self._pause, self._known)
+
+    async def moment_soon(self, keys: Sequence[Key]) -> Moment | None:
+        """A moment of a single server while nothing is being written there."""
+        if self._on_loop is None or len(keys) > STATES_AT_ONCE:
+            return None
+        at_least = self._horizon.position
+        read = QuietRead(self._names, [self._names.state(*key) for key in keys], self._known)
+        while read.states is None:
+            reply = await self._on_loop.ask(read.command)
+            if reply is None:
+                return None
+            read.take(reply)
+        self._horizon.saw(read.position, at_least)
+        return Moment(read.position, read.states) if read.is_quiet else None
 
     @contextmanager
     def write(self) -> Iterator[RedisTransaction]:
@@ -126,7 +159,9 @@ class RedisStore:
                 self._servers.unlink(found)
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections; where there is a ``on_loop``, on its event loop."""
+        if self._on_loop is not None:
+            self._on_loop.close()
         self._servers.close()
 
 
@@ -137,3 +172,10 @@ def connect(url: str, *, cluster: bool, timeout_s: float) -> Servers:
     """
     kind = ServerCluster if cluster else SingleServer
     return kind(url, timeout_s, SCRIPTS)
+
+
+def loop_server(url: str, *, timeout_s: float) -> LoopServer | None:
+    """A single server for those who ask on an event loop; None where the URL has TLS or options:
+    those are asked through threads alone."""
+    address = plain_address(url)
+    return LoopServer(address, timeout_s) if address is not None else None

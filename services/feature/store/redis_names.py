@@ -28,6 +28,7 @@ class Names:
         self.producers = self._name(self.home, b"producers:" + self.log_id)
         self.members = self._name(0, b"members")
         self.schema = self._name(0, b"schema")
+        self.version = self._name(0, b"version")
         self.next_change = self._name(0, b"next_change")
         self.changes = self._name(0, b"changes")
 

@@ -86,11 +86,12 @@ return {positions, redis.call('MGET', unpack(KEYS, partitions + 1))}
 that follow, those keys. ARGV: log, how many partitions. Returns the positions, and the values."""
 
 READ_WITH_LOG: Final = """
-return {redis.call('HMGET', KEYS[1], 'position', 'moving'),
-        #KEYS > 1 and redis.call('MGET', unpack(KEYS, 2)) or {}}
+return {redis.call('HMGET', KEYS[1], 'position', 'moving'), redis.call('GET', KEYS[2]),
+        #KEYS > 2 and redis.call('MGET', unpack(KEYS, 3)) or {}}
 """
-"""Reads values and where a log is, on a server that holds all partitions. KEYS: the log, keys of
-values. Returns {position, where it is moving}, and the values."""
+"""Reads values and where a log is, on a server that holds all partitions. KEYS: the log, the
+store's version, keys of values. Returns {position, where it is moving}, the version, and the
+values."""
 
 SCRIPTS: Final = {
     hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(): text

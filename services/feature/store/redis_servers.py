@@ -9,10 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
 from redis import Redis, RedisCluster, exceptions
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
 from redis.retry import Retry
 
 from services.common.errors import ConfigError, Unavailable
@@ -23,6 +25,7 @@ TAGS: Final = tuple(b"{%02x}" % partition for partition in range(PARTITIONS))
 """The hash tag of each partition."""
 
 CONNECT_TIMEOUT_S = 1.0
+DEFAULT_PORT: Final = 6379
 ATTEMPTS = 3
 
 _Argument = bytes | str | int
@@ -37,6 +40,15 @@ class Command(NamedTuple):
 
     partition: int
     arguments: tuple[_Argument, ...]
+
+
+@dataclass(frozen=True)
+class PlainAddress:
+    """A single server that is reached without TLS, and what to tell it first."""
+
+    host: str
+    port: int
+    greeting: tuple[tuple[_Argument, ...], ...] = field(default=(), repr=False)
 
 
 class Servers(Protocol):
@@ -205,6 +217,26 @@ def unavailable(error: Exception) -> Unavailable:
     if isinstance(error, exceptions.OutOfMemoryError):
         return Unavailable("Redis uses all the memory it may (maxmemory)", reason="STORE_FULL")
     return Unavailable(f"Redis does not answer: {error}", reason="STORE_UNAVAILABLE")
+
+
+def plain_address(url: str) -> PlainAddress | None:
+    """Where a URL of a single server leads; None where it says more than host, port, database,
+    user and password, such as a URL with TLS, of a socket's path, or with options."""
+    try:
+        parts: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        raise _wrong_url(error) from error
+    if not parts.keys() <= {"host", "port", "db", "username", "password"}:
+        return None
+    greeting: list[tuple[_Argument, ...]] = []
+    if "password" in parts:
+        user = (parts["username"],) if "username" in parts else ()
+        greeting.append(("AUTH", *user, parts["password"]))
+    if parts.get("db"):
+        greeting.append(("SELECT", parts["db"]))
+    return PlainAddress(
+        parts.get("host") or "localhost", parts.get("port") or DEFAULT_PORT, tuple(greeting)
+    )
 
 
 def _options(timeout_s: float) -> dict[str, Any]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from itertools import chain
+from typing import Any, Final
 
 from services.common.errors import Unavailable
 from services.feature.definitions import Key
 from services.feature.store.protocol import Change, Moment
+from services.feature.store.redis_known import KnownStates
 from services.feature.store.redis_names import Names
 from services.feature.store.redis_scripts import CHANGES, READ_AT, READ_WITH_LOG
 from services.feature.store.redis_servers import PARTITIONS, Command, Servers, call
@@ -52,6 +54,54 @@ def check_not_behind(position: int, at_least: int) -> None:
         )
 
 
+class QuietRead:
+    """Reads values of keys on a single server while nothing is being written there: then all
+    partitions are where the log is.
+
+    ``command`` is to be run and its reply taken; where that does not give the states, the store has
+    another version than those that are known, and it is done once more.
+    """
+
+    def __init__(self, names: Names, wanted: Sequence[Name], known: KnownStates) -> None:
+        self._names = names
+        self._keys = [key for _, key in wanted]
+        self._known = known
+        version = known.version
+        self._stamp, self._held = version.stamp, version.states
+        self._asked = [key for key in self._keys if key not in self._held]
+        self.position = 0
+        """Where the log is."""
+        self.is_quiet = False
+        """Whether nothing was being written."""
+        self.states: list[bytes | None] | None = None
+        """The values without their stamps, once they are found."""
+
+    @property
+    def command(self) -> Command:
+        """What to ask."""
+        names = self._names
+        keys = [names.log, names.version, *self._asked]
+        return call(names.home, READ_WITH_LOG, keys, [])
+
+    def take(self, reply: Sequence[Any]) -> None:
+        """Takes a reply to ``command``."""
+        (position, moving), stamp, values = reply
+        self.position = int(position or 0)
+        self.is_quiet = position == moving
+        asked, self.states = self._asked, None
+        found = [content(value) for value in values]
+        if len(asked) == len(self._keys):
+            self.states = found
+        elif stamp == self._stamp:
+            new, held = dict(zip(asked, found, strict=True)), self._held
+            self.states = [new[key] if key in new else held[key] for key in self._keys]
+        else:
+            self._asked = self._keys
+            return
+        if self.is_quiet and asked:
+            self._known.add(stamp, asked, found)
+
+
 class RedisView:
     """See ``StoreView``."""
 
@@ -61,8 +111,10 @@ class RedisView:
         servers: Servers,
         names: Names,
         pause: Callable[[float], None] = time.sleep,
+        known: KnownStates | None = None,
     ) -> None:
         self._pause = pause
+        self._known = known if known is not None else KnownStates()
         self._horizon = horizon
         self._servers = servers
         self._names = names
@@ -174,23 +226,20 @@ class RedisView:
         return {producer.decode(): int(sequence) for producer, sequence in reply.items()}
 
     def _quiet_moment(self, names: Sequence[Name]) -> Moment | None:
-        """Values of keys on a single server, if nothing is being written there: then all partitions
-        are where the log is."""
-        home, log = self._names.home, self._names.log
-        commands = [
-            call(home, READ_WITH_LOG, [log, *(name for _, name in some)], [])
-            for some in _parts(names)
-        ]
-        replies = self._servers.run(commands, together=len(commands) > 1)
-        ((position, moving), _), *_ = replies
-        at = int(position or 0)
+        """Values of keys on a single server, if nothing is being written there."""
+        reads = [QuietRead(self._names, some, self._known) for some in _parts(names)]
+        while any(read.states is None for read in reads):
+            replies = self._servers.run([read.command for read in reads], together=len(reads) > 1)
+            for read, reply in zip(reads, replies, strict=True):
+                read.take(reply)
+        at = reads[0].position
         if self._position is None:
             self._position = at
         self._look_out()
         check_not_behind(at, self._position)
-        if position != moving:
+        if not reads[0].is_quiet:
             return None
-        return Moment(at, [content(value) for _, values in replies for value in values])
+        return Moment(at, list(chain.from_iterable(read.states or () for read in reads)))
 
     def _read_at_commands(self, names: Sequence[Name]) -> list[Command]:
         commands = []

@@ -93,7 +93,8 @@ class LogCursor:
         return (next(self._stamps) % (1 << 64)).to_bytes(STAMP_BYTES)
 
     def move_on(self, states: Mapping[int, Replacements], position: int) -> None:
-        """Moves every partition on to ``position``, where it is not there yet, with its states.
+        """Moves every partition on to ``position``, where it is not there yet, with its states,
+        which give a store on a single server another version.
 
         Raises ``StoreConflict`` when some could not be written for another writer's sake,
         ``FailedPrecondition`` (STORE_MOVED) when one is not where it was left.
@@ -102,6 +103,8 @@ class LogCursor:
         # Before anything else: readers of a single server know from it that they look too early.
         moving = ("HSET", names.log, b"moving", max(position, *positions))
         commands = [Command(names.home, moving)]
+        if states and self._servers.single:
+            commands.append(Command(0, ("SET", names.version, self.stamp())))
         for partition, at in enumerate(positions):
             arguments: list[bytes | int] = [names.log_id, at, max(at, position)]
             replacements = states.get(partition, {})
@@ -110,7 +113,7 @@ class LogCursor:
             keys = [names.positions(partition), *replacements]
             commands.append(call(partition, COMMIT, keys, arguments))
         conflicts = 0
-        _, *replies = self._servers.run(commands, together=True)
+        replies = self._servers.run(commands, together=True)[-PARTITIONS:]
         for partition, reply in enumerate(replies):
             if reply == [-1]:
                 raise FailedPrecondition(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from pathlib import Path
 
@@ -175,9 +176,9 @@ def test_a_lookup_gives_up_when_more_rows_must_be_computed_than_it_may(tmp_path:
     view = compile_views(domain)["course"]
     served = lookup.view("course", view.name, view.hash)
     keys = ["c0", "c1", "c2", "unknown"]
-    assert lookup.read_soon(served, keys, compute_at_most=2) is None
+    assert asyncio.run(lookup.read_soon(served, keys, compute_at_most=2)) is None
     # What it did compute is kept.
-    found = lookup.read_soon(served, keys, compute_at_most=1)
+    found = asyncio.run(lookup.read_soon(served, keys, compute_at_most=1))
     assert found == lookup.read(served, keys)
     store.close()
 

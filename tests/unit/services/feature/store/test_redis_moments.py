@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,8 @@ from services.feature.rows.lookup import FeatureLookup, Lookup
 from services.feature.rows.rows import Row, row_readers
 from services.feature.store.embedded import EmbeddedStore
 from services.feature.store.protocol import FeatureStore
-from services.feature.store.redis import RedisStore, connect
+from services.feature.store.redis import RedisStore, connect, loop_server
+from services.feature.store.redis_loop import LoopServer
 from services.feature.store.redis_names import Names
 from services.feature.store.redis_servers import Command, Servers
 from tests.support.alias_streams import pairs_domain
@@ -69,6 +71,13 @@ def read(store: FeatureStore, entity: str) -> Lookup:
     return lookup.read(lookup.view(entity, view.name, view.hash), IDS[entity])
 
 
+def read_soon(store: FeatureStore, entity: str) -> Coroutine[Any, Any, Lookup | None]:
+    lookup, view = FeatureLookup(store, fixed_clock), READERS[entity].view
+    lookup.serve([READERS[entity]])
+    served = lookup.view(entity, view.name, view.hash)
+    return lookup.read_soon(served, IDS[entity], compute_at_most=len(IDS[entity]))
+
+
 def apply_log(store: RedisStore, log: Sequence[LoggedEvent], directory: Path) -> None:
     write_log(directory, log)
     follower = Follower(Applier(DOMAIN, store, fixed_clock), log, directory)
@@ -102,6 +111,119 @@ def test_between_any_two_steps_of_a_batch(
     assert ahead == {0, BATCH}
 
 
+def test_on_the_event_loop_between_any_two_steps_of_a_batch(
+    single: RedisServer, tmp_path: Path, rows_at: Rows
+) -> None:
+    writing = CutOff(connect(single.url, cluster=False, timeout_s=5))
+    name = f"moments{next(_names)}"
+    answered, left = set(), 0
+    with (
+        asyncio.Runner() as loop,
+        closing(redis_store(writing, name, DOMAIN)) as store,
+    ):
+        servers = connect(single.url, cluster=False, timeout_s=5)
+        on_loop = loop_server(single.url, timeout_s=5)
+        assert on_loop is not None
+        reader = redis_store(servers, name, DOMAIN, on_loop=on_loop)
+
+        def look(_: int) -> None:
+            nonlocal left
+            found = loop.run(read_soon(reader, "course"))
+            if found is None:
+                left += 1
+                return
+            assert found.rows == rows_at(found.position, "course")
+            answered.add(found.position)
+
+        assert loop.run(read_soon(reader, "course")) is None
+        loop.run(connected(on_loop))
+        writing.before_call = look
+        apply_log(store, LOG, tmp_path)
+        look(0)
+        # Rows of users list pairs, whose states are known when theirs are.
+        assert loop.run(read_soon(reader, "user")) is None
+
+        async def close() -> None:
+            reader.close()
+
+        loop.run(close())
+    assert answered == set(range(0, len(LOG) + 1, BATCH))
+    assert left > 0
+
+
+async def connected(server: LoopServer) -> None:
+    """Returns when the server answers on the loop."""
+    while await server.ask(Command(0, ("PING",))) is None:
+        await asyncio.sleep(0.01)
+
+
+def test_what_is_known_is_not_read_again_until_something_is_written(
+    single: RedisServer, tmp_path: Path
+) -> None:
+    name = f"moments{next(_names)}"
+    recorder = Replies(connect(single.url, cluster=False, timeout_s=5))
+    with closing(redis_store(recorder, name, DOMAIN)) as store:
+        apply_log(store, LOG[:-1], tmp_path)
+        first = read(store, "course")
+        assert recorder.sent() == len(IDS["course"])
+        assert read(store, "course").rows == first.rows
+        assert recorder.sent() == 0
+        store.tend()
+        with store.write() as transaction:
+            transaction.put_position(*transaction.last_record())
+        assert read(store, "course").rows == first.rows
+        assert recorder.sent() == 0
+        # Of what was not read in this version, only that.
+        with store.read() as view:
+            found = view.moment([("user", "ann"), ("course", "c0"), ("user", "nobody")])
+            assert recorder.sent() == 2
+            assert found.states == view.states_at(
+                [("user", "ann"), ("course", "c0"), ("user", "nobody")]
+            )
+        apply_log(store, LOG, tmp_path / "again")
+        last = read(store, "course")
+        assert recorder.sent() == len(IDS["course"])
+        assert last.rows != first.rows
+        with store.read() as view:
+            keys = [("course", identity) for identity in IDS["course"]] * 200
+            assert view.moment(keys).states == view.states_at(keys)
+
+
+def test_what_another_log_wrote_is_read(single: RedisServer, tmp_path: Path) -> None:
+    servers = connect(single.url, cluster=False, timeout_s=5)
+    name = f"moments{next(_names)}"
+    with (
+        closing(redis_store(servers, name, DOMAIN)) as mine,
+        closing(redis_store(servers, name, DOMAIN, log_id="b" * 16)) as other,
+    ):
+        apply_log(mine, LOG[:BATCH], tmp_path / "mine")
+        before = read(mine, "course")
+        apply_log(other, others_log(), tmp_path / "other")
+        after = read(mine, "course")
+        assert after.position == before.position
+        assert after.rows != before.rows
+        with mine.read() as view:
+            keys = [("course", identity) for identity in IDS["course"]]
+            assert view.moment(keys).states == view.states_at(keys)
+
+
+def test_an_emptied_server_is_not_answered_for_from_memory(
+    single: RedisServer, tmp_path: Path
+) -> None:
+    servers = connect(single.url, cluster=False, timeout_s=5)
+    with closing(redis_store(servers, f"moments{next(_names)}", DOMAIN)) as store:
+        apply_log(store, LOG, tmp_path)
+        read(store, "course")
+        store.leave()
+        with pytest.raises(Unavailable, match="filled again"):
+            read(store, "course")
+
+
+def others_log() -> list[LoggedEvent]:
+    event = interaction("other", "click", START_MS - 50, "cid", "course:c0")
+    return [logged(0, event, START_MS)]
+
+
 @dataclass
 class Recorder:
     """Servers that remember what they were told."""
@@ -122,6 +244,22 @@ class Recorder:
 
     def close(self) -> None:
         self.servers.close()
+
+
+@dataclass
+class Replies(Recorder):
+    """Servers that remember the last reply."""
+
+    last: list[Any] = field(default_factory=list)
+
+    def run(self, commands: Sequence[Command], *, together: bool = False) -> list[Any]:
+        self.last = super().run(commands, together=together)
+        return self.last
+
+    def sent(self) -> int:
+        """How many values the reply to a quiet read brought."""
+        ((_, _, values),) = self.last
+        return len(values)
 
 
 @dataclass
