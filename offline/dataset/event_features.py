@@ -150,8 +150,9 @@ class EventFeatures:
         parts = [window_totals(line, windows, totals)]
         reversible = {n: window for n, window in windows.items() if window.reversed_by_refunds}
         if reversible:
-            back = taken_back(self._tables, self._about, self._about_all, self._points, reversible)
-            parts += [back] if back is not None else []
+            parts += taken_back(
+                self._tables, self._about, self._about_all, self._points, reversible
+            )
         return summed(parts, [*windows])
 
     def _value(self, table: ir.Table, column: ViewFeature) -> ir.Value:

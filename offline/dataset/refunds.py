@@ -15,7 +15,6 @@ import ibis.expr.types as ir
 from offline.dataset.histories import HISTORY, LEDGER, SINCE
 from offline.dataset.log_tables import LogTables
 from offline.dataset.timeline import (
-    joined,
     knows,
     place_columns,
     renamed_points,
@@ -33,36 +32,66 @@ def taken_back(
     about_all: ir.Table,
     points: ir.Table,
     windows: Mapping[str, WindowAggregate],
-) -> ir.Table | None:
-    """point, and what known refunds add (nothing or less) to each of ``windows``, by name; None
-    when there is no refund.
+) -> list[ir.Table]:
+    """Tables of point, and what known refunds add (nothing or less) to each of ``windows``, by
+    name; they are to be added up, and may lack points.
 
     ``about``: events by id, of the points' ids, ``about_all`` of any; ``windows``: those that
-    refunds reverse. A refund is joined with each
-    point of its ids that knows it and whose windows may reach back to the purchase.
+    refunds reverse. A refund is joined with each point of its ids that knows it and whose windows
+    may reach back to the purchase. Those that are alone with their purchase are added up as they
+    are joined; what has to be told from several is stored, once a point and refund.
     """
     refunds = _refunds(about)
     if HISTORY in about.columns:
         refunds = _with_earlier(tables.stored(refunds), _refunds(about_all))
     # Refunds of one purchase are kept or left together: the first known one speaks for all.
     of_purchase = ibis.window(group_by=[refunds.id, refunds.purchase])
-    refunds = tables.stored(refunds.mutate(latest_ms=refunds.purchase_ms.max().over(of_purchase)))
+    refunds = tables.stored(
+        refunds.mutate(
+            latest_ms=refunds.purchase_ms.max().over(of_purchase),
+            alone=refunds.count().over(of_purchase) == 1,
+        )
+    )
     if not tables.has_rows(refunds):
-        return None
+        return []
     longest = max(window.window_ms for window in windows.values())
     places = renamed_points(points)
     places = places.mutate(horizon_ms=window_start(places.point_time_ms, longest))
-    known = tables.stored(
-        places.join(refunds, [*knows(places, refunds), refunds.latest_ms >= places.horizon_ms])
-    )
+    parts: list[ir.Table] = []
+    together = refunds
+    if HISTORY not in refunds.columns:
+        alone, together = refunds.filter(refunds.alone), refunds.filter(~refunds.alone)
+        parts.append(_back_alone(_known(places, alone), windows))
+        if not tables.has_rows(together):
+            return parts
+    known = tables.stored(_known(places, together))
     amounts = {name: window for name, window in windows.items() if window.fold == "sum"}
     numbers = {name: window for name, window in windows.items() if window.fold != "sum"}
-    table = known.select("point").distinct()
-    if amounts:
-        table = joined(table, _amounts_back(known, amounts))
-    if numbers:
-        table = joined(table, _purchases_back(known, numbers))
-    return tables.stored(table)
+    parts += [_amounts_back(known, amounts)] if amounts else []
+    parts += [_purchases_back(known, numbers)] if numbers else []
+    return parts
+
+
+def _known(places: ir.Table, refunds: ir.Table) -> ir.Table:
+    """Refunds with each point that knows them."""
+    return places.join(refunds, [*knows(places, refunds), refunds.latest_ms >= places.horizon_ms])
+
+
+def _back_alone(known: ir.Table, windows: Mapping[str, WindowAggregate]) -> ir.Table:
+    """point, and less the amount or the purchase of each known refund that is the only one of its
+    purchase."""
+    past = known.filter(known.purchase_ms <= known.point_time_ms)
+    whole = past.back_minor >= past.paid_minor
+
+    def taken(window: WindowAggregate) -> ir.Value:
+        inside = _inside(past, window)
+        if window.fold == "sum":
+            return ibis.ifelse(inside, -past.back_minor, 0)
+        return ibis.ifelse(inside & whole, -1, 0)
+
+    return past.group_by("point").aggregate(
+        **{name: taken(window).cast(EXACT).sum() for name, window in windows.items()}
+    )
 
 
 def _refunds(about: ir.Table) -> ir.Table:
