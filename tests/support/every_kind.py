@@ -149,3 +149,30 @@ def _acts(name: str, start_ms: int) -> list[tuple[int, Event]]:
         (70, interaction(f"k4{name}", "click", at(10), "bob", "course:c1")),
     ]
     return [(offset + after * 1_000, event) for after, event in arrivals]
+
+
+def refunded_stream() -> list[LoggedEvent]:
+    """Purchases of two courses, given back whole or in part, by one refund or by several, before
+    the purchase comes or after its window."""
+    users = ("ann", "bob")
+    bought = [
+        purchase_event(f"buy{n}", START_MS + n * 1_000, 50 + n, users[n % 2], f"course:c{n % 2}")
+        for n in range(8)
+    ]
+    old = purchase_event("old", START_MS - 90_000_000, 70, "ann", "course:c0")
+    backs = [
+        (bought[0], 50, 9_000),
+        (bought[1], 20, 9_100),
+        (bought[2], 30, 9_200),
+        (bought[2], 22, 9_300),
+        (bought[3], 10, 9_400),
+        (bought[3], 10, 9_500),
+        (bought[4], 90, 100),
+        (old, 70, 9_600),
+    ]
+    refunds = [
+        refund_event(f"back{n}", START_MS + at_ms, amount, purchase)
+        for n, (purchase, amount, at_ms) in enumerate(backs)
+    ]
+    events = [old, refunds[6], *bought, *refunds[:6], refunds[7]]
+    return [logged(n, event, START_MS + 10_000 + n) for n, event in enumerate(events)]

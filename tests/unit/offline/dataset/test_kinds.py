@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.domain import Domain
-from tests.support.every_kind import every_kind, told_stream
+from tests.support.every_kind import every_kind, refunded_stream, told_stream
 from tests.support.feature_streams import START_MS
 from tests.support.feature_worlds import KEYS, worlds
 from tests.support.known_features import assert_offline_agrees, assert_service_agrees
@@ -61,3 +61,10 @@ def test_every_kind_agrees_at_many_points(tmp_path: Path) -> None:
     seconds = (0, 9, 31, 44, 46, 71, 400, 1_000, 1_900, 100_000)
     at = [(START_MS + s * 1_000, a) for s in seconds for a in (5, 12, 20, len(log))]
     assert_offline_agrees(every_kind(), log, KEYS, at, tmp_path)
+
+
+def test_refunds_alone_or_together_agree(tmp_path: Path) -> None:
+    log = refunded_stream()
+    at = [(START_MS + t_ms, a) for t_ms in (9_250, 20_000, 86_405_000) for a in (9, 12, len(log))]
+    keys = [("course", "c0"), ("course", "c1"), ("user", "ann"), ("user", "bob")]
+    assert_offline_agrees(every_kind(), log, keys, at, tmp_path)
