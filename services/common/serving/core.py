@@ -160,8 +160,9 @@ class IncomingCall:
         if event.batch_operations[0].cancelled():
             self._gone = True
         self._closed_already = True
-        if self._on_end is not None:
-            self._on_end()
+        callback, self._on_end = self._on_end, None
+        if callback is not None:
+            callback()
         return self._done()
 
     def _done(self) -> bool:
@@ -212,8 +213,10 @@ class Core:
 
     def poll(self, longest_s: float) -> None:
         """Waits for something to happen, and brings what has happened before those it is for."""
-        event = self._queue.poll(time.time() + longest_s if longest_s > 0 else 0)
+        until_s = time.time() + longest_s if longest_s > 0 else 0
         for _ in range(_AT_ONCE):
+            event = self._queue.poll(until_s)
+            until_s = 0
             if event.completion_type == cygrpc.CompletionType.queue_timeout:
                 return
             try:
@@ -224,7 +227,6 @@ class Core:
                 return
             # A call is to go before the next poll: its event would hold it.
             event = None
-            event = self._queue.poll(0)
 
     def close(self) -> None:
         """Takes no more calls; ``closed`` is set once those that are open have ended. Thread-safe,

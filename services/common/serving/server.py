@@ -28,6 +28,9 @@ from services.common.telemetry import RpcMetrics
 IDLE_S = 1.0
 """A look at the clock when nothing happens."""
 
+_CANCELLED_S = 5.0
+"""Calls end within milliseconds of being cancelled; a micro-batch may be under way, too."""
+
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -112,7 +115,9 @@ class LoopServer:
         self._thread.join(self._options.drain_seconds)
         if self._thread.is_alive():
             self._core.cancel()
-            self._thread.join()
+            self._thread.join(_CANCELLED_S)
+            if self._thread.is_alive():
+                _logger.error("calls that were cancelled did not end: leaving them")
         _logger.info("stopped")
 
     def _run(self) -> None:
