@@ -44,11 +44,11 @@ class Capture:
     """One request. The ids in ``command`` are pseudonyms; its ``context`` is left out but for the
     circumstances.
 
-    ``table`` holds the rows of n candidates, ``vectors`` float32 [n, D] what the models read of
-    them. ``found``: by source of the surface, in its order, the slots it yielded, int64;
-    ``rows`` is the user's
-    row alone. ``adjustments`` and ``shortfall`` float32 [n] are what pacing makes of the whole
-    catalogue. ``weights`` float32 [O] and those of ``teams`` follow from the assignments.
+    ``table`` holds the n candidates, and what earlier pages showed; ``vectors`` float32 [n, D] what
+    the models read of them. ``found``: by source of the surface, in its order, the slots it
+    yielded, int64; ``rows`` is the user's row alone. ``adjustments`` and ``shortfall`` float32 [n]
+    are what pacing makes of the whole catalogue. ``weights`` float32 [O] and those of ``teams``
+    follow from the assignments.
     ``now_ms`` is the time of ranking, epoch milliseconds; ``level`` the governor's; ``batch_size``
     how many requests were ranked together.
     """

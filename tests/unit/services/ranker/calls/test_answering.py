@@ -24,6 +24,7 @@ class FakeQueue:
     def __init__(self, failing: Sequence[str] = (), slow: Sequence[str] = ()) -> None:
         self.failing, self.slow = list(failing), list(slow)
         self.taken: list[RankCommand] = []
+        self.in_background: list[RankCommand] = []
 
     def submit(
         self,
@@ -45,6 +46,7 @@ class FakeQueue:
         deadline_s: float | None = None,
         is_active: Callable[[], bool] | None = None,
     ) -> Sequence[Waiting]:
+        self.in_background += queries
         return [self.submit(query, deadline_s, is_active) for query in queries]
 
 
@@ -110,3 +112,12 @@ def test_a_rank_id_follows_from_key_caller_actor_and_secret() -> None:
     assert first == again
     assert len(first) == 26
     assert len({first, *others}) == 5
+
+
+def test_who_debugs_waits_behind_whoever_is_served() -> None:
+    queue = FakeQueue()
+    plain, debug = RankCommand("courses", "a", ""), RankCommand("courses", "a", "", debug=True)
+    for command in (plain, debug):
+        answer_of(answering(queue).one(command, caller()))
+    assert [command.debug for command in queue.taken] == [False, True]
+    assert [command.debug for command in queue.in_background] == [True]

@@ -187,16 +187,19 @@ def test_a_damaged_capture_is_refused(cut: int) -> None:
 
 
 def test_the_rank_id_alone_decides_what_is_sampled() -> None:
-    world = World(ROWS, FakeUsers({}), share=0.25)
-    commands = [RankCommand("plain", "ann", "", 2) for _ in range(400)]
-    for command in commands:
-        world.rank(command)
+    world, again = (World(ROWS, FakeUsers({}), share=0.25) for _ in range(2))
+    for start in range(0, 400, 16):
+        commands = [RankCommand("plain", "ann", "", 2)] * 16
+        results = world.rank(*commands)
+        # Of another user, on another page: the rank_id is the same.
+        again.rank(
+            *(
+                replace(command, user_id=f"u{at}", rank_id=result.rank_id, seed=start + at)
+                for at, (command, result) in enumerate(zip(commands, results, strict=True))
+            )
+        )
     sampled = {trace.result.rank_id for trace in world.traces}
     assert 60 < len(sampled) < 140
-    again = World(ROWS, FakeUsers({}), share=0.25)
-    for number, command in enumerate(commands):
-        # Of another user, on another page: the rank_id is the same.
-        again.rank(replace(command, user_id=f"u{number}", rank_id=f"RANK{number}", seed=number))
     assert {trace.result.rank_id for trace in again.traces} == sampled
     assert not any(is_sampled(drawn, 0.0) for drawn in (0, 1, 2**64 - 1))
     assert all(is_sampled(drawn, 1.0) for drawn in (0, 1, 2**64 - 1))
