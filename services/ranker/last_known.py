@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from services.ranker.arrays import Int64Array
+from services.ranker.catalogue.table import DTYPES
 from services.ranker.feature_rows import FeatureRows, View
 
 NOT_FOUND: Final = 3
@@ -39,7 +40,7 @@ class LastKnownRows:
 
     def remember(self, view: View, rows: FeatureRows) -> None:
         """Keeps rows of a view that were just served; rows without its columns are not kept."""
-        if not self._capacity or rows.float_names != view.of("float32"):
+        if not self._capacity or _columns_of(rows) != tuple(map(view.of, DTYPES)):
             return
         at_s = self._monotonic_s()
         for row, identity in enumerate(rows.ids):
@@ -62,6 +63,11 @@ class LastKnownRows:
         if kept is None or self._monotonic_s() - kept.at_s > self._max_age_s:
             return None
         return kept
+
+
+def _columns_of(rows: FeatureRows) -> tuple[tuple[str, ...], ...]:
+    """Names of the columns of rows, by dtype."""
+    return rows.float_names, rows.int_names, rows.string_names, rows.list_names
 
 
 def _stacked(view: View, ids: Sequence[str], found: Sequence[_Kept | None]) -> FeatureRows:

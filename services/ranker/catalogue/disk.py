@@ -11,7 +11,6 @@ import io
 import json
 import logging
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +79,9 @@ class ReplicaDisk:
                 return Copy(tables, stored["token"].tobytes(), int(header["as_of_ms"]))
         except FileNotFoundError:
             return None
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except Exception as error:
+            # A damaged archive fails in many ways, as one that wants a password, for example; the
+            # feature service has another copy.
             _logger.warning("%s: the catalogue's copy is not usable: %s", self.path, error)
             return None
 

@@ -246,8 +246,9 @@ class Replica:
             self._install(snapshot)
             _logger.info("catalogue installed: %d rows", step.rows)
         elif isinstance(step, Delta):
+            tables = self._after(step)
             self._heard(message)
-            self._install(self._after(step))
+            self._install(tables)
         else:
             self._heard(message)
             if time.monotonic() - self._installed_s > self._times.refresh_s and self._tables:

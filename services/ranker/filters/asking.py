@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,5 +34,6 @@ class Asking:
         return self.list_of(feature) if text is None else (text,)
 
     def number_of(self, feature: str) -> float | None:
-        """A numeric feature of the user; None where it is not known."""
-        return self.rows.number_of(self.row, feature)
+        """A numeric feature of the user; None where it is not known, or is not finite."""
+        number = self.rows.number_of(self.row, feature)
+        return number if number is not None and math.isfinite(number) else None

@@ -82,7 +82,8 @@ def highest(
     Equal values are ordered by ``tie`` [n]; a value that is not finite counts as the lowest.
     """
     slots = np.flatnonzero(eligible)
-    keys = -np.nan_to_num(values[slots].astype(np.float64), nan=-np.inf, neginf=-np.inf)
+    shown = values[slots].astype(np.float64)
+    keys = np.where(np.isfinite(shown), -shown, np.inf)
     if len(slots) > quota:
         limit = np.partition(keys, quota - 1)[quota - 1]
         inside = keys <= limit

@@ -31,6 +31,9 @@ from services.ranker.arrays import ByteArray, UInt64Array
 MAX_TOKEN_BYTES = 4_096
 MAX_SHOWN = 500
 MAX_VARIANTS = 48
+MAX_PAGE = 65_535
+"""What is refreshed over and over stays at this number."""
+
 DIGEST_BYTES = 8
 SHOWN_BYTES = 5
 SHOWN_MASK = np.uint64((1 << (8 * SHOWN_BYTES)) - 1)

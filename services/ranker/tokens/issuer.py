@@ -15,6 +15,7 @@ from services.common.ids import seed_of
 from services.common.token_keys import TokenKeys
 from services.ranker.tokens.format import (
     DIGEST_BYTES,
+    MAX_PAGE,
     MAX_SHOWN,
     MAX_TOKEN_BYTES,
     MAX_VARIANTS,
@@ -98,7 +99,7 @@ class Tokens:
             bundle=self._digest(result.bundle_version),
             seed=result.seed,
             traffic=result.traffic.value,
-            page=1 if following is None else following.page + 1,
+            page=1 if following is None else min(following.page + 1, MAX_PAGE),
             first_position=result.first_position,
             rank_id=result.rank_id,
             variants=variants[:MAX_VARIANTS],

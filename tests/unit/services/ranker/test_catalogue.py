@@ -210,6 +210,19 @@ def test_a_damaged_copy_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert disk.load() is None
 
 
+def test_a_copy_damaged_anywhere_is_whole_or_not_used(tmp_path: Path) -> None:
+    disk = ReplicaDisk(tmp_path, VIEWS)
+    disk.save(Copy({"item": make_table()}, b"", 1))
+    content = disk.path.read_bytes()
+    # What begins the archive's directory says how each member is to be read.
+    for at in range(content.index(b"PK\x01\x02"), len(content), 3):
+        damaged = bytearray(content)
+        damaged[at] ^= 0x21
+        disk.path.write_bytes(damaged)
+        copy = disk.load()
+        assert copy is None or readable(copy.tables["item"]) == readable(make_table())
+
+
 def test_views_of_another_hash_have_another_copy(tmp_path: Path) -> None:
     ReplicaDisk(tmp_path, VIEWS).save(Copy({"item": make_table()}, b"", 1))
     other = View(ITEM_VIEW.name, "another hash", ITEM_VIEW.columns)
@@ -320,6 +333,18 @@ def test_an_unfinished_snapshot_is_never_installed(
     assert set(readable(replica.latest().by_entity["item"])) == {"a"}
     assert len(installed) == 1
     assert watch.tokens == [b"", b"t1", b"t1"]
+    replica.close()
+
+
+def test_a_delta_that_is_not_taken_is_asked_for_again(tmp_path: Path) -> None:
+    other = View("other", "x", ITEM_VIEW.columns[:2])
+    wrong = Delta([("item", rows_of(other, {"b": {}}))], [])
+    right = Delta([("item", rows_of(ITEM_VIEW, {"b": {}}))], [])
+    whole = [message(Reset()), chunk({"a": {}}), message(SnapshotEnd(1), b"t1")]
+    watch = ScriptedWatch([*whole, message(wrong, b"t2")], [message(right, b"t2")])
+    replica, _ = run_replica(tmp_path, watch)
+    assert watch.tokens == [b"", b"t1", b"t2"]
+    assert set(readable(replica.latest().by_entity["item"])) == {"a", "b"}
     replica.close()
 
 

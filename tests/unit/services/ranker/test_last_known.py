@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ranker.feature_rows import FeatureRows
+from services.ranker.feature_rows import FeatureRows, View, ViewColumn, empty_rows
 from services.ranker.last_known import LastKnownRows
 from tests.unit.services.ranker.fakes import USER_VIEW, rows_of
 
@@ -57,3 +57,14 @@ def test_rows_age_and_the_oldest_make_room() -> None:
     for name in ("b", "c", "d", "e"):
         kept.remember(USER_VIEW, rows_of(USER_VIEW, {name: {}}))
     assert kept.recall(USER_VIEW, ["b", "d", "e"])[1].tolist() == [-1, 0, 0]
+
+
+def test_rows_without_the_columns_of_a_view_are_not_kept() -> None:
+    columns = (ViewColumn("visits", "int64", 3), ViewColumn("plan", "string", "free"))
+    view = View("user", "user", columns)
+    kept = LastKnownRows(capacity=9, max_age_s=10, monotonic_s=lambda: 0.0)
+    kept.remember(view, rows_of(view, {"a": {"visits": 7, "plan": "gold"}}))
+    kept.remember(view, empty_rows(["a", "b"]))
+    rows, ages_ms = kept.recall(view, ["a", "b"])
+    assert ages_ms.tolist() == [0, -1]
+    assert (rows.ints.tolist(), rows.strings) == ([[7], [3]], ["gold", "free"])

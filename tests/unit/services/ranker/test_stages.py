@@ -111,10 +111,10 @@ def test_trending_is_the_sorted_head_of_what_may_be_shown(
     assert highest(values, tie, eligible, quota).tolist() == expected[:quota]
 
 
-def test_trending_takes_a_value_that_is_not_a_number_last() -> None:
-    values = np.array([np.nan, 1.0, 2.0], np.float32)
-    found = highest(values, np.arange(3, dtype=np.uint64), np.ones(3, np.bool_), 3)
-    assert found.tolist() == [2, 1, 0]
+def test_trending_takes_a_value_that_is_not_finite_last() -> None:
+    values = np.array([np.nan, 1.0, np.inf, 2.0, -np.inf], np.float32)
+    found = highest(values, np.arange(5, dtype=np.uint64), np.ones(5, np.bool_), 5)
+    assert found.tolist() == [3, 1, 0, 2, 4]
 
 
 @given(

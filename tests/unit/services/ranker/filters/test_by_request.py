@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -206,6 +207,10 @@ def test_an_age_lets_in_and_a_missing_one_lets_nobody_in(
     assert kept(Age("least", "age", "years"), AGED, user, attributes=attributes) == expected
 
 
+def test_an_age_that_is_not_a_number_is_not_known() -> None:
+    assert kept(Age("least", None, "limit"), AGED, {"limit": math.nan}) == {"zero", "none"}
+
+
 # --- price --------------------------------------------------------------------------------------
 
 PRICED = {"cheap": {"price": 5}, "dear": {"price": 50}, "free": {"price": 0}, "unknown": {}}
@@ -220,6 +225,7 @@ PRICED = {"cheap": {"price": 5}, "dear": {"price": 50}, "free": {"price": 0}, "u
         (50, {"cap": 500}, {"limit": 4.5}, {"free", "unknown"}),
         (None, {"cap": 0}, NOBODY, {"free", "unknown"}),
         (None, {"cap": "5"}, NOBODY, {"cheap", "dear", "free", "unknown"}),
+        (5, {}, {"limit": math.nan}, {"cheap", "free", "unknown"}),
         (None, {}, NOBODY, {"cheap", "dear", "free", "unknown"}),
     ],
 )

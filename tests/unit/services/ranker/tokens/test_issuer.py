@@ -17,7 +17,13 @@ from services.common.errors import InvalidArgument
 from services.common.ids import new_rank_id
 from services.common.token_keys import KEY_BYTES, TokenKeys
 from services.ranker.feature_rows import empty_rows
-from services.ranker.tokens.format import MAX_SHOWN, MAX_TOKEN_BYTES, MAX_VARIANTS, SHOWN_MASK
+from services.ranker.tokens.format import (
+    MAX_PAGE,
+    MAX_SHOWN,
+    MAX_TOKEN_BYTES,
+    MAX_VARIANTS,
+    SHOWN_MASK,
+)
 from services.ranker.tokens.issuer import Tokens
 from services.ranker.types import Call, RankCommand, RankResult, Slate, Traffic
 
@@ -125,6 +131,16 @@ def test_there_is_no_next_page_of_nothing_and_none_after_the_end() -> None:
     next_page, again = tokens().issued(result([1, 2], more=False))
     assert next_page == ""
     assert again
+
+
+def test_a_slate_is_refreshed_without_end() -> None:
+    issuer = tokens()
+    command = issuer.refreshed(issuer.issued(result([1, 2]))[1], ANN)
+    assert command.following is not None
+    many = replace(command, following=replace(command.following, page=MAX_PAGE))
+    again = issuer.refreshed(issuer.issued(result([1, 2], many))[1], ANN)
+    assert again.following is not None
+    assert (again.following.page, again.following.items.tolist()) == (MAX_PAGE, [1, 2])
 
 
 def test_a_token_names_nobody() -> None:
