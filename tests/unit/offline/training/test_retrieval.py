@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ import torch
 
 from offline.training import retrieval
 from offline.training.batches import training_windows, window_batches
+from offline.training.budget import CpuBudget
 from offline.training.data import build_vocabularies
 from offline.training.layout import layout_of
-from offline.training.retrieval import TowerFit
+from offline.training.retrieval import RetrievalData, TowerFit, fit_towers
 from offline.training.train import TrainingInputs, read_trend, trend_by_surface
 from services.common.domain import Domain, load_domain
 from tests.support.tiny_dataset import make_tiny_dataset
@@ -30,19 +32,22 @@ def fit(domain: Domain) -> TowerFit:
 
 
 def _ignorant_fit(domain: Domain) -> TowerFit:
-    layout = layout_of(domain)
-    dataset = make_tiny_dataset(domain)
-    vocabularies = build_vocabularies(layout, dataset)
-    trend = read_trend(domain, layout, dataset)
-    data = TrainingInputs.read(
-        domain, layout, dataset, vocabularies, trend, np.random.default_rng(0)
-    ).retrieval
-    fit = TowerFit(domain, data, 0, lambda _: None, goes_on=False)
+    fit = TowerFit(domain, _tiny_data(domain), 0, lambda _: None, goes_on=False)
     with torch.no_grad():
         for parameter in [*fit.item.parameters(), *fit.user.parameters()]:
             parameter.zero_()
         fit.user.trend.copy_(torch.tensor([9.0, 0.7, 0.8, 0.9, 1.1]))
     return fit
+
+
+def _tiny_data(domain: Domain) -> RetrievalData:
+    layout = layout_of(domain)
+    dataset = make_tiny_dataset(domain)
+    vocabularies = build_vocabularies(layout, dataset)
+    trend = read_trend(domain, layout, dataset)
+    return TrainingInputs.read(
+        domain, layout, dataset, vocabularies, trend, np.random.default_rng(0)
+    ).retrieval
 
 
 def _questions(fit: TowerFit) -> tuple[retrieval.Batch, list[tuple[int, int, set[int]]]]:
@@ -99,6 +104,30 @@ def test_the_sampled_softmax_holds_it_too(fit: TowerFit, monkeypatch: pytest.Mon
         losses.append(np.log(np.exp(others).sum() + np.exp(logits[wanted])) - logits[wanted])
     loss, _ = fit.history_loss(batch)
     np.testing.assert_allclose(loss.item(), np.mean(losses), rtol=1e-5)
+
+
+def test_a_budget_ends_training_whatever_the_number_of_epochs(domain: Domain) -> None:
+    options = domain.model.retrieval.model_copy(update={"dim": 8, "layers": 0, "epochs": 100_000})
+    model = domain.model.model_copy(update={"retrieval": options})
+    short = domain.model_copy(update={"model": model})
+    data, told = _tiny_data(short), list[float]()
+    looks = 0
+
+    def clock() -> float:
+        nonlocal looks
+        looks += 1
+        return float(looks)
+
+    budget = CpuBudget(80.0, clock)
+    selected, later = fit_towers(
+        short, data, seed=0, advance=told.append, latest=replace(data), budget=budget
+    )
+    # It stands still but for being looked at: the budget is spent, and little more.
+    assert 80 <= looks < 100
+    assert told == sorted(told)
+    assert 0.9 < told[-1] <= 1.0
+    assert selected.losses
+    assert not torch.equal(selected.user.memory.weight, later.user.memory.weight)
 
 
 def test_validation_s_verdict_is_what_is_served(
