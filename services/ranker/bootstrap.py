@@ -66,6 +66,7 @@ _logger = logging.getLogger(__name__)
 
 _PROBE_TIMEOUT_S = 1.0
 _READY_LOOK_S = 0.05
+_GIVE_WAY_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,12 @@ def build(settings: RankerSettings) -> RankerApp:
         specify=lambda bundle: bundle_spec(bundle, domain),
         probe=lambda entity, view: client.probe(entity, view, _PROBE_TIMEOUT_S),
         make_replica=make_replica,
-        warm=Warming(pipeline, recent.requests, share=settings.quarantine_share),
+        warm=Warming(
+            pipeline,
+            recent.requests,
+            share=settings.quarantine_share,
+            give_way=lambda: idle.wait(_GIVE_WAY_S),
+        ),
         closing=closing,
         look_s=settings.bundle_poll_seconds,
     )
