@@ -66,7 +66,7 @@ _logger = logging.getLogger(__name__)
 
 _PROBE_TIMEOUT_S = 1.0
 _READY_LOOK_S = 0.05
-_GIVE_WAY_S = 0.02
+_GIVE_WAY_S = 0.1
 
 
 @dataclass(frozen=True)

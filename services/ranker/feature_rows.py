@@ -117,6 +117,31 @@ class FeatureRows:
         return self.statuses.size == 0 or bool(self.statuses[row, column] == PRESENT)
 
 
+def joined(parts: Sequence[FeatureRows]) -> FeatureRows:
+    """Rows of the same columns below one another; where they are from, and when, is the first's."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    ends = np.cumsum([0, *(len(part.list_values) for part in parts)])
+    offsets = [part.list_offsets[1:] + end for part, end in zip(parts, ends, strict=False)]
+    width = first.floats.shape[1] + first.ints.shape[1]
+    width += len(first.string_names) + len(first.list_names)
+    statuses = [
+        part.statuses if part.statuses.size else np.full((len(part.ids), width), PRESENT, np.uint8)
+        for part in parts
+    ]
+    return replace(
+        first,
+        ids=[id_ for part in parts for id_ in part.ids],
+        floats=np.concatenate([part.floats for part in parts]),
+        ints=np.concatenate([part.ints for part in parts]),
+        strings=[text for part in parts for text in part.strings],
+        list_offsets=np.concatenate([first.list_offsets[:1], *offsets]).astype(np.int32),
+        list_values=[text for part in parts for text in part.list_values],
+        statuses=np.concatenate(statuses),
+    )
+
+
 def empty_rows(ids: Sequence[str]) -> FeatureRows:
     """Rows without any column: every feature of every id takes its default."""
     return FeatureRows(

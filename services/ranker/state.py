@@ -150,6 +150,7 @@ class Serving:
         self._in_force: InForce | None = None
         self._states: dict[str, ServingState] = {}
         self._broken: dict[str, Exception] = {}
+        self._latest: dict[str, Callable[[], Tables]] = {}
         self._replacing = threading.Lock()
         self._ready = threading.Event()
 
@@ -176,13 +177,15 @@ class Serving:
             return dict(self._states)
 
     def install_tables(self, tables: Tables) -> None:
-        """Takes a catalogue change into force for the bundles that read it, the live one first.
+        """Takes a catalogue change into force for the bundles that serve and read it, the live one
+        first; one that does not serve catches up when it does.
 
-        Tables of a replica that no loaded bundle reads are left out: they belong to a bundle on
-        its way in. A bundle that can't take the change stays behind, and is ``broken``.
+        Tables of a replica that no bundle reads are left out: they belong to one on its way in. A
+        bundle that can't take the change stays behind, and is ``broken``.
         """
         with self._replacing:
-            for version in sorted(self._states, key=lambda version: version != self.version):
+            serving = () if self._in_force is None else self._in_force.routes.versions()
+            for version in sorted(serving, key=lambda version: version != self.version):
                 state = self._states[version]
                 if state.tables.replica is not tables.replica:
                     continue
@@ -216,11 +219,16 @@ class Serving:
         warm(early)
         with self._replacing:
             self._broken.pop(spec.version, None)
+            self._latest[spec.version] = latest
             self._states[spec.version] = self._prepared(model, spec, latest(), early)
 
     def serve(self, routes: Routes) -> None:
-        """Puts loaded bundles into force."""
+        """Puts loaded bundles into force, over the latest catalogue."""
         with self._replacing:
+            for version in routes.versions():
+                state, tables = self._states[version], self._latest[version]()
+                if tables.number != state.tables.number:
+                    self._states[version] = self._prepared(state.model, state.spec, tables, state)
             self._publish(routes)
         self._ready.set()
 
@@ -228,6 +236,7 @@ class Serving:
         """Drops a bundle that does not serve; micro-batches that began with it end with it."""
         with self._replacing:
             self._states.pop(version, None)
+            self._latest.pop(version, None)
             self._broken.pop(version, None)
 
     def wait_ready(self, timeout_s: float) -> bool:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from services.common.actor import actor_key
-from services.ranker.feature_rows import FeatureRows, View, empty_rows
+from services.ranker.feature_rows import FeatureRows, View, empty_rows, joined
 from services.ranker.types import Call, RankCommand, RankResult, Traffic
 
-# Bounds what one warm-up costs: each is ranked alone.
-KEPT_REQUESTS = 64
+KEPT_REQUESTS = 16
+"""They bound what one warm-up costs, and what it keeps from being answered meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,10 @@ class Recorded:
 
 
 class KnownRows:
-    """Answers for the feature service with the row of one recorded request; a bundle that reads
-    another view sees a user nothing is known of."""
+    """Answers for the feature service with the rows of recorded requests, all of one view; a bundle
+    that reads another view sees users nothing is known of."""
 
-    def __init__(self, recorded: Recorded, view: View | None = None) -> None:
+    def __init__(self, recorded: Sequence[Recorded], view: View | None = None) -> None:
         self._recorded = recorded
         self._view = view
 
@@ -42,9 +42,10 @@ class KnownRows:
         return True
 
     def result(self) -> FeatureRows:
-        if self._view is None or self._view.hash != self._recorded.view_hash:
-            return empty_rows(self._recorded.rows.ids)
-        return self._recorded.rows
+        rows = [recorded.rows for recorded in self._recorded]
+        if self._view is None or self._view.hash != self._recorded[0].view_hash:
+            return empty_rows([id_ for part in rows for id_ in part.ids])
+        return joined(rows)
 
 
 class RecentRequests:

@@ -133,7 +133,7 @@ class ShadowScoring:
         users = self._users
         if state.spec.views["user"].hash == result.view_hash:
             rows = result.rows.part(result.row, 1)
-            users = KnownRows(Recorded(result.command, result.view_hash, rows))
+            users = KnownRows([Recorded(result.command, result.view_hash, rows)])
         started_s = time.perf_counter()
         started = self._pipeline.begin_with([_shadow_of(result)], state, users)
         (ranked,) = self._pipeline.finish(started, [0])

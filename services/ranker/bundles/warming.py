@@ -11,12 +11,14 @@ from services.ranker.pipeline import Pipeline
 from services.ranker.state import ServingState
 from services.ranker.types import RankResult
 
+_TOGETHER = 4
+
 
 class Warming:
     """Ranks recorded requests, and made-up ones of every surface, writing nothing.
 
     ``share``: of how many answers a bundle may degrade at most. ``give_way`` is called before each
-    recorded request: it may wait while others are answered.
+    micro-batch of recorded requests: it may wait while others are answered.
     """
 
     def __init__(
@@ -35,10 +37,13 @@ class Warming:
     def __call__(self, state: ServingState) -> None:
         """Warms a state. Raises ``BundleError`` where too many answers are faulty."""
         results = self._pipeline.warm(state)
-        for recorded in self._recorded():
-            if recorded.command.surface in state.plans:
+        recorded = [one for one in self._recorded() if one.command.surface in state.plans]
+        by_view = {one.view_hash for one in recorded}
+        for view_hash in sorted(by_view):
+            same = [one for one in recorded if one.view_hash == view_hash]
+            for start in range(0, len(same), _TOGETHER):
                 self._give_way()
-                results.append(self._ranked(state, recorded))
+                results += self._ranked(state, same[start : start + _TOGETHER])
         sources = model_sources(state.spec)
         faulty = sum(is_faulty(result.degraded, sources) for result in results)
         if faulty > self._share * len(results):
@@ -48,7 +53,7 @@ class Warming:
                 reason="FAILS_WARM_UP",
             )
 
-    def _ranked(self, state: ServingState, recorded: Recorded) -> RankResult:
-        started = self._pipeline.begin_with([recorded.command], state, KnownRows(recorded))
-        (result,) = self._pipeline.finish(started, [0])
-        return result
+    def _ranked(self, state: ServingState, recorded: Sequence[Recorded]) -> list[RankResult]:
+        commands = [one.command for one in recorded]
+        started = self._pipeline.begin_with(commands, state, KnownRows(recorded))
+        return self._pipeline.finish(started, range(len(commands)))

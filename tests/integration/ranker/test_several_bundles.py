@@ -78,6 +78,10 @@ def versions(ranker: Ranker) -> dict[str, str]:
     return {user: ask(ranker, user).bundle_version for user in USERS}
 
 
+def _has(ranker: Ranker, course: str) -> bool:
+    return ranker.app.serving.current().tables.by_entity["course"].has(course)
+
+
 def sample(ranker: Ranker, name: str, **labels: str) -> float:
     return ranker.app.registry.get_sample_value(name, labels) or 0.0
 
@@ -247,9 +251,13 @@ def test_a_live_bundle_that_fails_gives_way_to_the_one_before(
     with bundles.ranker() as ranker:
         bundles.store.promote(bundles.other)
         eventually(lambda: ask(ranker, "ann").bundle_version == bundles.other)
+        ranker.features.withdraw("course", "course_0")
+        eventually(lambda: not _has(ranker, "course_0"))
         failing.add(bundles.other)
         eventually(lambda: ask(ranker, "ann").bundle_version == bundles.live)
         assert not ask(ranker, "ann").degraded
+        # It was kept, and caught up with what changed meanwhile.
+        assert not _has(ranker, "course_0")
         assert bundles.store.current() == bundles.other
         assert f"bundle {bundles.other} is set aside" in caplog.text
     with bundles.ranker() as ranker:

@@ -20,6 +20,7 @@ from services.ranker.bundles.recent import RecentRequests
 from services.ranker.bundles.routing import Routes, Share, in_canary
 from services.ranker.bundles.shadow import ShadowLimits, ShadowScoring
 from services.ranker.bundles.warming import Warming
+from services.ranker.feature_rows import joined
 from services.ranker.governor import Governor
 from services.ranker.last_known import LastKnownRows
 from services.ranker.pipeline import Pipeline
@@ -38,7 +39,14 @@ from services.ranker.types import (
     Reason,
     Traffic,
 )
-from tests.unit.services.ranker.fakes import FakeModel, FakeUsers, Recorder, spec_of, tables_of
+from tests.unit.services.ranker.fakes import (
+    USER_VIEW,
+    FakeModel,
+    FakeUsers,
+    Recorder,
+    spec_of,
+    tables_of,
+)
 
 SURFACE = SurfaceSpec("plain", "item", 3, 10, (Personal("personal", 10),), (), {}, None, {})
 ROWS: dict[str, dict[str, Any]] = {f"i{n}": {"score": n * 0.2, "clicks": n} for n in range(12)}
@@ -367,3 +375,19 @@ def test_before_there_are_any_a_bundle_is_warmed_with_captured_requests() -> Non
     assert [one.command.user_id for one in recent.requests()] == ["u1"]
     warm(state)
     assert asked == [1, 1]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from(sorted(USERS)), min_size=1, max_size=5), st.data())
+def test_rows_come_apart_and_together_again(users: list[str], data: st.DataObject) -> None:
+    rows = FakeUsers(USERS).start(USER_VIEW, users, 1.0).result()
+    at = data.draw(st.integers(0, len(users)))
+    parts = [rows.part(0, at), rows.part(at, len(users) - at)]
+    again = joined([part for part in parts if part.ids])
+    assert list(again.ids) == users
+    for row, user in enumerate(users):
+        for name in ("history", "bought"):
+            assert again.strings_of(row, name) == USERS[user].get(name, [])
+        assert again.number_of(row, "spend") == USERS[user]["spend"]
+    np.testing.assert_array_equal(again.statuses, rows.statuses)
+    np.testing.assert_array_equal(again.floats, rows.floats)
