@@ -57,7 +57,13 @@ def replay(
     with stage_progress(Console(stderr=True)) as progress:
         for number, path in enumerate(paths):
             progress("replay", number, len(paths))
-            capture = read_capture(path)
+            try:
+                capture = read_capture(path)
+            except NotFound:
+                if path in captures:
+                    raise
+                # Of a folder: removed meanwhile, as a later one needed its room.
+                continue
             found.append((capture, replays.differences(capture)))
         progress("replay", len(paths), len(paths))
     console = wide_console()

@@ -47,8 +47,9 @@ class Item:
 
     ``probabilities`` float32 [O]; ``terms`` float32 [O] add up to the value: weight x probability,
     of money times ``margin`` (nan without margins). ``value_place``: its place by value among the
-    candidates, from 0. ``pacing``: what pacing added to the value. ``likeness`` in [0, 1] is the
-    largest to an item above, ``like`` is that item, ``likeness_cost`` what the value lost by it.
+    candidates, from 0. ``pacing``: what pacing added to the value. ``likeness`` to what
+    stands above, as diversity counts it, ``like`` the item there that it is most like,
+    ``likeness_cost`` what the value lost by it.
     """
 
     id: str

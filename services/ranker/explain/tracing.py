@@ -1,7 +1,7 @@
 """Which requests are captured or explained, and what the pipeline leaves of them.
 
 A request that is neither costs one comparison. What is left of one are references to what the
-micro-batch read, which never changes: the work is done by other threads, after the answer.
+micro-batch read, which never changes: what is made of them is made after the answer.
 """
 
 from __future__ import annotations

@@ -88,8 +88,17 @@ FULL_ROOMS = replace(
     name="full_rooms",
     selection=Selection(load_cap=LoadCap(load="clicks", capacity="seats", at=1.0)),
 )
+VARIED = replace(
+    FULL_ROOMS,
+    name="varied",
+    sources=SOURCES[:2],
+    selection=Selection(
+        diversity=Diversity.model_validate({"kind": "dpp", "relevance": 0.6}),
+        exploration=ExplorationPolicy(share=0.5, temperature=0.7),
+    ),
+)
 PLAIN = SurfaceSpec("plain", "item", 3, 10, (Personal("personal", 10),), (), {}, None, {})
-SURFACES = (EVERYTHING, FULL_ROOMS, PLAIN)
+SURFACES = (EVERYTHING, FULL_ROOMS, VARIED, PLAIN)
 VARIANTS = (
     Variant("a", 0.3),
     Variant("b", 0.3, {"buy": -1.0}),
