@@ -37,6 +37,8 @@ hundreds everything would be said (the paper's section 4 has a window for that, 
 _NOTHING_NEW = 1e-5
 """d^2 of an item that, but for rounding, adds nothing to what stands above."""
 
+_PARTS = 32
+
 
 class Determinant:
     """What is left to say of C members beside those placed; vectors [C, D], and [E, D] of what
@@ -54,7 +56,9 @@ class Determinant:
         norms[norms == 0] = 1
         self._unit: Float32Array = both / norms
         self._left: Float64Array = np.ones(len(both))
-        self._parts: list[Float64Array] = []
+        # c of every member, a column each, of which the rows so far joined are filled.
+        self._parts: Float64Array = np.empty((_PARTS, len(both)))
+        self._joined = 0
         self._lost_after: dict[int, Float64Array] = {}
         for row in range(self._count, len(both)):
             self._join(row)
@@ -79,12 +83,14 @@ class Determinant:
         left = float(self._left[row])
         if left <= _NOTHING_NEW:
             return
+        if self._joined == len(self._parts):
+            self._parts = np.concatenate([self._parts, np.empty_like(self._parts)])
         alike = (1.0 + (self._unit @ self._unit[row]).astype(np.float64)) / 2.0
         alike[row] = 1.0
-        for part in self._parts:
-            alike -= part[row] * part
-        part = alike / math.sqrt(left)
-        self._parts.append(part)
+        known = self._parts[: self._joined]
+        part: Float64Array = (alike - known[:, row] @ known) / math.sqrt(left)
+        self._parts[self._joined] = part
+        self._joined += 1
         self._left = np.maximum(self._left - part * part, 0.0)
 
     def _lost(self) -> Float64Array:

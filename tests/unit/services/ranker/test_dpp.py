@@ -111,6 +111,17 @@ def test_copies_and_items_without_a_vector_are_placed_without_harm() -> None:
         assert np.isfinite(determinant.losses(member, MOST_LOST)).all()
 
 
+def test_a_slate_may_be_longer_than_the_vectors_have_dimensions() -> None:
+    vectors = vectors_of(50, 5)
+    vectors[40:] = 0.0
+    determinant = Determinant(vectors, NONE)
+    for member in range(50):
+        after = determinant.losses(member, MOST_LOST)
+    # What has a vector is said by then, by seven; what has none is half alike to all, and alone.
+    assert after[:40] == pytest.approx(np.full(40, MOST_LOST))
+    assert Determinant(vectors, NONE).losses(0, MOST_LOST)[45] < 0.3
+
+
 def test_earlier_pages_count_as_if_they_stood_above() -> None:
     vectors = vectors_of(6, 3)
     determinant = Determinant(vectors[:4], vectors[4:])
