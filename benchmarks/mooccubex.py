@@ -47,12 +47,12 @@ SHIPPED, RETRIEVAL, SASREC = "shipped", "retrieval", "SASRec"
 LEAST_GAIN = 0.005
 METRICS = ("hr@10", "ndcg@10", "recall@500")
 DOMAIN_FILE = Path(__file__).parent.parent / "config" / "mooccubex.yaml"
-SOURCE_FILES = ("item_list.txt", "user_list.txt", "sequences.txt", "kg_final.txt")
+SOURCE_FILES = ("item_list.txt", "user_list.txt", "sequences.txt")
 HOW_TO_GET = """\
 There is no MOOCCubeX in {data}: nothing was run.
-Its recommendation split (item_list.txt, user_list.txt, sequences.txt, kg_final.txt) belongs to
-MOOCCubeX, https://github.com/THU-KEG/MOOCCubeX; lay the four files into a folder and name it with
---data DIR. offline/importers/mooccubex.py says what each holds."""
+Its recommendation split (item_list.txt, user_list.txt, sequences.txt and, where there is one,
+kg_final.txt) belongs to MOOCCubeX, https://github.com/THU-KEG/MOOCCubeX; lay the files into a
+folder and name it with --data DIR. offline/importers/mooccubex.py says what each holds."""
 
 SASREC_SETTINGS: dict[str, Any] = {"learning_rate": 3e-3, "dropout": 0.2}
 """Chosen on the second-to-last enrolment; what is not named is what the baseline defaults to."""
