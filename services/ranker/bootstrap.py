@@ -64,6 +64,9 @@ from services.ranker.types import RankCommand, RankResult
 
 _logger = logging.getLogger(__name__)
 
+BUNDLES_PART = "podium.ranker.bundles"
+"""Health of this name: SERVING while all bundles serve that the pointer names."""
+
 _PROBE_TIMEOUT_S = 1.0
 _READY_LOOK_S = 0.05
 _GIVE_WAY_S = 0.1
@@ -237,6 +240,7 @@ def build(settings: RankerSettings) -> RankerApp:
         poll_s=settings.bundle_poll_seconds,
         wake=looking,
         closing=closing,
+        report=lambda all_serve: server.report(BUNDLES_PART, is_serving=all_serve),
     )
     metrics.watch_catalogue_age(loader.catalogue_age_s)
     keys = make_token_keys(settings)

@@ -97,6 +97,11 @@ class LoopServer:
         self._health.set(self._services, _SERVING)
         _logger.info("ready")
 
+    def report(self, part: str, *, is_serving: bool) -> None:
+        """What health says of a part of the service, asked for by its name; of calls it says
+        nothing."""
+        self._health.set([part], _SERVING if is_serving else _NOT_SERVING)
+
     def drain(self) -> None:
         """Stops: returns when every accepted call is answered or the drain time is over.
 

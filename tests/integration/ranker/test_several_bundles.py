@@ -10,13 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from podium.common.v1 import common_pb2
 from podium.ranker.v1 import ranker_pb2
 from services.common.bundle.loaded import LoadedBundle
 from services.common.bundle.store import BundleStore
 from services.common.domain import Domain
+from services.ranker.bootstrap import BUNDLES_PART, build
 from services.ranker.bundles.routing import Share, in_canary
 from tests.integration.ranker.conftest import Ranker, make_settings, running_ranker
 from tests.support.eventually import eventually
@@ -80,6 +83,12 @@ def versions(ranker: Ranker) -> dict[str, str]:
 
 def _has(ranker: Ranker, course: str) -> bool:
     return ranker.app.serving.current().tables.by_entity["course"].has(course)
+
+
+def _health(ranker: Ranker, part: str = BUNDLES_PART) -> int:
+    with grpc.insecure_channel(f"127.0.0.1:{ranker.app.server.port}") as channel:
+        asked = health_pb2.HealthCheckRequest(service=part)
+        return health_pb2_grpc.HealthStub(channel).Check(asked, timeout=10).status
 
 
 def sample(ranker: Ranker, name: str, **labels: str) -> float:
@@ -233,7 +242,9 @@ def test_a_canary_that_fails_is_set_aside_without_a_failed_call(
             assert all(caller.result() for caller in callers)
         assert not ask(ranker, user).degraded
         assert f"bundle {bundles.other} is set aside" in caplog.text
+        eventually(lambda: _health(ranker) == health_pb2.HealthCheckResponse.NOT_SERVING)
         assert sample(ranker, "podium_ranker_bundles_set_aside", version=bundles.other) == 1
+        assert _health(ranker, "") == health_pb2.HealthCheckResponse.SERVING
         assert bundles.store.pointer().canary is not None
     # A restart does not take it again; naming it anew does.
     failing.clear()
@@ -242,6 +253,7 @@ def test_a_canary_that_fails_is_set_aside_without_a_failed_call(
         assert bundles.other not in ranker.app.serving.loaded()
         bundles.store.canary(bundles.other, 0.5)
         eventually(lambda: ask(ranker, user).bundle_version == bundles.other)
+        eventually(lambda: _health(ranker) == health_pb2.HealthCheckResponse.SERVING)
         assert sample(ranker, "podium_ranker_bundles_set_aside", version=bundles.other) == 0
 
 
@@ -284,7 +296,7 @@ def test_a_bundle_that_fails_at_recorded_requests_never_serves(
         eventually(lambda: "that it was warmed with" in caplog.text)
         assert set(versions(ranker).values()) == {bundles.live}
         refused = "podium_ranker_bundles_refused_total"
-        assert sample(ranker, refused, reason="FAILS_WARM_UP") == 1
+        eventually(lambda: sample(ranker, refused, reason="FAILS_WARM_UP") == 1)
 
 
 def test_a_bundle_that_ends_the_process_is_not_taken_for_ever(
@@ -304,8 +316,6 @@ def test_a_bundle_that_ends_the_process_is_not_taken_for_ever(
 
     monkeypatch.setattr(LoadedBundle, "load", maybe)
     bundles.store.promote(bundles.other)
-    from services.ranker.bootstrap import build
-
     for _ in range(3):
         settings = make_settings(bundles.directory, bundles.store.directory, bundles.target)
         app = build(settings)
