@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from benchmarks.closed_loop_arms import (
+    ALL_NEW,
     GUARANTEE,
     NO_RANKER,
     SHOWN,
@@ -34,6 +35,7 @@ from offline.simulator.parameters import DAY_MS, WorldParameters
 from services.common.domain import load_domain
 from services.ranker.bundle_spec import bundle_spec
 from services.ranker.plan import BundleSpec
+from services.ranker.sources.shared import NewItems as NewItemsSource
 
 END_MS = 1_790_000_000_000
 SEEDS, BIASED_SEEDS = (411, 412, 413), (421, 422)
@@ -58,7 +60,7 @@ class Size:
     judged: int
 
 
-FULL = Size(700, 1_000, 6, 7, 500, 250, 6, 2_500, 150)
+FULL = Size(700, 1_000, 6, 7, 500, 250, 5, 2_000, 150)
 QUICK = Size(60, 100, 2, 1, 12, 8, 1, 24, 4)
 
 
@@ -82,20 +84,22 @@ class Job:
 
 class NewCourses(BaseModel):
     """What became of courses that were published in a loop: one entry a course. ``age_days`` at its
-    end; ``until``: the impressions guaranteed."""
+    end; ``until``: the impressions guaranteed; ``brought``: new courses that the source yields."""
 
     until: int
+    brought: int
     slates: int
     age_days: list[float]
     impressions: list[int]
     placed: list[int]
 
     @classmethod
-    def of(cls, found: Found, until: int, end_ms: int) -> NewCourses:
+    def of(cls, found: Found, until: int, brought: int, end_ms: int) -> NewCourses:
         """Of what a loop that ended at ``end_ms`` found."""
         courses: Sequence[NewCourse] = found.new_courses
         return cls(
             until=until,
+            brought=brought,
             slates=len(found.person),
             age_days=[(end_ms - course.published_ms) / DAY_MS for course in courses],
             impressions=[course.impressions for course in courses],
@@ -173,11 +177,12 @@ def _run(job: Job, directory: Path) -> WorldResult:
         judged = _judge(job, prepared, specs, features, loop) if job.biased else None
         clock.done("judge")
     until = _until(specs[SHIPPED])
-    new_courses = [NewCourses.of(found, until, end_ms)]
-    if job.guarantees:
-        spent = _guarantee_loop(job, prepared, specs[SHIPPED], directory / "guarantee")
-        new_courses.append(NewCourses.of(spent, size.guarantee, end_ms))
-        clock.done("guarantee")
+    brought = _brought(specs[SHIPPED])
+    new_courses = [NewCourses.of(found, until, brought, end_ms)]
+    for quota in (brought, ALL_NEW) if job.guarantees else ():
+        spent = _guarantee_loop(job, prepared, specs[SHIPPED], quota, directory / f"new_{quota}")
+        new_courses.append(NewCourses.of(spent, size.guarantee, quota, end_ms))
+        clock.done(f"guarantee {quota}")
     return WorldResult(
         seed=job.seed,
         biased=job.biased,
@@ -241,15 +246,23 @@ def _judge(
     )
 
 
-def _guarantee_loop(job: Job, prepared: PreparedWorld, spec: BundleSpec, directory: Path) -> Found:
-    """A loop that shows the slates of the surface with the smaller guarantee."""
+def _guarantee_loop(
+    job: Job, prepared: PreparedWorld, spec: BundleSpec, quota: int, directory: Path
+) -> Found:
+    """A loop that shows the slates of the surface with the smaller guarantee, and a source that
+    brings ``quota`` new courses."""
     end_ms = prepared.world.parameters.end_ms
-    arms = {GUARANTEE: guaranteeing(job.size.guarantee)}
+    arms = {GUARANTEE: guaranteeing(job.size.guarantee, quota)}
     with OnlineFeatures(prepared.domain, prepared.log, directory, end_ms) as features:
         bundle = prepared.bundles[SHIPPED]
         ranker = Ranker(bundle, spec, arms, features, features.clock_ms)
         loop = Loop(prepared, features, [ranker], GUARANTEE)
         return loop.run(job.size.days, job.size.guarantee_slates)
+
+
+def _brought(spec: BundleSpec) -> int:
+    sources = spec.surfaces[SURFACE].sources
+    return sum(source.quota for source in sources if isinstance(source, NewItemsSource))
 
 
 def _until(spec: BundleSpec) -> int:

@@ -102,9 +102,15 @@ def exposures(found: NewCourses) -> dict[str, float]:
     old = np.array(found.age_days) >= GUARANTEED_AGE_DAYS
     seen = seen[old]
     if not len(seen):
-        return {"until": found.until, "slates": found.slates, "courses": 0}
+        return {
+            "until": found.until,
+            "brought": found.brought,
+            "slates": found.slates,
+            "courses": 0,
+        }
     return {
         "until": found.until,
+        "brought": found.brought,
         "slates": found.slates,
         "courses": len(seen),
         "least": int(seen.min()),
@@ -185,7 +191,8 @@ def _show_new_courses(console: Console, found: Sequence[dict[str, float]]) -> No
     table = Table(
         title="impressions of courses published three days or more before the end of the loop"
     )
-    names = ("seed", "slates", "until", "courses", "least", "median", "most", "share_guaranteed")
+    names = ["seed", "slates", "until", "brought", "courses", "least", "median", "most"]
+    names.append("share_guaranteed")
     for name in names:
         table.add_column(name, justify="right")
     for row in found:

@@ -43,6 +43,7 @@ from offline.simulator.world import World
 from services.common.domain_selection import Diversity, NewItems, Selection
 from services.ranker.plan import SurfaceSpec
 from services.ranker.sources.personal import Personal
+from services.ranker.sources.shared import NewItems as NewItemsSource
 from services.ranker.sources.shared import Trending
 
 END_MS = 1_790_000_000_000
@@ -136,7 +137,11 @@ def surface() -> SurfaceSpec:
         entity="course",
         default_k=10,
         candidates=50,
-        sources=(Personal("personal", 30), Trending("trending", 20, "clicks_7d")),
+        sources=(
+            Personal("personal", 30),
+            Trending("trending", 20, "clicks_7d"),
+            NewItemsSource("new_items", 20, "enrolment_opens_ms", None),
+        ),
         filters=(),
         caps={},
         selling_attribute=None,
@@ -147,15 +152,16 @@ def surface() -> SurfaceSpec:
 
 def test_an_arm_changes_what_it_names_and_nothing_else() -> None:
     plain = surface()
-    assert [s.name for s in without_source("personal")(plain).sources] == ["trending"]
+    assert [s.name for s in without_source("personal")(plain).sources] == ["trending", "new_items"]
     assert [s.name for s in only_sources("personal")(plain).sources] == ["personal"]
     bare = selecting(diversity=None)(plain).selection
     assert bare.diversity is None
     assert bare.new_items == plain.selection.new_items
-    smaller = guaranteeing(8)(plain).selection
-    assert smaller.new_items is not None
-    assert smaller.new_items.until == 8
-    assert smaller.diversity == plain.selection.diversity
+    smaller = guaranteeing(8, 300)(plain)
+    assert smaller.selection.new_items is not None
+    assert smaller.selection.new_items.until == 8
+    assert smaller.selection.diversity == plain.selection.diversity
+    assert [s.quota for s in smaller.sources] == [30, 20, 300]
 
 
 def result(seed: int, gain: float) -> WorldResult:
@@ -211,6 +217,7 @@ def test_a_visitor_counts_once_however_often_they_came() -> None:
 def test_only_courses_that_had_three_days_are_held_to_the_guarantee() -> None:
     found = NewCourses(
         until=10,
+        brought=20,
         slates=50,
         age_days=[6.0, 4.0, 3.0, 1.0],
         impressions=[12, 10, 9, 0],
