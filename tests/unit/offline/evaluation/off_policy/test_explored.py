@@ -1,5 +1,6 @@
 """Explored slates of the event log, under other weights: against a world written out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,9 +84,12 @@ def test_other_weights_are_worth_what_the_world_says(folder: Path) -> None:
         assert errors[model, "dr"] < errors[model, "ips"]
 
 
-def test_what_the_ranker_logs_is_what_is_read(tmp_path: Path) -> None:
-    found = FIVE.candidates()
-    plan = BoundSelection(selection(lambda_=0.7, temperature=1.2))
+@pytest.mark.parametrize("kind", ["mmr", "dpp"])
+@pytest.mark.parametrize("shown", [[], [0]])
+def test_what_the_ranker_logs_is_what_is_read(tmp_path: Path, kind: str, shown: list[int]) -> None:
+    open_items = [item for item in range(5) if item not in shown]
+    found = replace(FIVE.candidates(open_items), shown=np.array(shown, np.int64))
+    plan = BoundSelection(selection(lambda_=0.7, temperature=1.2, kind=kind))
     slates = {}
     for seed in range(40):
         selected = select(plan, found, k=3, seed=seed, now_ms=0, explore=True)
@@ -101,6 +105,7 @@ def test_what_the_ranker_logs_is_what_is_read(tmp_path: Path) -> None:
         items, drawn = slates[slate.rank_id]
         assert slate.item_ids == tuple(f"i{item}" for item in items)
         assert np.array_equal(slate.feasible, drawn.feasible)
+        assert (slate.earlier is not None) == bool(shown)
         assert draws(slate, {}).taken == pytest.approx(drawn.log_propensities, abs=1e-9)
         assert np.exp(draws(slate, {"click": 0.3}).table).sum(axis=1) == pytest.approx(np.ones(3))
 
