@@ -16,7 +16,12 @@ whose log is on the workspace's disk.
   event, at 80 % of ``applied_per_s``, 99th percentile; with the latencies of those GetFeatures (1
   user), and of the same calls while idle. ``replica_lag_ms``: meanwhile, from the acknowledgement
   of a withdrawal until a watching replica has it. ``floor_``: the same at 80 % of the 5,000 events
-  a second that one core is to apply at least.
+  a second that one core is to apply at least. ``read_ratio``: the p99 of GetFeatures over the one
+  while idle, before and after, from the same run.
+- ``empty_p99_ms``: of a grpc.aio server in another process that does nothing, called from the same
+  client meanwhile; ``empty_ratio`` is over its own while idle. It is the machine's share: how much
+  longer any call takes beside this load. ``waiting_share``: how much of each second the threads of
+  the serving process were ready to run and waited for a core, added up.
 - ``bytes_per_user``: state of a user with 8 base aggregates x 6 windows after 50 events in 30 days;
   ``file_bytes_per_user`` is the store's file over all users.
 - ``read_us``: processor time of a row by the number of users (``benchmarks.ingest_reads``).
@@ -44,6 +49,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.ingest_floor import empty_server
 from benchmarks.ingest_freshness import Replica
 from benchmarks.ingest_reads import USERS, measure_reads
 from benchmarks.ingest_workload import (
@@ -53,7 +59,7 @@ from benchmarks.ingest_workload import (
     write_domain,
     write_wide_domain,
 )
-from benchmarks.processes import await_serving, child, cpu_seconds, free_port
+from benchmarks.processes import await_serving, child, cpu_seconds, free_port, waiting_seconds
 from podium.event.v1.event_pb2 import LoggedEvent
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
 from services.common.clock import system_clock_ms
@@ -132,11 +138,14 @@ def measure(workspace: Path, size: Size, lag_s: float, console: Console) -> dict
         "PODIUM_MAX_UNAPPLIED_EVENTS": "100000000",
     }
     every_core = os.sched_getaffinity(0)
-    with child(["-m", "services.feature"], every_core, environment) as service:
+    with (
+        child(["-m", "services.feature"], every_core, environment) as service,
+        empty_server(every_core) as empty,
+    ):
         await_serving(service, port, 120)
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             reader = Reader(channel, domain)
-            with console.status("reads while idle"):
+            with console.status("reads while idle"), empty.polling() as idle_empty:
                 idle = reader.poll_for(min(lag_s, 5.0))
             with console.status("burst"):
                 before_s, before = cpu_seconds(service), reader.position()
@@ -150,13 +159,23 @@ def measure(workspace: Path, size: Size, lag_s: float, console: Console) -> dict
                 with console.status(f"{rate:,.0f} events a second for {lag_s:.0f} s"):
                     course_view = compile_views(domain)["course"]
                     replica = Replica(channel, course_view, int(lag_s * 10), f"{name}offered-")
-                    steady |= {
-                        f"{name}{key}": value
-                        for key, value in measure_steady(
+                    waited_s, started_s = waiting_seconds(service), time.perf_counter()
+                    with empty.polling() as empty_ms:
+                        found = measure_steady(
                             channel, reader, replica, rate, lag_s, name or "top_"
-                        ).items()
-                    }
+                        )
+                    waited_s = waiting_seconds(service) - waited_s
+                    found["waiting_share"] = round(waited_s / (time.perf_counter() - started_s), 3)
+                    found["empty_p99_ms"] = round(_percentile(empty_ms, 99), 2)
+                    steady |= {f"{name}{key}": value for key, value in found.items()}
+            with console.status("reads while idle"), empty.polling() as idle_empty_after:
+                idle_after = reader.poll_for(min(lag_s, 5.0))
     acked_per_s = sent.events / sent.seconds
+    idle_ms = (_percentile(idle, 99) + _percentile(idle_after, 99)) / 2
+    idle_empty_ms = (_percentile(idle_empty, 99) + _percentile(idle_empty_after, 99)) / 2
+    for name in ("", "floor_"):
+        steady[f"{name}read_ratio"] = round(steady[f"{name}read_p99_ms"] / idle_ms, 2)
+        steady[f"{name}empty_ratio"] = round(steady[f"{name}empty_p99_ms"] / idle_empty_ms, 2)
     return {
         "benchmark": "ingest",
         "acked_per_s": round(acked_per_s),
@@ -170,6 +189,8 @@ def measure(workspace: Path, size: Size, lag_s: float, console: Console) -> dict
         "applied_alone_per_s": round(applied_alone_per_s),
         "idle_read_p99_ms": round(_percentile(idle, 99), 2),
         "idle_read_p50_ms": round(_percentile(idle, 50), 2),
+        "idle_after_read_p99_ms": round(_percentile(idle_after, 99), 2),
+        "idle_empty_p99_ms": round(idle_empty_ms, 2),
         **steady,
         **measure_users(workspace, size, console),
     }

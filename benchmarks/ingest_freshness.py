@@ -38,6 +38,7 @@ class Replica:
                 ]
             )
         )
+        self._await_courses()
         self._executor = ThreadPoolExecutor(2)
         self._running: list[Future[None]] = []
 
@@ -65,6 +66,16 @@ class Replica:
             1_000 * max(0.0, self._seen_s[course] - at_s)
             for course, at_s in self._acknowledged_s.items()
         ]
+
+    def _await_courses(self) -> None:
+        """Returns when every course was shown: one withdrawn before it is would never be gone."""
+        awaited = {f"{self._prefix}{number}" for number in range(self._courses)}
+        for step in self._watch:
+            awaited.difference_update(step.snapshot_chunk.ids)
+            for rows in step.delta.upserts:
+                awaited.difference_update(rows.ids)
+            if not awaited:
+                return
 
     def _withdraw(self) -> None:
         for number in range(self._courses):

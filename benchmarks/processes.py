@@ -88,6 +88,15 @@ def cpu_seconds(process: subprocess.Popen[str]) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def waiting_seconds(process: subprocess.Popen[str]) -> float:
+    """Time that a process's threads have been ready to run and waited for a core so far, added up,
+    from /proc; Linux only."""
+    waited_ns = 0
+    for task in Path(f"/proc/{process.pid}/task").iterdir():
+        waited_ns += int(task.joinpath("schedstat").read_text().split()[1])
+    return waited_ns / 1e9
+
+
 def memory_bytes(process: subprocess.Popen[str]) -> tuple[int, int]:
     """Resident memory of a process now and at its most, from /proc; Linux only."""
     kib = dict(

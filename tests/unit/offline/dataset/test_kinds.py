@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podium.event.v1.event_pb2 import LoggedEvent
@@ -16,35 +16,14 @@ from tests.support.every_kind import every_kind, refunded_stream, told_stream
 from tests.support.feature_streams import START_MS
 from tests.support.feature_worlds import KEYS, worlds
 from tests.support.known_features import assert_offline_agrees, assert_service_agrees
+from tests.support.world_points import LATER_MS, few_examples, points
 from tests.support.world_streams import world_streams
 
 # Hundreds of queries, each compiled anew.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-LATER_MS = (0, 1, 999, 300_000, 3_600_000, 90_000_000, 3_000_000_000)
-EARLIER_MS = (0, 700, 61_000, 400_000_000)
 
-
-@st.composite
-def points(draw: st.DrawFn, log: list[LoggedEvent]) -> list[tuple[int, int]]:
-    """Up to four points before, within and after the log."""
-    found = []
-    for _ in range(draw(st.integers(1, 4))):
-        arrival = draw(st.integers(0, len(log)))
-        known = log[max(arrival - 1, 0)]
-        clock_ms = known.arrival_time.ToMilliseconds()
-        shift_ms = draw(st.sampled_from(LATER_MS)) - draw(st.sampled_from(EARLIER_MS))
-        found.append((clock_ms + shift_ms, arrival))
-    return list(dict.fromkeys(found))
-
-
-# Each example runs hundreds of queries: shrinking a failure would take long.
-@settings(
-    max_examples=2,
-    derandomize=True,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-)
+@settings(few_examples, max_examples=2)
 @given(domain=worlds(), log=world_streams(most=60), data=st.data())
 def test_offline_the_service_and_the_oracle_agree(
     domain: Domain, log: list[LoggedEvent], data: st.DataObject

@@ -11,15 +11,20 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from offline.dataset.build import build_dataset
 from offline.dataset.log_tables import OpenTables
 from offline.dataset.spark import Spark, open_on_spark, spark_session
 from offline.dataset.tables import load_dataset
+from podium.event.v1.event_pb2 import LoggedEvent
+from services.common.domain import Domain
 from tests.support.dataset_checks import (
     assert_dataset_equals_the_oracle,
     assert_probes_equal_the_oracle,
@@ -27,9 +32,12 @@ from tests.support.dataset_checks import (
     few_features_and_events,
 )
 from tests.support.event_streams import random_log, small_domain
-from tests.support.every_kind import every_kind, told_stream
+from tests.support.every_kind import every_kind, refunded_stream, told_stream
 from tests.support.feature_streams import START_MS
+from tests.support.feature_worlds import KEYS, worlds
 from tests.support.known_features import assert_offline_agrees
+from tests.support.world_points import few_examples, points
+from tests.support.world_streams import world_streams
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -74,15 +82,33 @@ def open_log(session: SparkSession) -> OpenTables:
 
 def test_every_kind_agrees_with_the_oracle(open_log: OpenTables, tmp_path: Path) -> None:
     log = told_stream()
-    points = [(START_MS + 46_000, 12), (START_MS + 400_000, len(log))]
+    at = [(START_MS + 46_000, 12), (START_MS + 400_000, len(log))]
     keys = [("user", "ann"), ("course", "c2"), ("category", "art"), ("user_category", "3:annart")]
-    assert_offline_agrees(every_kind(), log, keys, points, tmp_path, open_log)
+    assert_offline_agrees(every_kind(), log, keys, at, tmp_path, open_log)
 
 
-def test_random_probes_equal_the_oracle(open_log: OpenTables) -> None:
-    random = Random(4)
+@few_examples
+@given(seed=st.integers(0, 2**32))
+def test_random_probes_equal_the_oracle(open_log: OpenTables, seed: int) -> None:
+    random = Random(seed)
     domain = small_domain(random)
     assert_probes_equal_the_oracle(random, domain, random_log(random, 40), open_log)
+
+
+@few_examples
+@given(domain=worlds(), log=world_streams(most=30), data=st.data())
+def test_random_definitions_agree_with_the_oracle_on_random_streams(
+    open_log: OpenTables, domain: Domain, log: list[LoggedEvent], data: st.DataObject
+) -> None:
+    at = data.draw(points(log, most=2))
+    with TemporaryDirectory() as directory:
+        assert_offline_agrees(domain, log, KEYS, at, Path(directory), open_log)
+
+
+def test_refunds_alone_or_together_agree(open_log: OpenTables, tmp_path: Path) -> None:
+    log = refunded_stream()
+    at = [(START_MS + 9_250, 12), (START_MS + 20_000, len(log))]
+    assert_offline_agrees(every_kind(), log, [("course", "c0")], at, tmp_path, open_log)
 
 
 def test_totals_beyond_64_bits_are_those_served_online(
