@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offline.dataset.build import build_dataset
@@ -95,7 +95,8 @@ def test_random_probes_equal_the_oracle(open_log: OpenTables, seed: int) -> None
     assert_probes_equal_the_oracle(random, domain, random_log(random, 40), open_log)
 
 
-@few_examples
+# The first example is the simplest there is.
+@settings(few_examples, max_examples=2)
 @given(domain=worlds(), log=world_streams(most=30), data=st.data())
 def test_random_definitions_agree_with_the_oracle_on_random_streams(
     open_log: OpenTables, domain: Domain, log: list[LoggedEvent], data: st.DataObject
