@@ -249,6 +249,7 @@ class Pipeline:
                 places=places,
                 candidate_ids=[work.command.candidate_ids for work in same],
                 count_unknown=partial(self._observer.unknown_candidates, surface.name),
+                items=len(plan.table),
             )
             answers = self._sources.ask(surface.name, plan.sources, asked, state.breaker)
             for left_out in answers.left_out:

@@ -85,7 +85,7 @@ def estimate(
     """
     limits = limits or Limits()
     weighted = weigh(slates, model)
-    found = support(slates, weighted)
+    found = support(slates, weighted, limits)
     for reason, details in found.lacks(limits):
         return Refused(estimator, model, reason, details, found)
     mass: float | None = None

@@ -11,9 +11,6 @@ import numpy as np
 from offline.evaluation.off_policy.slates import Groups, LoggedSlates, Values
 from offline.evaluation.off_policy.weights import Weighted, effective_size, summed
 
-# Beside a standard error of 0: means that differ from 1 by rounding do not stand out.
-_ROUNDING = 1e-9
-
 
 class Reason(StrEnum):
     """Why an estimate is refused."""
@@ -96,12 +93,13 @@ class Support:
             )
 
 
-def support(slates: LoggedSlates, weighted: Weighted) -> Support:
-    """What ``weighted``, made of ``slates``, rests on. Independent units are groups, if given."""
+def support(slates: LoggedSlates, weighted: Weighted, limits: Limits) -> Support:
+    """What ``weighted``, made of ``slates``, rests on. Independent units are groups, if given; the
+    mean weight is that of the column furthest beyond what ``limits`` allow."""
     weights = summed(weighted.weights, slates.groups)
     means = weighted.weights.mean(axis=0)
     errors = _mean_errors(weighted.weights, slates.groups)
-    column = int(np.argmax(np.abs(means - 1.0) / (errors + _ROUNDING)))
+    column = int(np.argmax(np.abs(means - 1.0) - limits.mean_weight_errors * errors))
     earned = summed(weighted.weights * weighted.rewards, slates.groups).sum(axis=1, keepdims=True)
     totals = weights.sum(axis=0)
     shares = weights.max(axis=0) / np.where(totals > 0.0, totals, 1.0)

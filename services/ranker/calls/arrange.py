@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from services.common.assign.assign import Assignment, Definitions
+from services.common.assign.assign import Assignment, Definitions, Experiment, Reason
 from services.ranker.arrays import Float32Array
 from services.ranker.calls.candidates import likeness
 from services.ranker.results import SIMILAR, slate_of
 from services.ranker.selection.top_k import top_k
 from services.ranker.state import ServingState
-from services.ranker.tokens.format import digest_of
+from services.ranker.tokens.format import MAX_VARIANTS, digest_of
 from services.ranker.types import Call, RankCommand
 from services.ranker.work import Work
 
@@ -22,17 +22,33 @@ def held(
     assignments: Sequence[Assignment], definitions: Definitions, variants: Collection[bytes]
 ) -> list[Assignment]:
     """Assignments under the variants whose digests a token has: pages must not mix two variants,
-    whatever became of the definitions meanwhile."""
-    return [_held(assigned, definitions, variants) for assigned in assignments]
+    whatever became of the definitions meanwhile.
+
+    What ended since is kept, with the reason NOT_RUNNING; what the answer before was not in is not
+    entered, with NOT_COVERED.
+    """
+    now = {assigned.experiment_key: assigned for assigned in assignments}
+    # A token has room for so many: of what it left out nothing is known.
+    is_whole = len(variants) < MAX_VARIANTS
+    found: list[Assignment] = []
+    for experiment in definitions.experiments.values():
+        assigned, variant = now.get(experiment.key), _held(experiment, variants)
+        if variant is not None:
+            kept = assigned or Assignment(
+                experiment.key, "", Reason.NOT_RUNNING, None, experiment.unit, experiment.revision
+            )
+            found.append(replace(kept, variant_key=variant))
+        elif assigned is not None and assigned.variant_key and is_whole:
+            found.append(replace(assigned, variant_key="", reason=Reason.NOT_COVERED))
+        elif assigned is not None:
+            found.append(assigned)
+    return found
 
 
-def _held(
-    assigned: Assignment, definitions: Definitions, variants: Collection[bytes]
-) -> Assignment:
-    for variant in definitions.experiments[assigned.experiment_key].variants:
-        if digest_of(assigned.experiment_key, variant.key) in variants:
-            return replace(assigned, variant_key=variant.key)
-    return assigned
+def _held(experiment: Experiment, variants: Collection[bytes]) -> str | None:
+    """The variant of an experiment that is among the digests; None where none is."""
+    keys = (variant.key for variant in experiment.variants)
+    return next((key for key in keys if digest_of(experiment.key, key) in variants), None)
 
 
 def of_another_bundle(command: RankCommand, version: str) -> bool:

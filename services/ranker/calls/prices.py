@@ -25,8 +25,7 @@ class Prices:
             if column is not None:
                 known = table.alive & table.present_of(PRICE)
                 prices = np.where(known, column, UNKNOWN).astype(np.int64)
-                # The last row is for whatever the table does not have.
-                self._priced[entity] = (table, np.append(prices, UNKNOWN))
+                self._priced[entity] = (table, prices)
 
     def of(self, entity: str, slots: Sequence[int], selling: Sequence[str]) -> list[int]:
         """Prices of items of one type by slot; where that has no price, of what each sells.
@@ -36,10 +35,17 @@ class Prices:
         if entity in self._priced:
             _, column = self._priced[entity]
         elif selling and self._priced:
-            table, column = next(iter(self._priced.values()))
-            known = len(table)
-            slots = [min(table.slot_of.get(id_, known), known) for id_ in selling]
+            return [self._of_sold(id_) for id_ in selling]
         else:
             return []
         prices: list[int] = column[slots].tolist()
         return prices
+
+    def _of_sold(self, id_: str) -> int:
+        """The price of what is sold, whichever type of what is priced it is of."""
+        for table, column in self._priced.values():
+            slot = table.slot_of.get(id_, len(table))
+            # A newer version of the table, which shares its dictionary, may know more ids.
+            if slot < len(table) and column[slot] != UNKNOWN:
+                return int(column[slot])
+        return UNKNOWN

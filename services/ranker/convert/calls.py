@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 
 from podium.common.v1 import common_pb2
 from podium.ranker.v1 import ranker_pb2
+from services.common.actor import actor_key
 from services.common.convert_limits import (
     MAX_BATCH_ACTORS,
     MAX_SCORED_ITEMS,
@@ -62,7 +63,8 @@ def batch_commands(request: ranker_pb2.RankBatchRequest, checked: Checked) -> li
     actors = [
         require_actor(f"actors[{index}]", actor) for index, actor in enumerate(request.actors)
     ]
-    _require_distinct("actors", actors)
+    # One user on two devices is ranked once: both would be under one rank_id.
+    _require_distinct("actors", [actor_key(user, device) for user, device in actors])
     same = ranker_pb2.RankRequest(
         actor=request.actors[0],
         surface=request.surface,

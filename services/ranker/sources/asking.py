@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+import numpy as np
 
 from services.ranker.arrays import Int64Array
 from services.ranker.sources.base import Asked, BoundSource, nothing
@@ -70,34 +72,72 @@ class SourceAsking:
         }
         if len(resting) == len(sources):
             resting = {}
-        answers = Answers([], [])
-        for name, source in sources:
-            reason = resting.get(name)
-            found = None
-            if reason is None:
-                found, reason = self._run(surface, name, source, asked, breaker)
+        runs = {
+            name: self._run(surface, name, source, asked)
+            for name, source in sources
+            if name not in resting
+        }
+        if not _sound([run.found for run in runs.values()], asked.items):
+            runs = {name: self._checked(surface, name, run, asked) for name, run in runs.items()}
+        answers, ended_s = Answers([], []), self._clock()
+        for name, _ in sources:
+            run = runs.get(name)
+            found, trouble = (None, resting[name]) if run is None else run
+            if run is not None and trouble is None:
+                breaker.went_well((surface, name))
+            elif run is not None and trouble is not None:
+                breaker.went_badly((surface, name), trouble, ended_s, self._limits)
             if found is None:
                 found = nothing(len(asked))
-                answers.left_out.append(Degradation(Part.RETRIEVAL, reason or Reason.FAILED, name))
+                answers.left_out.append(Degradation(Part.RETRIEVAL, trouble or Reason.FAILED, name))
             answers.slots.append(found)
         return answers
 
-    def _run(
-        self, surface: str, name: str, source: BoundSource, asked: Asked, breaker: Breaker
-    ) -> tuple[list[Int64Array] | None, Reason | None]:
-        """What a source yields; or None, and why. What came late is used all the same."""
+    def _run(self, surface: str, name: str, source: BoundSource, asked: Asked) -> _Run:
         started_s = self._clock()
-        found, reason = None, None
+        found, trouble = None, None
         try:
-            found = source.ask(asked)
+            found = _for_each(source.ask(asked), len(asked))
         except Exception as error:
             self._log_error(f"the source {name} of surface {surface} failed", error)
-            reason = Reason.FAILED
-        ended_s = self._clock()
-        self._ran(name, ended_s - started_s)
-        if reason is None and ended_s - started_s <= self._limits.budget_s:
-            breaker.went_well((surface, name))
-        else:
-            trouble = reason or Reason.TIMEOUT
-            breaker.went_badly((surface, name), trouble, ended_s, self._limits)
-        return found, reason
+            trouble = Reason.FAILED
+        duration_s = self._clock() - started_s
+        self._ran(name, duration_s)
+        if trouble is None and duration_s > self._limits.budget_s:
+            trouble = Reason.TIMEOUT
+        return _Run(found, trouble)
+
+    def _checked(self, surface: str, name: str, run: _Run, asked: Asked) -> _Run:
+        """The run, failed where it yielded what is no slot."""
+        if _sound([run.found], asked.items):
+            return run
+        error = ValueError(f"it yields what is no slot of {asked.items} items")
+        self._log_error(f"the source {name} of surface {surface} failed", error)
+        return _Run(None, Reason.FAILED)
+
+
+class _Run(NamedTuple):
+    """What a source yields, None where it failed; and what was wrong. What came late is used all
+    the same."""
+
+    found: list[Int64Array] | None
+    trouble: Reason | None
+
+
+def _for_each(found: list[Int64Array], requests: int) -> list[Int64Array]:
+    """What was found, where it is an answer for each of the requests. Raises ``ValueError``."""
+    if len(found) != requests:
+        raise ValueError(f"{len(found)} answers to {requests} requests")
+    return found
+
+
+def _sound(runs: Sequence[list[Int64Array] | None], items: int) -> bool:
+    """Whether all that was yielded is slots of ``items`` items: one look at everything together."""
+    yielded = [slots for found in runs if found is not None for slots in found]
+    if any(slots.ndim != 1 for slots in yielded):
+        return False
+    every = np.concatenate([np.zeros(0, np.int64), *yielded])
+    if every.dtype != np.int64:
+        return False
+    # A slot below 0 would count from the end: read as unsigned it is beyond all others.
+    return not len(every) or int(every.view(np.uint64).max()) < items

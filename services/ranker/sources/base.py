@@ -31,7 +31,7 @@ class Asked:
 
     ``vectors`` float32 [B, D] are the users'; ``places`` their rows among ``rows``;
     ``candidate_ids`` what each request named. ``count_unknown`` is told how many of those no item
-    answers to.
+    answers to. ``items``: how many the surface's table has; slots are below.
     """
 
     model: Model
@@ -40,6 +40,7 @@ class Asked:
     places: Sequence[int]
     candidate_ids: Sequence[Sequence[str]]
     count_unknown: Callable[[int], None]
+    items: int
 
     def __len__(self) -> int:
         return len(self.places)

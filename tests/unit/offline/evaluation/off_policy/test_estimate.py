@@ -197,6 +197,20 @@ def test_switching_most_of_the_mass_is_refused() -> None:
     assert "75.0%" in found.details
 
 
+def test_of_the_mean_weights_the_one_furthest_beyond_its_limit_counts() -> None:
+    # Half a per cent off for certain at the first position, half off at the second, less surely.
+    second = np.where(np.arange(1_000) < 100, 0.0, np.where(np.arange(1_000) % 2, 0.9, 0.2))
+    new = np.log(np.column_stack([np.full(1_000, 1.005), np.maximum(second, 1e-9)])) - 12.0
+    found = estimate(
+        LoggedSlates(np.ones(new.shape), np.full(new.shape, -12.0), new),
+        RewardModel.PER_POSITION,
+        Estimator.IPS,
+    )
+    assert isinstance(found, Refused)
+    assert found.reason == Reason.MEAN_WEIGHT
+    assert found.support.mean_weight == pytest.approx(second.mean())
+
+
 def test_no_weight_at_all_is_refused_and_huge_ones_stay_finite() -> None:
     nothing = refused(logged(np.zeros(1_000)))
     assert nothing.reason == Reason.SMALL_EFFECTIVE_SAMPLE

@@ -11,20 +11,35 @@ from services.ranker.calls.candidates import slots_of_hashes, unseen
 from services.ranker.calls.prices import Prices
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.feature_rows import View, ViewColumn
-from services.ranker.tokens.format import SHOWN_MASK, digest_of
+from services.ranker.tokens.format import MAX_VARIANTS, SHOWN_MASK, digest_of
 from tests.unit.services.ranker.fakes import rows_of, tables_of
 
 
-def test_a_page_keeps_the_variants_of_the_page_before() -> None:
+def experiments(*keys: str) -> Definitions:
     variants = (Variant("a", 0.5), Variant("b", 0.5))
-    experiment = Experiment("e", "user", "salt", variants)
-    other = Experiment("f", "user", "salt", variants)
-    assigned = [Assignment(key, "a", Reason.SPLIT, 0.1, "user", 2) for key in "ef"]
-    found = held(
-        assigned, Definitions({"e": experiment, "f": other}, ""), {digest_of("e", "b"), b"gone...."}
-    )
-    assert [a.variant_key for a in found] == ["b", "a"]
-    assert found[0].revision == 2
+    return Definitions({key: Experiment(key, "user", "salt", variants) for key in keys}, "")
+
+
+def test_a_page_keeps_the_variants_of_the_page_before() -> None:
+    shown = {digest_of("e", "b"), digest_of("ended", "a"), digest_of("forgotten", "a")}
+    assigned = [
+        Assignment("begun", "a", Reason.SPLIT, 0.1, "user", 2),
+        Assignment("e", "a", Reason.SPLIT, 0.1, "user", 2),
+        Assignment("never", "", Reason.MISSING_UNIT, None, "user", 1),
+    ]
+    assert held(assigned, experiments("begun", "e", "ended", "never"), shown) == [
+        Assignment("begun", "", Reason.NOT_COVERED, 0.1, "user", 2),
+        Assignment("e", "b", Reason.SPLIT, 0.1, "user", 2),
+        Assignment("ended", "a", Reason.NOT_RUNNING, None, "user", 1),
+        Assignment("never", "", Reason.MISSING_UNIT, None, "user", 1),
+    ]
+
+
+def test_what_a_full_token_left_out_is_assigned_anew() -> None:
+    assigned = [Assignment("e", "a", Reason.SPLIT, 0.1, "user", 2)]
+    full = {digest_of("e", str(n)) for n in range(MAX_VARIANTS)}
+    assert held(assigned, experiments("e"), full) == assigned
+    assert held(assigned, experiments("e"), {*list(full)[1:]})[0].variant_key == ""
 
 
 def test_hashes_find_their_slots_and_hide_what_was_shown() -> None:
@@ -57,6 +72,11 @@ def test_items_cost_their_price_or_that_of_what_they_sell(
     tables = {"course": courses, **tables_of({"a": {}}).by_entity}
     slots = [courses.slot_of[id_] for id_ in ("a", "gone", "unpriced")]
     assert Prices(tables).of(entity, slots, selling) == expected
+
+
+def test_what_a_room_sells_may_be_of_any_type_that_has_prices() -> None:
+    tables = {"bundle": priced("bundle", b=5), "course": priced("course", c=9)}
+    assert Prices(tables).of("item", [0, 0, 0], ["c", "b", "unpriced"]) == [9, 5, -1]
 
 
 def test_without_prices_there_are_none() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +31,7 @@ class FakeSource:
     slot: int
     takes_s: float = 0.0
     broken: bool = False
+    instead: Sequence[Int64Array] | None = None
     runs: int = 0
 
     def ask(self, asked: Asked) -> list[Int64Array]:
@@ -35,6 +39,8 @@ class FakeSource:
         self.clock[0] += self.takes_s
         if self.broken:
             raise RuntimeError("broken")
+        if self.instead is not None:
+            return [*self.instead]
         return [np.array([self.slot]) for _ in range(len(asked))]
 
 
@@ -60,7 +66,7 @@ class Bench:
         """Slots of either source for two requests, and what was left out."""
         vectors = np.zeros((2, 4), np.float32)
         rows = empty_rows(["a", "b"])
-        asked = Asked(FakeModel(), vectors, rows, (0, 1), ((), ()), lambda _: None)
+        asked = Asked(FakeModel(), vectors, rows, (0, 1), ((), ()), lambda _: None, 9)
         named = [("good", self.good), ("bad", self.bad)]
         answers = self.asking.ask("surface", named, asked, self.breaker)
         (first, second) = zip(*answers.slots, strict=True)
@@ -87,6 +93,25 @@ def test_a_failing_source_is_named_the_others_yield_and_then_it_rests() -> None:
     bench.ask()
     bench.ask()
     assert bench.bad.runs == 5
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [
+        [np.array([3]), np.array([3, 9])],
+        [np.array([-1]), np.array([3])],
+        [np.array([3.0]), np.array([np.nan])],
+        [np.array([[3]]), np.array([[3]])],
+        [np.array([3])],
+        [],
+    ],
+)
+def test_a_source_that_yields_what_is_no_slot_fails(instead: list[Any]) -> None:
+    bench = Bench()
+    bench.bad.instead = instead
+    for _ in range(3):
+        assert bench.ask() == ([[1], []], left_out(Reason.FAILED))
+    assert (bench.good.runs, bench.bad.runs, len(bench.errors)) == (3, 2, 2)
 
 
 def test_a_slow_source_is_used_until_it_was_slow_too_often() -> None:

@@ -348,6 +348,7 @@ def ask(
         places=range(len(users)),
         candidate_ids=[user["named"] for user in users],
         count_unknown=([] if unknown is None else unknown).append,
+        items=len(plan.table),
     )
     return {
         name: [[plan.table.ids[slot] for slot in slots.tolist()] for slots in source.ask(asked)]
