@@ -22,12 +22,14 @@ from services.common.channels import open_channel
 from services.common.domain import load_domain
 from services.common.domain_filter_references import filterable_fields
 from services.common.ids import new_rank_id
+from services.common.memory import collect_for_batches
 from services.common.serving.server import LoopServer, build_loop_server, serve_loop
 from services.common.settings import RankerSettings
 from services.common.spool import Spool
 from services.common.spool_shipping import SpoolMetrics, SpoolShipper, ingest_sender
 from services.common.start import make_pseudonymiser, make_token_keys, server_options
 from services.common.telemetry import MetricsEndpoint, configure_logging, new_registry
+from services.common.threads import take_short_turns
 from services.ranker.batcher import Batcher
 from services.ranker.bundle_spec import bundle_spec
 from services.ranker.bundles.answers import BundleAnswers
@@ -277,6 +279,8 @@ def may_debug(settings: RankerSettings) -> Callable[[str], bool]:
 def run(settings: RankerSettings) -> None:
     """Serves until SIGTERM or SIGINT. To be called in the main thread."""
     configure_logging("ranker", settings.log_level)
+    take_short_turns()
+    collect_for_batches()
     app = build(settings)
     with MetricsEndpoint(app.registry, settings.bind_address, settings.ranker_metrics_port):
         app.start()

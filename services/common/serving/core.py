@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # it has no stubs
@@ -75,7 +74,7 @@ class IncomingCall:
         self._sending = False
         self._status: tuple[int, str, Metadata] | None = None
         self._call.start_server_batch(
-            (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), self._closed
+            (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), _Tag(self, self._closed)
         )
 
     def is_active(self) -> bool:
@@ -99,7 +98,8 @@ class IncomingCall:
         with self._lock:
             self._due += 1
         self._call.start_server_batch(
-            (cygrpc.ReceiveMessageOperation(_NO_FLAGS),), partial(self._received, received)
+            (cygrpc.ReceiveMessageOperation(_NO_FLAGS),),
+            _Tag(self, lambda event: received(self, event.batch_operations[0].message())),
         )
 
     def answer(self, message: bytes, trailers: Metadata) -> None:
@@ -144,32 +144,36 @@ class IncomingCall:
 
     def _start(self, *operations: Any) -> None:
         self._due += 1
-        self._call.start_server_batch(operations, self._sent)
+        self._call.start_server_batch(operations, _Tag(self, self._sent))
 
-    def _received(self, received: Received, event: Any) -> bool:
-        received(self, event.batch_operations[0].message())
-        return self._done()
-
-    def _sent(self, _event: Any) -> bool:
+    def _sent(self, _event: Any) -> None:
         with self._lock:
             self._sending = False
             self._send_on()
-        return self._done()
 
-    def _closed(self, event: Any) -> bool:
+    def _closed(self, event: Any) -> None:
         if event.batch_operations[0].cancelled():
             self._gone = True
         self._closed_already = True
         callback, self._on_end = self._on_end, None
         if callback is not None:
             callback()
-        return self._done()
 
-    def _done(self) -> bool:
-        """Whether nothing of the call is under way any more."""
+    def done(self) -> bool:
+        """Something of the call that was under way is over; whether that was the last."""
         with self._lock:
             self._due -= 1
             return not self._due
+
+
+class _Tag:
+    """What is to be done when the core has done its part of a call."""
+
+    __slots__ = ("call", "then")
+
+    def __init__(self, call: IncomingCall, then: Callable[[Any], None]) -> None:
+        self.call = call
+        self.then = then
 
 
 class Core:
@@ -223,6 +227,7 @@ class Core:
                 self._happened(event)
             except Exception as error:
                 self._failed(error)
+            self._end_if_over()
             if self.closed:
                 return
             # A call is to go before the next poll: its event would hold it.
@@ -253,8 +258,13 @@ class Core:
                 self._came(event)
         elif tag is self._server:
             self._shut = True
-        elif tag(event):
-            self._open -= 1
+        else:
+            try:
+                tag.then(event)
+            finally:
+                self._open -= tag.call.done()
+
+    def _end_if_over(self) -> None:
         # The core still has a word on every request: before the last there is no end.
         if self._shut and not self._requested and not self._open:
             # Whoever closes may still be within the core.

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import generate_latest
 
-from podium.experiment.v1 import experiment_pb2_grpc
+from podium.experiment.v1 import experiment_pb2, experiment_pb2_grpc
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
 from services.common.call import CallPolicy
 from services.common.channels import open_channel
@@ -264,6 +264,27 @@ def test_reflection_lists_the_services(server: Running) -> None:
         answer = next(iter(stub.ServerReflectionInfo(iter([asked]))))
     names = {service.name for service in answer.list_services_response.service}
     assert {EXPERIMENT, "grpc.health.v1.Health"} <= names
+
+
+def test_no_call_is_lost_of_many_that_come_while_the_thread_works() -> None:
+    held, entered = threading.Event(), threading.Event()
+
+    def hold(asked: experiment_pb2.AssignRequest) -> None:
+        if asked.actor.user_id == "first":
+            entered.set()
+            held.wait(20)
+
+    policies = {ASSIGN: CallPolicy(30_000, 30_000)}
+    options = ServerOptions(policies=policies, max_concurrent_calls=1_000, drain_seconds=60)
+    with loop_server(Script(hold), options) as running:
+        running.ready()
+        with open_channel(running.target, retries=False) as channel:
+            stub = experiment_pb2_grpc.ExperimentServiceStub(channel)
+            calls = [stub.Assign.future(request("first"))]
+            assert entered.wait(20)
+            calls += [stub.Assign.future(request()) for _ in range(400)]
+            held.set()
+            assert all(call.result(timeout=20).definitions_hash for call in calls)
 
 
 def test_readiness_is_true(start: Start) -> None:
