@@ -102,8 +102,10 @@ def test_random_definitions_agree_with_the_oracle_on_random_streams(
     open_log: OpenTables, domain: Domain, log: list[LoggedEvent], data: st.DataObject
 ) -> None:
     at = data.draw(points(log, most=2))
+    # Every entity type is a query of its own, and those are slow to compile.
+    keys = [key for key in KEYS if key[0] in ("user", "course")]
     with TemporaryDirectory() as directory:
-        assert_offline_agrees(domain, log, KEYS, at, Path(directory), open_log)
+        assert_offline_agrees(domain, log, keys, at, Path(directory), open_log)
 
 
 def test_refunds_alone_or_together_agree(open_log: OpenTables, tmp_path: Path) -> None:
