@@ -215,7 +215,8 @@ class RankerSettings(CommonSettings):
         default=24,
         ge=1,
         le=4096,
-        description="Most requests that wait to be ranked; more are RESOURCE_EXHAUSTED.",
+        description="Most requests that wait beside those of the next micro-batch; more are "
+        "RESOURCE_EXHAUSTED.",
     )
     bundle_poll_seconds: float = Field(
         default=1.0, gt=0, le=3600, description="Time between looks for a newly promoted bundle."
