@@ -329,7 +329,7 @@ def describe_settings(kind: type[CommonSettings]) -> list[SettingDescription]:
     for name in [*own, *shared]:
         field = kind.model_fields[name]
         secret = isinstance(field.default, SecretStr)
-        default = str(field.default)
+        default = str(field.default) or "none"
         if secret:
             default = "a key for development" if name.endswith("_keys") else "on this machine"
         rows.append(SettingDescription(PREFIX + name.upper(), default, field.description or ""))
