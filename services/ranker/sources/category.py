@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
 
@@ -86,7 +86,7 @@ class BoundCategory:
 
     def _of(self, ids: Sequence[str]) -> Int64Array:
         quota, known = self.source.quota, len(self.category)
-        slot_of, subject = self.histories.table.slot_of, self.shelves.subject
+        slot_of = self.histories.table.slot_of
         slots = (slot for id_ in reversed(ids) if (slot := slot_of.get(id_, known)) < known)
         if isinstance(self.source, ReEngagement):
             listed = dict.fromkeys(slots)
@@ -95,13 +95,19 @@ class BoundCategory:
             last = list(islice(slots, self.last))
             left_out = set(last)
         groups = dict.fromkeys(group for slot in last for group in self._groups(slot))
-        # What is left out may stand before what is wanted: as many more are taken.
-        limit = quota + len(left_out)
-        found = [
-            [s for s in self.shelves.groups.head(group, limit) if subject[s] not in left_out]
-            for group in groups
-        ]
+        found = [self._head(group, left_out) for group in groups]
         return np.array(in_turns(found)[:quota], np.int64)
+
+    def _head(self, group: int, left_out: Set[int]) -> list[int]:
+        """At least the quota's best of a group whose subjects are not left out, if it has them."""
+        quota, subject = self.source.quota, self.shelves.subject
+        # What is left out may stand before what is wanted; several items may stand for one.
+        for most in (quota + len(left_out), len(subject)):
+            slots = self.shelves.groups.head(group, most)
+            found = [slot for slot in slots if subject[slot] not in left_out]
+            if len(found) >= quota or len(slots) < most:
+                break
+        return found
 
     def _groups(self, slot: int) -> list[int]:
         """Groups beside an item of a history, in the order of the steps."""

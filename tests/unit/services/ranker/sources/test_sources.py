@@ -373,6 +373,21 @@ def test_each_yields_what_it_is_said_to_in_a_batch_as_alone(
             assert answers[number] == alone[name][0], name
 
 
+@pytest.mark.parametrize("surface", ["items", "rooms"])
+def test_what_is_left_out_takes_nobodys_place(surface: str) -> None:
+    # What the user knows stands before all else, in most of the rooms, too.
+    rows = {id_: {"live": 1, "clicks": 10 - n, "category": "k1"} for n, id_ in enumerate(ITEMS)}
+    rooms = {id_: {"live": 1, "clicks": 9 - n, "sells": "i0"} for n, id_ in enumerate(ROOMS)}
+    rooms[ROOMS[-1]]["sells"] = "i1"
+    world = World(rows, rooms, (), (), {}, 100)
+    users = [{"history": [id_], "bought": [], "named": []} for id_ in ITEMS]
+    answers = ask(state_of(world, 1, tables_of(world), None), surface, users)
+    for name in ("similar", "category"):
+        for user, found in zip(users, answers[name], strict=True):
+            assert found == expected(name, world, user, surface)[:1], name
+    assert answers["category"][0] == ["i1" if surface == "items" else ROOMS[-1]]
+
+
 @QUICK
 @given(world=WORLDS, later=WORLDS, quota=st.integers(1, 12))
 def test_what_is_used_again_of_the_version_before_changes_nothing(
