@@ -12,7 +12,16 @@ from offline.dataset.histories import remembered
 from offline.dataset.log_tables import LogTables
 from offline.dataset.point_in_time import POINT_KEYS, known_features, selected_features
 from offline.dataset.schema import attribute_column, entity_column
-from offline.dataset.tables import TEST, TRAIN, VALIDATION, numeric_names, vocabulary_names
+from offline.dataset.tables import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    cross_items,
+    cross_lists,
+    cross_values,
+    numeric_names,
+    vocabulary_names,
+)
 from services.common.domain import Domain
 from services.common.domain_features import LastNFeature
 from services.feature.definitions import (
@@ -186,10 +195,12 @@ class ExampleTables:
         return ibis.cases((back == 0, TEST), (back == 1, VALIDATION), else_=TRAIN)
 
     def _user_part(self, base: ir.Table) -> ir.Table:
-        """example_id, recent_items, recent_actions and ``u.<feature>``."""
+        """example_id, recent_items, recent_actions, ``u.<feature>``, ``l.<list>`` and
+        ``v.<values>``."""
         model = self._domain.model
         sequence = model.sequence
-        names = [sequence.items, sequence.actions, *model.user_features]
+        lists, numbers = cross_lists(self._domain), cross_values(self._domain)
+        names = [sequence.items, sequence.actions, *model.user_features, *lists, *numbers]
         columns = selected_features(self._domain, USER_ENTITY, names)
         known = known_features(
             self._domain,
@@ -204,17 +215,21 @@ class ExampleTables:
             recent_items=joined[sequence.items],
             recent_actions=joined[sequence.actions],
             **{f"u.{n}": joined[n].cast("float32") for n in model.user_features},
+            **{f"l.{n}": joined[n] for n in lists},
+            **{f"v.{n}": joined[n] for n in numbers},
         )
 
     def _item_part(self, base: ir.Table) -> ir.Table:
-        """example_id, ``i.<feature>``, ``f.<vocabulary>`` and ``n.<numeric>``."""
+        """example_id, ``i.<feature>``, ``f.<vocabulary>``, ``n.<numeric>`` and ``k.<feature>``."""
         parts = [self._items_of(entity, base) for entity in self._entities]
         return ibis.union(*parts) if len(parts) > 1 else parts[0]
 
     def _items_of(self, entity: str, base: ir.Table) -> ir.Table:
         """The item part of the examples about one entity type."""
         rows = base.filter(base.entity_type == entity).mutate(id=base.entity_id)
-        columns = selected_features(self._domain, entity, self._domain.model.item_features)
+        texts = cross_items(self._domain)
+        wanted = [*self._domain.model.item_features, *texts]
+        columns = selected_features(self._domain, entity, wanted)
         fields = self._tower_fields(entity)
         tower = self._domain.entities[entity].tower
         numeric = tower.numeric if tower else []
@@ -245,6 +260,8 @@ class ExampleTables:
         for name in numeric_names(self._domain):
             number = table[attribute_column(name)] if name in numeric else ibis.null("float32")
             values[f"n.{name}"] = number.cast("float32").fill_null(zero)
+        for name in texts:
+            values[f"k.{name}"] = table[name] if name in having else ibis.literal("")
         return self._tables.stored(table.select("example_id", **values))
 
     def _carried(self, entity: str, rows: ir.Table) -> ir.Table | None:
@@ -252,7 +269,8 @@ class ExampleTables:
         of what they named then; None where the models read none."""
         carries = self._domain.entities[entity].carries
         names = [] if carries is None else carries.features
-        names = [name for name in self._domain.model.item_features if name in names]
+        read = (*self._domain.model.item_features, *cross_items(self._domain))
+        names = [name for name in read if name in names]
         if carries is None or not names:
             return None
         by = selected_features(self._domain, entity, [carries.by])

@@ -18,7 +18,14 @@ import pyarrow as pa
 from offline.dataset.log_tables import LogTables
 from offline.dataset.recompute import Recomputed
 from offline.dataset.recompute_windows import Row
-from offline.dataset.tables import LeakCheck, numeric_names, vocabulary_names
+from offline.dataset.tables import (
+    LeakCheck,
+    cross_items,
+    cross_lists,
+    cross_values,
+    numeric_names,
+    vocabulary_names,
+)
 from services.common.domain import Domain
 from services.feature.definitions import USER_ENTITY, compile_views
 
@@ -101,13 +108,16 @@ class _Facts:
         model = self._domain.model
         point = (example["time_ms"], example["arrival"])
         sequence = model.sequence
-        names = [sequence.items, sequence.actions, *model.user_features]
+        lists, numbers = cross_lists(self._domain), cross_values(self._domain)
+        texts = cross_items(self._domain)
+        names = [sequence.items, sequence.actions, *model.user_features, *lists, *numbers]
         user = self._log.features(USER_ENTITY, example["user"], point, names)
         entity, identity = example["entity_type"], example["entity_id"]
-        item = self._log.features(entity, identity, point, model.item_features)
+        read = [*model.item_features, *texts]
+        item = self._log.features(entity, identity, point, read)
         carries = self._domain.entities[entity].carries
         if carries is not None:
-            names = [name for name in model.item_features if name in carries.features]
+            names = [name for name in read if name in carries.features]
             named = self._named(example)
             item |= self._carried.features(carries.entity, named, point, names) if names else {}
         said = self._log.attributes(entity, identity, point)
@@ -118,6 +128,9 @@ class _Facts:
             "recent_actions": user[sequence.actions],
         }
         expected |= {f"u.{name}": _float32(user[name]) for name in model.user_features}
+        expected |= {f"l.{name}": list(user[name]) for name in lists}
+        expected |= {f"v.{name}": [_float32(v) for v in user[name]] for name in numbers}
+        expected |= {f"k.{name}": item.get(name, "") for name in texts}
         defaults = {
             column.name: column.default
             for view in compile_views(self._domain).values()
@@ -140,6 +153,8 @@ def _same(value: Any, expected: Any) -> bool:
     """Equal; numbers up to the rounding of sums of floats in another order."""
     if isinstance(value, float) and isinstance(expected, float):
         return math.isclose(value, expected, rel_tol=_FLOAT_TOLERANCE)
+    if isinstance(value, list) and isinstance(expected, list) and len(value) == len(expected):
+        return all(map(_same, value, expected))
     return bool(value == expected)
 
 

@@ -17,6 +17,8 @@ A dataset is a directory::
         entity_type string, entity_id string, position int32 (null without impressions),
         recent_items list<string>, recent_actions list<string> (oldest first),
         u.<feature> float32, i.<feature> float32, f.<vocabulary> string, n.<numeric> float32,
+        l.<list> list<string>, v.<values> list<float32> and k.<feature> string: what the cross
+        features join, of the user and of the item,
         y.<objective> int8 (0 or 1), m.<objective> bool (mature: the label can't change any more;
         in training and validation rows, couldn't once the test period of a time split began),
         split string ("train", "validation" or "test")
@@ -37,6 +39,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from services.common.crosses import ListedCross
 from services.common.domain import Domain
 from services.common.errors import FailedPrecondition, NotFound
 from services.feature.definitions import USER_ENTITY
@@ -109,6 +112,26 @@ def numeric_names(domain: Domain) -> tuple[str, ...]:
     """Numeric tower inputs of all entities, in order of first appearance."""
     towers = (entity.tower for entity in domain.entities.values() if entity.tower)
     return tuple(dict.fromkeys(name for tower in towers for name in tower.numeric))
+
+
+def cross_lists(domain: Domain) -> tuple[str, ...]:
+    """Lists of the user that cross features read."""
+    return tuple(dict.fromkeys(cross.ids for cross in _listed_crosses(domain)))
+
+
+def cross_values(domain: Domain) -> tuple[str, ...]:
+    """Numbers of the user's pairs that cross features read."""
+    named = (cross.values for cross in _listed_crosses(domain) if cross.values is not None)
+    return tuple(dict.fromkeys(named))
+
+
+def cross_items(domain: Domain) -> tuple[str, ...]:
+    """Texts of the item that cross features read."""
+    return tuple(dict.fromkeys(cross.item for cross in _listed_crosses(domain)))
+
+
+def _listed_crosses(domain: Domain) -> list[ListedCross]:
+    return [c for c in domain.model.crosses.values() if isinstance(c, ListedCross)]
 
 
 def described_entities(domain: Domain) -> tuple[str, ...]:

@@ -59,6 +59,7 @@ def export_ranker(ranker: SplitRanker, layout: Layout, path: Path) -> None:
         "position": torch.zeros(items, dtype=torch.long),
         "surface": torch.zeros(users, dtype=torch.long),
         "item_part": torch.zeros(items, part),
+        "cross_features": torch.zeros(items, shape.crosses),
     }
     axes = {
         name: "users" if name in ("user_vector", "user_features", "surface") else "items"

@@ -12,6 +12,7 @@ from services.common.bundle.manifest import (
     Manifest,
     ManifestFeature,
     ManifestView,
+    NamedCross,
     ObjectiveOutput,
     SequenceInput,
     TrainingWindow,
@@ -57,6 +58,7 @@ def manifest_of(
         item_features=list(layout.item_features),
         still_features=[layout.item_features[column] for column in still_columns(domain)],
         carried_features=_carried(domain, layout),
+        crosses=[NamedCross(name=n, cross=c) for n, c in domain.model.crosses.items()],
         feature_order_hash=feature_order_hash(
             layout.user_features, layout.item_features, layout.tower_columns
         ),

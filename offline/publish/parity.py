@@ -107,6 +107,8 @@ def ranker_difference(
     parts = np.zeros((count, 0), np.float32)
     if first_layer is not None:
         parts = first_layer.run({"item_features": examples.item_features[:count]})
+    own = np.arange(count)
+    crosses = examples.crosses.columns(own, own, own)
     worst = 0.0
     for position in (examples.position[:count], np.zeros(count, np.int64)):
         inputs: Inputs = {
@@ -118,6 +120,7 @@ def ranker_difference(
             "item_features": examples.item_features[:count],
             "position": position,
             "surface": examples.surface[:count],
+            "cross_features": crosses,
         }
         with torch.inference_mode():
             expected = ranker(*(torch.from_numpy(value) for value in inputs.values())).numpy()

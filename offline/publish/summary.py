@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 
 from offline.publish.publish import Published
+from offline.training.measures import Reliability
 from offline.training.train import TrainedModels
 
 OBJECTIVE_FIGURES = ("rows", "positives", "auc", "logloss", "calibration")
@@ -35,6 +38,8 @@ def summary(models: TrainedModels, published: Published, seconds: dict[str, floa
             objectives.add_row(objective.name, *(_number(value) for value in found.values()))
     if objectives.row_count:
         parts.append(objectives)
+    if models.ranker.reliability:
+        parts.append(_reliability(models.ranker.reliability))
     files = Table("file", "bytes", "index", "kind", "rows", "recall@500")
     indexes = {entry.file: (name, entry) for name, entry in manifest.indexes.items()}
     for name, entry in manifest.files.items():
@@ -51,6 +56,20 @@ def summary(models: TrainedModels, published: Published, seconds: dict[str, floa
         f"item tower {published.parity.item_tower:.1e}, ranker {published.parity.ranker:.1e}"
     )
     return Group(*parts)
+
+
+def _reliability(tables: Mapping[str, Reliability]) -> Table:
+    """Predicted and observed shares by bin, in per cent."""
+    bins = max(len(found.rows) for found in tables.values())
+    table = Table("predicted : observed, %", *map(str, range(1, bins + 1)), "error, %", "Brier")
+    for objective, found in tables.items():
+        pairs = zip(found.predicted.tolist(), found.observed.tolist(), strict=True)
+        cells = [f"{100 * said:.1f} : {100 * came:.1f}" for said, came in pairs]
+        cells += [""] * (bins - len(cells))
+        error = f"{100 * found.expected_calibration_error:.2f}"
+        table.add_row(objective, *cells, error, f"{found.brier:.4f}")
+    table.caption = "calibrated on the other half of the users; bins of equal numbers of rows"
+    return table
 
 
 def _losses(models: TrainedModels) -> Table:

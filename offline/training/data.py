@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from offline.dataset.tables import TRAIN, Dataset
+from offline.training.crosses import CrossRows, read_crosses
 from offline.training.layout import Layout
 
 IntArray = NDArray[np.int64]
@@ -89,7 +90,8 @@ class Examples:
     ``recent_items`` (vocabulary rows) and ``recent_actions`` int64 ``[N, L]``, right-aligned.
     ``user_features``, ``item_features`` raw float32. ``items``: the item as it was then.
     ``catalogue_row`` int64 ``[N]``: -1 where the catalogue lacks it. ``position``: 0 when none was
-    logged, else logged + 1. ``labels``, ``mature``: float32 ``[N, O]``.
+    logged, else logged + 1. ``labels``, ``mature``: float32 ``[N, O]``. ``crosses``: what cross
+    features are made of.
     """
 
     users: NDArray[np.object_]
@@ -104,6 +106,7 @@ class Examples:
     position: IntArray
     labels: FloatArray
     mature: FloatArray
+    crosses: CrossRows = field(default_factory=lambda: CrossRows(()))
 
     def __len__(self) -> int:
         return len(self.surface)
@@ -214,6 +217,7 @@ def read_examples(
         position=position.astype(np.int64),
         labels=_matrix([_floats(table[f"y.{o}"]) for o in layout.objectives], rows),
         mature=_matrix([_floats(table[f"m.{o}"]) for o in layout.objectives], rows),
+        crosses=read_crosses(layout.crosses, table),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.common.bundle.manifest import Tower
+from services.common.crosses import Cross
 from services.common.domain import Domain
 from services.common.domain_features import LastNFeature
 from services.common.domain_filters import NotInListFilter
@@ -32,6 +33,7 @@ class Layout:
     objectives: tuple[str, ...]
     user_features: tuple[str, ...]
     item_features: tuple[str, ...]
+    crosses: dict[str, Cross]
     sequence_entity: str
     sequence_vocabulary: str
     sequence_length: int
@@ -80,6 +82,7 @@ def layout_of(domain: Domain) -> Layout:
         objectives=tuple(domain.objectives),
         user_features=tuple(domain.model.user_features),
         item_features=tuple(domain.model.item_features),
+        crosses=dict(domain.model.crosses),
         sequence_entity=sequence.entity,
         sequence_vocabulary=own[0],
         sequence_length=sequence.length,

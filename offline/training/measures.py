@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from offline.training.data import FloatArray
+
+BINS = 10
+"""Bins of a reliability table."""
 
 
 def binary_metrics(logits: FloatArray, labels: FloatArray) -> dict[str, float]:
@@ -24,6 +29,38 @@ def binary_metrics(logits: FloatArray, labels: FloatArray) -> dict[str, float]:
     if 0 < labels.sum() < len(labels):
         found["auc"] = area_under_curve(wide, labels)
     return found
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often what was predicted came true: per bin the number of ``rows`` int64, the mean
+    ``predicted`` and the share ``observed`` float64, all ``[B]``, least likely first.
+
+    ``expected_calibration_error``: the mean of |predicted - observed| over the rows; ``brier``: the
+    mean squared difference of probability and label (Brier 1950).
+    """
+
+    rows: NDArray[np.int64]
+    predicted: NDArray[np.float64]
+    observed: NDArray[np.float64]
+    expected_calibration_error: float
+    brier: float
+
+
+def reliability(
+    probabilities: NDArray[np.floating], labels: NDArray[np.floating], bins: int = BINS
+) -> Reliability:
+    """Reliability of ``probabilities [N]`` of ``labels [N]``, at least one, in ``bins`` of about
+    equal numbers of rows (Nguyen & O'Connor 2015): rare outcomes would crowd in bins of equal
+    width."""
+    order = np.argsort(probabilities, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    rows = np.array([len(part) for part in parts], np.int64)
+    wide, met = probabilities.astype(np.float64), labels.astype(np.float64)
+    predicted = np.array([wide[part].mean() for part in parts])
+    observed = np.array([met[part].mean() for part in parts])
+    error = float((np.abs(predicted - observed) * rows).sum() / rows.sum())
+    return Reliability(rows, predicted, observed, error, float(((wide - met) ** 2).mean()))
 
 
 def area_under_curve(scores: NDArray[np.float64], labels: FloatArray) -> float:

@@ -19,7 +19,8 @@ class RankerShape:
     """Sizes of the ranker. ``trend``: the item feature that retrieval leaves to it, by column.
 
     ``still``: columns of item features that stand still between changes of the catalogue; what the
-    first layer makes of them is computed once an item and not once a request.
+    first layer makes of them is computed once an item and not once a request. ``crosses``: columns
+    of cross features.
     """
 
     dim: int
@@ -28,6 +29,7 @@ class RankerShape:
     objectives: int
     trend: int | None = None
     still: tuple[int, ...] = ()
+    crosses: int = 0
 
 
 class Ranker(nn.Module):
@@ -37,16 +39,22 @@ class Ranker(nn.Module):
             + trend[surface, objective] * log(1 + trend of the item)
             + residual(<user, item>, features) + position[surface, position, objective]
 
+    and then a line over it, an objective's own, that calibrates it once all else is learned.
     The residual's last layer starts at zero, so that training starts from retrieval's own order.
     Of the vectors only their product is read: the ranker learns beside one pair of towers and
     serves beside another. The user's half of the first layer is computed once a user.
     """
 
     def __init__(
-        self, shape: RankerShape, user_features: FeatureTransform, item_features: FeatureTransform
+        self,
+        shape: RankerShape,
+        user_features: FeatureTransform,
+        item_features: FeatureTransform,
+        cross_features: FeatureTransform | None = None,
     ) -> None:
         super().__init__()
         self.shape = shape
+        self.cross_features = cross_features or FeatureTransform([])
         self.user_features = user_features
         self.item_features = item_features
         surfaces, objectives = shape.surfaces + 1, shape.objectives
@@ -59,11 +67,16 @@ class Ranker(nn.Module):
         self.surface = nn.Embedding(surfaces, first)
         self.user_side = nn.Linear(users, first, bias=False) if users else None
         self.item_side = nn.Linear(items + 1, first, bias=False)
+        self.cross_side = nn.Linear(shape.crosses, first, bias=False) if shape.crosses else None
         layers: list[nn.Module] = [nn.ReLU()]
         for inner, outer in zip(shape.hidden, rest, strict=False):
             layers += [nn.Linear(inner, outer), nn.ReLU()]
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(shape.hidden[-1], objectives)
+        self.register_buffer("slope", torch.ones(objectives))
+        self.register_buffer("intercept", torch.zeros(objectives))
+        self.slope: Tensor
+        self.intercept: Tensor
         nn.init.normal_(self.surface.weight, std=0.01)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -77,11 +90,14 @@ class Ranker(nn.Module):
         item_features: Tensor,
         position: Tensor,
         surface: Tensor,
+        cross_features: Tensor | None = None,
     ) -> Tensor:
         """Logits ``[N, O]``; shapes as in ``LoadedBundle.score``."""
         dot = products(user_vector, owner, item_vector)
         item_side = self.item_side(torch.cat([self.item_features(item_features), dot * 0.1], dim=1))
         first = self.user_part(user_features, surface)[owner] + item_side
+        if self.cross_side is not None and cross_features is not None:
+            first = first + self.cross_side(self.cross_features(cross_features))
         return self.logits(first, dot, item_features, position, surface[owner])
 
     def user_part(self, user_features: Tensor, surface: Tensor) -> Tensor:
@@ -106,8 +122,13 @@ class Ranker(nn.Module):
         if self.shape.trend is not None:
             column = item_features[:, self.shape.trend : self.shape.trend + 1]
             base = base + self.trend[on_surface] * torch.log1p(column.clamp(min=0.0))
-        logits: Tensor = base + residual + shown
+        logits: Tensor = (base + residual + shown) * self.slope + self.intercept
         return logits
+
+    @torch.no_grad()
+    def calibrate(self, objective: int, slope: float, intercept: float) -> None:
+        """Sets the line that an objective's logits pass last."""
+        self.slope[objective], self.intercept[objective] = slope, intercept
 
     @torch.no_grad()
     def settle_neutral_position(self, surface: Tensor, position: Tensor) -> None:
@@ -138,10 +159,18 @@ class ServingRanker(nn.Module):
         item_features: Tensor,
         position: Tensor,
         surface: Tensor,
+        cross_features: Tensor,
     ) -> Tensor:
         """See ``LoadedBundle.score``."""
         logits = self.ranker(
-            user_vector, user_features, owner, item_vector, item_features, position, surface
+            user_vector,
+            user_features,
+            owner,
+            item_vector,
+            item_features,
+            position,
+            surface,
+            cross_features,
         )
         return torch.sigmoid(logits)
 
@@ -174,8 +203,9 @@ class SplitRanker(nn.Module):
         items = len(ranker.item_features.mean)
         self.moving = [column for column in range(items) if column not in ranker.shape.still]
         self.transform = ranker.item_features.of(self.moving)
-        columns = [*self.moving, items]
-        self.register_buffer("weight", ranker.item_side.weight[:, columns].detach().T.clone())
+        weights = [ranker.item_side.weight[:, [*self.moving, items]]]
+        weights += [ranker.cross_side.weight] if ranker.cross_side is not None else []
+        self.register_buffer("weight", torch.cat(weights, dim=1).detach().T.clone())
         self.weight: Tensor
 
     def forward(
@@ -188,11 +218,15 @@ class SplitRanker(nn.Module):
         position: Tensor,
         surface: Tensor,
         item_part: Tensor,
+        cross_features: Tensor,
     ) -> Tensor:
         """See ``LoadedBundle.score``."""
         dot = products(user_vector, owner, item_vector)
         moving = self.transform(_chosen(item_features, self.moving))
-        first = torch.cat([moving, dot * 0.1], dim=1) @ self.weight
+        inputs = [moving, dot * 0.1]
+        if self.ranker.cross_side is not None:
+            inputs.append(self.ranker.cross_features(cross_features))
+        first = torch.cat(inputs, dim=1) @ self.weight
         first = first + self.ranker.user_part(user_features, surface)[owner]
         if self.ranker.shape.still:
             first = first + item_part

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from offline.training.calibration import calibrated_by_others, fit_calibration
 from offline.training.data import Examples, FloatArray, IntArray
 from offline.training.losses import corrected_logits, masked_binary_loss
-from offline.training.measures import binary_metrics
+from offline.training.measures import Reliability, binary_metrics, reliability
 from offline.training.ranker import Ranker, RankerShape, initial_bias
 from offline.training.retrieval import Advance, rank_metrics
 from offline.training.towers import MASKED
@@ -73,12 +74,16 @@ class CatalogueVectors:
 
 @dataclass(frozen=True)
 class FittedRanker:
-    """The ranker of the best epoch, counted from 0: as it was before the residual was trained."""
+    """The ranker of the best epoch, counted from 0: as it was before the residual was trained.
+
+    ``reliability``: of its probabilities on the validation rows, by objective.
+    """
 
     ranker: Ranker
     best_epoch: int
     losses: tuple[float, ...]
     metrics: dict[str, float]
+    reliability: dict[str, Reliability] = field(default_factory=dict)
 
 
 def sampling_share(interactions: IntArray, size: int) -> FloatArray:
@@ -167,8 +172,11 @@ def fit_ranker(
         torch.from_numpy(examples.surface), torch.from_numpy(examples.position)
     )
     ranker.eval()
-    metrics = _metrics(domain, ranker, validation, catalogue)
-    return FittedRanker(ranker, best_epoch, tuple(losses), metrics)
+    if catalogue is not None:
+        metrics = _ranked(domain, ranker, validation, catalogue)
+        return FittedRanker(ranker, best_epoch, tuple(losses), metrics)
+    metrics, tables = _calibrated(domain, ranker, validation)
+    return FittedRanker(ranker, best_epoch, tuple(losses), metrics, tables)
 
 
 def _new_ranker(
@@ -187,8 +195,12 @@ def _new_ranker(
         objectives=len(domain.objectives),
         trend=None if name is None else domain.model.item_features.index(name),
         still=still_columns(domain),
+        crosses=len(domain.model.crosses),
     )
-    ranker = Ranker(shape, user_features, item_features)
+    crosses = domain.model.crosses.values()
+    cross_features = FeatureTransform([getattr(c, "transform", "") == "log1p" for c in crosses])
+    cross_features.fit(crossed(examples, np.arange(len(train))).numpy())
+    ranker = Ranker(shape, user_features, item_features, cross_features)
     with torch.no_grad():
         if catalogue is not None:
             # Retrieval's softmax is the log-probability of a choice but for the normaliser, whose
@@ -272,6 +284,7 @@ def choice_loss(
         torch.from_numpy(examples.item_features[block]).repeat(size, 1),
         torch.zeros(size * size, dtype=torch.long),
         torch.from_numpy(examples.surface[block]),
+        _crosses(examples, block, np.repeat(np.arange(size), size), np.tile(block, size)),
     )
     expected = torch.from_numpy(log_share[block]) + math.log(size)
     logits = logits.reshape(size, size, -1) - expected[None, :, None]
@@ -281,6 +294,15 @@ def choice_loss(
     log_choice = torch.log_softmax(logits, dim=1).diagonal(dim1=0, dim2=1).T
     good = torch.from_numpy(examples.labels[block] * examples.mature[block])
     return -((log_choice * good).sum(dim=0) / good.sum(dim=0).clamp(min=1.0)).mean()
+
+
+def crossed(examples: Examples, chosen: IntArray) -> Tensor:
+    """Cross features ``[n, X]`` of the chosen examples' own users and items."""
+    return _crosses(examples, chosen, np.arange(len(chosen)), chosen)
+
+
+def _crosses(examples: Examples, users: IntArray, owner: IntArray, items: IntArray) -> Tensor:
+    return torch.from_numpy(examples.crosses.columns(users, owner, items))
 
 
 def predict(ranker: Ranker, rows: RankingRows, chosen: IntArray) -> Tensor:
@@ -294,6 +316,7 @@ def predict(ranker: Ranker, rows: RankingRows, chosen: IntArray) -> Tensor:
         torch.from_numpy(examples.item_features[chosen]),
         torch.from_numpy(examples.position[chosen]),
         torch.from_numpy(examples.surface[chosen]),
+        crossed(examples, chosen),
     )
     return logits
 
@@ -375,25 +398,47 @@ def candidate_ranks(
     return ranks
 
 
-@torch.no_grad()
-def _metrics(
-    domain: Domain, ranker: Ranker, rows: RankingRows, catalogue: CatalogueVectors | None
+def _ranked(
+    domain: Domain, ranker: Ranker, rows: RankingRows, catalogue: CatalogueVectors
 ) -> dict[str, float]:
-    """Validation figures per objective, and the ranking of candidates without impressions."""
+    """Validation figures of the ranking of candidates, where there are no impressions."""
     if not len(rows):
         return {}
-    examples = rows.examples
+    ranks = candidate_ranks(domain, ranker, rows, catalogue)
+    return {f"ranked.{name}": value for name, value in rank_metrics(ranks).items()}
+
+
+@torch.no_grad()
+def _calibrated(
+    domain: Domain, ranker: Ranker, rows: RankingRows
+) -> tuple[dict[str, float], dict[str, Reliability]]:
+    """Calibrates the ranker on the validation rows; figures and reliability per objective.
+
+    Both are of rows whose users the calibration that they are under has not seen.
+    """
     metrics: dict[str, float] = {}
-    if catalogue is not None:
-        ranks = candidate_ranks(domain, ranker, rows, catalogue)
-        metrics |= {f"ranked.{name}": value for name, value in rank_metrics(ranks).items()}
-        return metrics
+    tables: dict[str, Reliability] = {}
+    if not len(rows):
+        return metrics, tables
+    examples = rows.examples
     logits = torch.cat([predict(ranker, rows, chosen) for chosen in _chunks(len(rows))]).numpy()
     for column, objective in enumerate(domain.objectives):
         mature = examples.mature[:, column] > 0
-        found = binary_metrics(logits[mature, column], examples.labels[mature, column])
+        own, labels = logits[mature, column], examples.labels[mature, column]
+        if not len(labels):
+            metrics |= {f"{objective}.rows": 0.0, f"{objective}.positives": 0.0}
+            continue
+        unseen = calibrated_by_others(own, labels, examples.users[mature])
+        found = binary_metrics(unseen, labels)
+        before, tables[objective] = (
+            reliability(1.0 / (1.0 + np.exp(-x.astype(np.float64))), labels) for x in (own, unseen)
+        )
+        found["calibration_error"] = tables[objective].expected_calibration_error
+        found["calibration_error_before"] = before.expected_calibration_error
+        found["brier"] = tables[objective].brier
         metrics |= {f"{objective}.{name}": value for name, value in found.items()}
-    return metrics
+        ranker.calibrate(column, *fit_calibration(own, labels))
+    return metrics, tables
 
 
 def _chunks(rows: int, size: int = 8_192) -> list[IntArray]:

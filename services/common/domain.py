@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from services.common.crosses import Cross
 from services.common.domain_features import (
     AttributeDType,
     DType,
@@ -215,11 +216,13 @@ class Ranker(_Strict):
 
 
 class ModelInputs(_Strict):
-    """What the models read, and their shapes."""
+    """What the models read, and their shapes. ``crosses``: what the ranker reads of an item and its
+    user together."""
 
     sequence: Sequence
     user_features: list[Name] = []
     item_features: list[Name] = []
+    crosses: dict[Name, Cross] = {}
     retrieval: Retrieval = Retrieval()
     ranker: Ranker = Ranker()
 

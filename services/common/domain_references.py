@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from services.common.domain_cross_references import cross_errors
 from services.common.domain_feature_references import (
     NUMERIC,
     carried_errors,
@@ -58,6 +59,7 @@ def reference_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
     yield from _surface_errors(domain)
     yield from _model_errors(domain)
     yield from carried_errors(domain)
+    yield from cross_errors(domain)
 
 
 def _features(domain: Domain, entity: str) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -41,7 +41,8 @@ class FeatureRows:
 
     ``floats`` float32 [rows, F], ``ints`` int64 [rows, I], ``strings`` row-major [rows * S],
     ``list_offsets`` int32 [rows * L + 1] into ``list_values``; ``statuses`` uint8
-    [rows, F + I + S + L], or empty when every value is PRESENT.
+    [rows, F + I + S + L], or empty when every value is PRESENT. ``vectors`` float32 [rows, sum of
+    ``vector_dims``] hold one vector after another; they have no statuses.
     """
 
     ids: Sequence[str]
@@ -57,6 +58,9 @@ class FeatureRows:
     statuses: ByteArray
     log_position: int = 0
     evaluated_ms: int = 0
+    vector_names: tuple[str, ...] = ()
+    vector_dims: tuple[int, ...] = ()
+    vectors: Float32Array = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     def column(self, name: str) -> Float32Array | None:
         """A numeric column as float32 [rows]; None when the rows have no such column."""
@@ -72,6 +76,14 @@ class FeatureRows:
             return ()
         at = row * len(self.list_names) + self.list_names.index(name)
         return self.list_values[self.list_offsets[at] : self.list_offsets[at + 1]]
+
+    def vector_of(self, row: int, name: str) -> Float32Array:
+        """One vector [dim]; without elements when the rows have no such column."""
+        if name not in self.vector_names:
+            return np.zeros(0, np.float32)
+        at = self.vector_names.index(name)
+        start = sum(self.vector_dims[:at])
+        return self.vectors[row, start : start + self.vector_dims[at]]
 
     def number_of(self, row: int, name: str) -> float | None:
         """One numeric value; None when it is not PRESENT or the rows have no such column."""
@@ -111,6 +123,7 @@ class FeatureRows:
             list_offsets=offsets,
             list_values=values,
             statuses=self.statuses[first:end],
+            vectors=self.vectors[first:end],
         )
 
     def _is_present(self, row: int, column: int) -> bool:

@@ -81,6 +81,11 @@ def _stacked(view: View, ids: Sequence[str], found: Sequence[_Kept | None]) -> F
     strings: list[str] = []
     list_values: list[str] = []
     offsets = [0]
+    latest = next((kept.rows for kept in found if kept is not None), None)
+    vector_names, vector_dims = (
+        ((), ()) if latest is None else (latest.vector_names, latest.vector_dims)
+    )
+    vectors = np.zeros((len(ids), sum(vector_dims)), np.float32)
     for row, kept in enumerate(found):
         if kept is None:
             strings += [str(defaults[name]) for name in string_names]
@@ -88,6 +93,7 @@ def _stacked(view: View, ids: Sequence[str], found: Sequence[_Kept | None]) -> F
             continue
         rows, at = kept.rows, kept.row
         floats[row], ints[row] = rows.floats[at], rows.ints[at]
+        vectors[row] = rows.vectors[at] if vector_dims else ()
         statuses[row] = rows.statuses[at, : len(names)] if rows.statuses.size else 1
         width = len(string_names)
         strings += rows.strings[at * width : (at + 1) * width]
@@ -106,4 +112,7 @@ def _stacked(view: View, ids: Sequence[str], found: Sequence[_Kept | None]) -> F
         list_offsets=np.array(offsets, np.int32),
         list_values=list_values,
         statuses=statuses,
+        vector_names=vector_names,
+        vector_dims=vector_dims,
+        vectors=vectors,
     )

@@ -118,7 +118,7 @@ class Pipeline:
             self._filter(work, rows, now_ms)
         clock.lap("filter")
         scored = [work for work in works if work.command.call is not Call.SIMILAR]
-        self._score(state, scored, inputs, vectors)
+        self._score(state, scored, rows, inputs, vectors)
         clock.lap("score")
         for work in works:
             valued = self._valued(work, vectors[work.row])
@@ -295,12 +295,13 @@ class Pipeline:
         self,
         state: ServingState,
         works: Sequence[Work],
+        rows: FeatureRows,
         inputs: UserInputs,
         vectors: Float32Array,
     ) -> None:
         for group in chunks(works):
             try:
-                scored = score_inputs(state.model, group, inputs, vectors).score(state.model)
+                scored = score_inputs(state, group, rows, inputs, vectors).score(state.model)
             except Exception as error:
                 self._log_error("the ranker failed", error)
                 degrade(group, Part.SCORING, Reason.FAILED)

@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from services.common.crosses import Cross
 from services.common.domain_selection import Margin, Selection
 from services.ranker.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from services.ranker.catalogue.carried import Carry
@@ -81,8 +82,8 @@ class BundleSpec:
 
     ``neighbours`` are those of the sequence's items; None where the bundle holds none.
     ``carries``: what items of an entity type carry of another; ``unread``: which of it the models
-    were trained without. ``still_columns``: of the item features, those that ``Model.item_parts``
-    reads.
+    were trained without. ``crosses``: the columns of cross features.
+    ``still_columns``: of the item features, those that ``Model.item_parts`` reads.
     ``money``: the objectives that are multiplied by an item's margin. ``currency_rates``: minor
     units of the domain's currency that one of another's is worth, by code.
     """
@@ -110,6 +111,7 @@ class BundleSpec:
     still_columns: tuple[int, ...] = ()
     carries: Mapping[str, Carry] = field(default_factory=dict)
     unread: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    crosses: tuple[Cross, ...] = ()
     money: tuple[str, ...] = ()
     currency_rates: Mapping[str, float] = field(default_factory=dict)
 

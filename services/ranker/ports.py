@@ -111,7 +111,9 @@ class Model(Protocol):
         position: Int64Array,
         surface: Int64Array,
         item_part: Float32Array | None = None,
+        cross_features: Float32Array | None = None,
     ) -> Float32Array:
         """Probabilities [N, O]; ``owner`` [N] is each candidate's row among the B users.
 
-        ``item_part`` [N, H]: rows of ``item_parts``; computed where it is left out."""
+        ``item_part`` [N, H]: rows of ``item_parts``; computed where it is left out.
+        ``cross_features`` [N, X]: as of a user of whom nothing is known where they are."""

@@ -15,7 +15,15 @@ from offline.dataset.columns import compact
 from offline.dataset.log_tables import OpenTables, open_tables
 from offline.dataset.point_in_time import point_in_time
 from offline.dataset.schema import ColumnSchema
-from offline.dataset.tables import Dataset, load_dataset, numeric_names, vocabulary_names
+from offline.dataset.tables import (
+    Dataset,
+    cross_items,
+    cross_lists,
+    cross_values,
+    load_dataset,
+    numeric_names,
+    vocabulary_names,
+)
 from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.domain import Domain
 from services.feature.applying.apply import Applier
@@ -80,9 +88,12 @@ def documented_columns(domain: Domain) -> list[str]:
         *("example_id", "rank_id", "user", "time_ms", "arrival", "surface"),
         *("entity_type", "entity_id", "position", "recent_items", "recent_actions"),
         *(f"u.{name}" for name in domain.model.user_features),
+        *(f"l.{name}" for name in cross_lists(domain)),
+        *(f"v.{name}" for name in cross_values(domain)),
         *(f"i.{name}" for name in domain.model.item_features),
         *(f"f.{name}" for name in vocabulary_names(domain)),
         *(f"n.{name}" for name in numeric_names(domain)),
+        *(f"k.{name}" for name in cross_items(domain)),
         *(f"y.{name}" for name in domain.objectives),
         *(f"m.{name}" for name in domain.objectives),
         "split",

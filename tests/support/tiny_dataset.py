@@ -15,6 +15,9 @@ from offline.dataset.tables import (
     DatasetMeta,
     LeakCheck,
     ViewReference,
+    cross_items,
+    cross_lists,
+    cross_values,
     numeric_names,
     vocabulary_names,
 )
@@ -161,6 +164,10 @@ def _examples(
             row |= {f"i.{n}": float(item % 7) for n in domain.model.item_features}
             row |= {f"f.{v}": _field(domain, entity, v, item) for v in vocabulary_names(domain)}
             row |= {f"n.{n}": float(item) for n in numeric_names(domain)}
+            hosts = [_attribute("host_id", "string", int(i[-3:])) for i, _ in past[-10:]]
+            row |= {f"l.{n}": hosts for n in cross_lists(domain)}
+            row |= {f"v.{n}": [float(n) for n in range(1, 11)] for n in cross_values(domain)}
+            row |= {f"k.{n}": _attribute(n, "string", item) for n in cross_items(domain)}
             happened = not domain.log.impressions or random.random() < chance
             for name in domain.objectives:
                 row[f"y.{name}"] = int(happened)
@@ -171,6 +178,8 @@ def _examples(
         ("position", pa.int32()),
         ("recent_items", pa.list_(pa.string())),
         ("recent_actions", pa.list_(pa.string())),
+        *((f"l.{name}", pa.list_(pa.string())) for name in cross_lists(domain)),
+        *((f"v.{name}", pa.list_(pa.float32())) for name in cross_values(domain)),
     ]
     table = pa.Table.from_pylist(rows)
     for name, dtype in schema:

@@ -269,6 +269,7 @@ class LoadedBundle:
         position: IntArray,
         surface: IntArray,
         item_part: FloatArray | None = None,
+        cross_features: FloatArray | None = None,
     ) -> FloatArray:
         """Probabilities float32 ``[N, O]``, one column an objective in the manifest's order.
 
@@ -277,10 +278,13 @@ class LoadedBundle:
         ``item_features [N, I]``, ``position`` int64 ``[N]``: 0 is neutral and what serving passes,
         a logged position p is p + 1. ``item_part``: rows of ``item_parts`` for the same vectors and
         features, float32 ``[N, H]``; computed here where it is left out, as it must be where a
-        feature that stands still is varied.
+        feature that stands still is varied. ``cross_features``: raw float32 ``[N, X]``, columns as
+        in ``manifest.crosses``; where they are left out the user met nothing like it.
         """
         if item_part is None:
             item_part = self.item_parts(item_vector, item_features)
+        if cross_features is None:
+            cross_features = self._no_crosses(len(owner))
         return self._ranker.run(
             {
                 "user_vector": user_vector,
@@ -291,8 +295,15 @@ class LoadedBundle:
                 "position": position,
                 "surface": surface,
                 "item_part": item_part,
+                "cross_features": cross_features,
             }
         )
+
+    def _no_crosses(self, rows: int) -> FloatArray:
+        """Cross features [rows, X] of a user of whom nothing is known."""
+        crosses = [named.cross for named in self.manifest.crosses]
+        missing = [cross.missing if cross.kind == "listed" else 0.0 for cross in crosses]
+        return np.tile(np.array(missing, np.float32), (rows, 1))
 
     def _warm(self, directory: Path) -> None:
         """Runs each graph once; wrong shapes show here and not in a request."""

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from services.common.crosses import Cross
 from services.common.errors import BundleError
 
 FORMAT_VERSION = 1
@@ -21,7 +22,7 @@ FIRST_LAYER_FILE = "item_first_layer.onnx"
 VOCABULARY_FILE = "vocabulary.json"
 
 
-_ADDED_LATER = frozenset({"still_features", "carried_features"})
+_ADDED_LATER = frozenset({"still_features", "carried_features", "crosses"})
 """Fields that are left out while they are empty."""
 
 
@@ -90,6 +91,13 @@ class Tower(_Strict):
     numeric: list[str]
 
 
+class NamedCross(_Strict):
+    """One column of the ranker's cross features."""
+
+    name: str
+    cross: Cross
+
+
 class ObjectiveOutput(_Strict):
     """One column of the ranker's answer, and its default weight in the value."""
 
@@ -123,6 +131,7 @@ class Manifest(_Strict):
     with the catalogue; ``FIRST_LAYER_FILE``, where the bundle has it, reads no others. ``metrics``
     are the validation figures by name. ``carried_features``, by entity type: item features that
     it carried of another item in training; to the models what it carries beside is not there.
+    ``crosses``: the columns of ``cross_features``, in this order.
     """
 
     format_version: int = FORMAT_VERSION
@@ -139,6 +148,7 @@ class Manifest(_Strict):
     item_features: list[str]
     still_features: list[str] = []
     carried_features: dict[str, list[str]] = {}
+    crosses: list[NamedCross] = []
     feature_order_hash: str
     tower_fields: list[str]
     tower_numeric: list[str]

@@ -24,8 +24,7 @@ def feature_rows(
     log_position: int = 0,
     evaluated_ms: int = 0,
 ) -> FeatureRows:
-    """A decoded block, vectors aside: no part of ranking reads one. Raises ``FailedPrecondition``
-    when its parts do not fit together."""
+    """A decoded block. Raises ``FailedPrecondition`` when its parts do not fit together."""
     if block.rows != len(ids):
         raise FailedPrecondition(
             f"a feature block of {block.rows} rows does not fit {len(ids)} ids"
@@ -48,6 +47,9 @@ def feature_rows(
         else columns.statuses,
         log_position=log_position,
         evaluated_ms=evaluated_ms,
+        vector_names=columns.vector_names,
+        vector_dims=columns.vector_dims,
+        vectors=columns.vectors,
     )
 
 

@@ -156,6 +156,7 @@ def _row_header(rows: FeatureRows) -> dict[str, Any]:
         "ints": list(rows.int_names),
         "strings": list(rows.string_names),
         "lists": list(rows.list_names),
+        "vectors": [list(rows.vector_names), list(rows.vector_dims)],
         "log_position": rows.log_position,
         "evaluated_ms": rows.evaluated_ms,
     }
@@ -167,6 +168,7 @@ def _row_arrays(rows: FeatureRows) -> Arrays:
         "row/ints": rows.ints,
         "row/offsets": rows.list_offsets,
         "row/statuses": rows.statuses,
+        "row/vectors": rows.vectors,
         **packed_strings("row/strings", rows.strings),
         **packed_strings("row/lists", rows.list_values),
     }
@@ -191,4 +193,14 @@ def _row(header: Mapping[str, Any], stored: _Stored) -> FeatureRows:
         statuses=stored["row/statuses"].astype(np.uint8),
         log_position=header["log_position"],
         evaluated_ms=header["evaluated_ms"],
+        **_row_vectors(header, stored),
     )
+
+
+def _row_vectors(header: Mapping[str, Any], stored: _Stored) -> dict[str, Any]:
+    """None of a capture from before rows had them."""
+    if "vectors" not in header:
+        return {}
+    names, dims = header["vectors"]
+    vectors = stored["row/vectors"].astype(np.float32)
+    return {"vector_names": tuple(names), "vector_dims": tuple(dims), "vectors": vectors}

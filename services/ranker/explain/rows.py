@@ -23,6 +23,7 @@ def one_row(rows: FeatureRows, row: int, id_: str) -> FeatureRows:
         strings=list(rows.strings[row * width : (row + 1) * width]),
         list_offsets=offsets - first,
         list_values=list(rows.list_values[first:last]),
+        vectors=rows.vectors[row : row + 1],
         statuses=rows.statuses[row : row + 1] if rows.statuses.size else rows.statuses,
     )
 
@@ -41,5 +42,6 @@ def repeated(rows: FeatureRows, ids: Sequence[str]) -> FeatureRows:
         strings=list(rows.strings) * times,
         list_offsets=np.concatenate([np.zeros(1, np.int32), *offsets]),
         list_values=list(rows.list_values) * times,
+        vectors=np.repeat(rows.vectors, times, axis=0),
         statuses=np.repeat(statuses, times, axis=0) if statuses.size else statuses,
     )

@@ -99,7 +99,7 @@ def test_training_starts_from_retrieval_s_weight_of_the_trend() -> None:
     domain = load_domain(Path(__file__).parents[4] / "config" / "live_courses.yaml")
     # No epoch to learn in: what is found is where it starts.
     still = domain.model.ranker.model_copy(update={"epochs": 0})
-    model = domain.model.model_copy(update={"ranker": still})
+    model = domain.model.model_copy(update={"ranker": still, "crosses": {}})
     domain = domain.model_copy(update={"model": model})
     rows, objectives = _rows(), len(domain.objectives)
     random = np.random.default_rng(2)

@@ -169,10 +169,12 @@ class FakeModel:
         position: Int64Array,
         surface: Int64Array,
         item_part: Float32Array | None = None,
+        cross_features: Float32Array | None = None,
     ) -> Float32Array:
         if "score" in self.broken:
             raise RuntimeError("the ranker is broken")
         assert not position.any()
+        assert cross_features is None or cross_features.shape == (len(owner), 0)
         if item_part is not None:
             assert np.array_equal(item_part, self.item_parts(item_vector, item_features))
         assert len(surface) == len(user_vector) == len(user_features)

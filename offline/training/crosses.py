@@ -1,0 +1,121 @@
+"""What cross features are made of in examples, for any pairing of their users and items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from services.common.crosses import Cross, Entries, ListedCross, RatioCross, listed, ratio
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float32]
+
+MOST_CELLS = 1 << 22
+"""Numbers that the join of one cross may hold at a time."""
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """``codes`` int64 and ``values`` float32 [N, L] of the users' lists, 0 pads; ``items`` int64
+    [N] of the items' texts; codes are below ``width``, 0 for none."""
+
+    cross: ListedCross
+    codes: IntArray
+    values: FloatArray
+    items: IntArray
+    width: int
+
+
+@dataclass(frozen=True)
+class _Ratio:
+    """``user`` and ``item`` float32 [N]."""
+
+    user: FloatArray
+    item: FloatArray
+
+
+@dataclass(frozen=True)
+class CrossRows:
+    """The users' and the items' sides of the cross features of N examples."""
+
+    sides: tuple[_Listed | _Ratio, ...]
+
+    def columns(self, users: IntArray, owner: IntArray, items: IntArray) -> FloatArray:
+        """Cross features float32 [n, X] of the items of examples ``items`` [n], each with a user:
+        ``owner`` [n] is a row of ``users`` [B], examples again."""
+        columns = np.zeros((len(items), len(self.sides)), np.float32)
+        for column, side in enumerate(self.sides):
+            if isinstance(side, _Ratio):
+                columns[:, column] = ratio(side.user[users][owner], side.item[items])
+            else:
+                columns[:, column] = _joined(side, users, owner, items)
+        return columns
+
+
+def read_crosses(crosses: Mapping[str, Cross], table: pa.Table) -> CrossRows:
+    """The sides of ``crosses``, in their order, from the columns of an examples table."""
+    return CrossRows(tuple(_side(cross, table) for cross in crosses.values()))
+
+
+def _side(cross: Cross, table: pa.Table) -> _Listed | _Ratio:
+    if isinstance(cross, RatioCross):
+        return _Ratio(_numbers(table[f"u.{cross.user}"]), _numbers(table[f"i.{cross.item}"]))
+    texts = _whole(table[f"k.{cross.item}"].cast(pa.string()))
+    known = pc.unique(texts)
+    known = known.filter(pc.and_(pc.is_valid(known), pc.not_equal(known, "")))
+    lists = _whole(table[f"l.{cross.ids}"])
+    sizes = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    length = int(sizes.max(initial=0))
+    codes = _padded(_codes(lists.flatten(), known), sizes, length)
+    if cross.values is None:
+        values = (codes > 0).astype(np.float32)
+    else:
+        # As many numbers as a list may hold entries, 0 beyond them.
+        numbers = _whole(table[f"v.{cross.values}"])
+        flat = numbers.flatten().to_numpy(zero_copy_only=False)
+        values = flat.reshape(len(table), len(flat) // max(1, len(table)))[:, :length]
+        values = values.astype(np.float32)
+    if cross.first is not None:
+        codes, values = codes[:, : cross.first], values[:, : cross.first]
+    return _Listed(cross, codes, values, _codes(texts, known), len(known) + 1)
+
+
+def _joined(side: _Listed, users: IntArray, owner: IntArray, items: IntArray) -> FloatArray:
+    found = np.full(len(items), side.cross.missing, np.float32)
+    at_once = max(1, MOST_CELLS // side.width)
+    for first in range(0, len(users), at_once):
+        some = users[first : first + at_once]
+        chosen = np.flatnonzero((owner >= first) & (owner < first + len(some)))
+        row, place = np.nonzero(side.codes[some])
+        entries = Entries(row, side.codes[some][row, place], side.values[some][row, place])
+        wanted = (owner[chosen] - first) * side.width + side.items[items[chosen]]
+        found[chosen] = listed(entries, len(some), side.width, wanted, side.cross.missing)
+    return found
+
+
+def _padded(flat: IntArray, sizes: IntArray, length: int) -> IntArray:
+    """Lists one after another as rows [n, length], in their order, 0 after them."""
+    rows = np.zeros((len(sizes), length), np.int64)
+    rows[np.arange(length)[None, :] < sizes[:, None]] = flat
+    return rows
+
+
+def _codes(texts: pa.Array, known: pa.Array) -> IntArray:
+    found = pc.fill_null(pc.index_in(texts, value_set=known), -1)
+    codes: IntArray = found.to_numpy(zero_copy_only=False).astype(np.int64) + 1
+    return codes
+
+
+def _numbers(column: pa.ChunkedArray) -> FloatArray:
+    numbers: FloatArray = pc.fill_null(column.cast(pa.float32()), 0.0).to_numpy()
+    return numbers.astype(np.float32)
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    combined = column.combine_chunks()
+    return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
