@@ -7,6 +7,7 @@ item says of itself. Texts are codes of any dictionary that both sides share.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -82,3 +83,9 @@ def ratio(user: FloatArray, item: FloatArray) -> FloatArray:
     safe = np.where(both, item, 1) / np.where(both, user, 1)
     logs: FloatArray = np.log(safe).astype(np.float32)
     return logs
+
+
+def unknown(crosses: Iterable[Cross]) -> FloatArray:
+    """Cross features [X] of a user of whom nothing is known."""
+    missing = [cross.missing if isinstance(cross, ListedCross) else 0.0 for cross in crosses]
+    return np.array(missing, np.float32)

@@ -71,7 +71,7 @@ def bundle_spec(bundle: LoadedBundle, domain: Domain) -> BundleSpec:
             entity: frozenset(carry.features) - {*manifest.carried_features.get(entity, ())}
             for entity, carry in carries.items()
         },
-        crosses=tuple(named.cross for named in manifest.crosses),
+        crosses={named.name: named.cross for named in manifest.crosses},
         still_columns=tuple(manifest.item_features.index(n) for n in manifest.still_features),
         money=tuple(name for name, objective in domain.objectives.items() if objective.money),
         currency_rates={domain.currency: 1.0, **domain.currency_rates},

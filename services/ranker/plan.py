@@ -82,7 +82,7 @@ class BundleSpec:
 
     ``neighbours`` are those of the sequence's items; None where the bundle holds none.
     ``carries``: what items of an entity type carry of another; ``unread``: which of it the models
-    were trained without. ``crosses``: the columns of cross features.
+    were trained without. ``crosses``: the columns of cross features, in order.
     ``still_columns``: of the item features, those that ``Model.item_parts`` reads.
     ``money``: the objectives that are multiplied by an item's margin. ``currency_rates``: minor
     units of the domain's currency that one of another's is worth, by code.
@@ -111,7 +111,7 @@ class BundleSpec:
     still_columns: tuple[int, ...] = ()
     carries: Mapping[str, Carry] = field(default_factory=dict)
     unread: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    crosses: tuple[Cross, ...] = ()
+    crosses: Mapping[str, Cross] = field(default_factory=dict)
     money: tuple[str, ...] = ()
     currency_rates: Mapping[str, float] = field(default_factory=dict)
 

@@ -25,6 +25,7 @@ from services.common.bundle.manifest import (
 )
 from services.common.bundle.neighbours import NeighbourArray, neighbours_file, read_neighbours
 from services.common.bundle.store import verify_directory
+from services.common.crosses import unknown
 from services.common.errors import BundleError
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -300,10 +301,8 @@ class LoadedBundle:
         )
 
     def _no_crosses(self, rows: int) -> FloatArray:
-        """Cross features [rows, X] of a user of whom nothing is known."""
-        crosses = [named.cross for named in self.manifest.crosses]
-        missing = [cross.missing if cross.kind == "listed" else 0.0 for cross in crosses]
-        return np.tile(np.array(missing, np.float32), (rows, 1))
+        nothing = unknown(named.cross for named in self.manifest.crosses)
+        return np.tile(nothing, (rows, 1))
 
     def _warm(self, directory: Path) -> None:
         """Runs each graph once; wrong shapes show here and not in a request."""

@@ -35,11 +35,13 @@ class Read:
     user_defaults: Float32Array
     vector: Float32Array
     features: Float32Array
+    # The last ``crosses`` of these are cross features, which say something of it to this user.
     item_names: Sequence[str]
     item_defaults: Float32Array
     item_vectors: Float32Array
     item_features: Float32Array
     surface: int
+    crosses: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,12 +134,16 @@ class _Trials:
 
     def scored(self, model: Model) -> Float32Array:
         """Probabilities of all rows, in one run."""
+        features = np.stack([features for _, features in self._rows])
+        own = features.shape[1] - self._read.crosses
+        crosses = {"cross_features": features[:, own:]} if self._read.crosses else {}
         return model.score(
             user_vector=np.stack([vector for vector, _ in self._users]),
             user_features=np.stack([features for _, features in self._users]),
             owner=np.array(self._owners, np.int64),
             item_vector=np.stack([vector for vector, _ in self._rows]),
-            item_features=np.stack([features for _, features in self._rows]),
+            item_features=features[:, :own],
             position=np.zeros(len(self._rows), np.int64),
             surface=np.full(len(self._users), self._read.surface, np.int64),
+            **crosses,
         )

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from services.common.crosses import unknown
 from services.common.exploration import SIMILARITY_STEPS
 from services.ranker.arrays import Float32Array, Float64Array, Int64Array
 from services.ranker.explain.attribution import Moved, Read, attributed
@@ -16,6 +17,7 @@ from services.ranker.explain.versions import Origin, Versions, versions_of
 from services.ranker.filters.apply import Filtered, apply_filters
 from services.ranker.filters.asking import Asking
 from services.ranker.filters.expression import REASON, CallerFilter
+from services.ranker.scoring.crosses import cross_features
 from services.ranker.scoring.value import Scored, unscored, values_of, values_under
 from services.ranker.selection.board import Similarity
 from services.ranker.selection.candidates import likeness_of
@@ -266,15 +268,17 @@ def _moved(trace: Trace, slots: Int64Array) -> list[list[Moved]]:
             rated[items == item] = values_under(scored, own)[items == item]
         return rated
 
+    crosses = cross_features(spec, plan, slots, moment.rows, moment.inputs, work.row)
     read = Read(
         user_names=spec.user_features,
         user_defaults=spec.user_defaults,
         vector=moment.vectors[work.row],
         features=moment.inputs.features[work.row],
-        item_names=spec.item_features,
-        item_defaults=spec.item_defaults,
+        item_names=(*spec.item_features, *spec.crosses),
+        item_defaults=np.concatenate([spec.item_defaults, unknown(spec.crosses.values())]),
         item_vectors=plan.items.vectors[slots],
-        item_features=plan.items.features[slots],
+        item_features=np.hstack([plan.items.features[slots], crosses]),
         surface=plan.surface_index,
+        crosses=len(spec.crosses),
     )
     return attributed(moment.state.model, read, values, MAX_FEATURES)

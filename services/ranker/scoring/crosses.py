@@ -5,26 +5,29 @@ from __future__ import annotations
 import numpy as np
 
 from services.common.crosses import Entries, ListedCross, RatioCross, listed, ratio
-from services.ranker.arrays import Float32Array
+from services.ranker.arrays import Float32Array, Int64Array
 from services.ranker.catalogue.pools import StringPool
 from services.ranker.feature_rows import FeatureRows
-from services.ranker.plan import BundleSpec
+from services.ranker.plan import BundleSpec, SurfacePlan
 from services.ranker.users import UserInputs
-from services.ranker.work import Work
 
 
 def cross_features(
-    spec: BundleSpec, work: Work, rows: FeatureRows, inputs: UserInputs
+    spec: BundleSpec,
+    plan: SurfacePlan,
+    slots: Int64Array,
+    rows: FeatureRows,
+    inputs: UserInputs,
+    row: int,
 ) -> Float32Array:
-    """Cross features float32 [n, X] of a request's n candidates, columns as in ``spec.crosses``.
+    """Cross features float32 [n, X] of the items of slots [n], columns as in ``spec.crosses``.
 
-    ``rows`` and ``inputs`` are those of its micro-batch.
+    ``row``: the user's in ``rows`` and ``inputs``.
     """
-    slots, plan = work.slots, work.plan
     columns = np.zeros((len(slots), len(spec.crosses)), np.float32)
-    for at, cross in enumerate(spec.crosses):
+    for at, cross in enumerate(spec.crosses.values()):
         if isinstance(cross, RatioCross):
-            user = inputs.features[work.row, spec.user_features.index(cross.user)]
+            user = inputs.features[row, spec.user_features.index(cross.user)]
             item = plan.items.features[slots, spec.item_features.index(cross.item)]
             columns[:, at] = ratio(np.full(len(slots), user, np.float32), item)
             continue
@@ -33,7 +36,7 @@ def cross_features(
             columns[:, at] = cross.missing
             continue
         codes, pool = texts
-        entries = _entries(cross, pool, rows, work.row)
+        entries = _entries(cross, pool, rows, row)
         width = len(pool.values)
         columns[:, at] = listed(entries, 1, width, codes[slots], cross.missing)
     return columns

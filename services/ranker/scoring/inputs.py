@@ -74,7 +74,9 @@ def score_inputs(
 
     crosses = nothing
     if "cross_features" in read:
-        crosses = gathered([cross_features(spec, work, rows, inputs) for work in works])
+        crosses = gathered(
+            [cross_features(spec, w.plan, w.slots, rows, inputs, w.row) for w in works]
+        )
 
     return ScoreInputs(
         lengths=lengths,

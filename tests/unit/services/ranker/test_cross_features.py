@@ -18,9 +18,7 @@ from services.ranker.plan import SurfaceSpec
 from services.ranker.scoring.crosses import cross_features
 from services.ranker.sources.personal import Personal
 from services.ranker.state import prepare
-from services.ranker.types import RankCommand
 from services.ranker.users import UserInputs
-from services.ranker.work import Work
 from tests.unit.services.ranker.fakes import FakeModel, spec_of, tables_of
 
 SURFACE = SurfaceSpec("plain", "item", 3, 10, (Personal("personal", 10),), (), {}, None, {})
@@ -122,16 +120,13 @@ def of_rows(
     rows: FeatureRows, features: np.ndarray, row: int, items: list[dict[str, Any]]
 ) -> np.ndarray:
     model = FakeModel()
-    spec = replace(spec_of(model, SURFACE), crosses=tuple(CROSSES.values()))
+    spec = replace(spec_of(model, SURFACE), crosses=CROSSES)
     tables = tables_of({f"i{at}": item for at, item in enumerate(items)})
     state = prepare(model, spec, tables, None, exact_rows=10, now_ms=0)
     [plan] = state.plans.values()
-    command = RankCommand(plan.spec.name, user_id="u", device_id="")
-    work = Work(command, plan, [], np.ones(2, np.float32), "rank", 0, row=row)
-    work.slots = np.arange(len(items))
     nothing = np.zeros((len(rows.ids), 3), np.int64)
     inputs = UserInputs(nothing, nothing, features, np.zeros(len(rows.ids), np.bool_))
-    return cross_features(spec, work, rows, inputs)
+    return cross_features(spec, plan, np.arange(len(items)), rows, inputs, row)
 
 
 def examples(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> pa.Table:
