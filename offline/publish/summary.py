@@ -59,17 +59,21 @@ def summary(models: TrainedModels, published: Published, seconds: dict[str, floa
 
 
 def _reliability(tables: Mapping[str, Reliability]) -> Table:
-    """Predicted and observed shares by bin, in per cent."""
-    bins = max(len(found.rows) for found in tables.values())
-    table = Table("predicted : observed, %", *map(str, range(1, bins + 1)), "error, %", "Brier")
-    for objective, found in tables.items():
-        pairs = zip(found.predicted.tolist(), found.observed.tolist(), strict=True)
-        cells = [f"{100 * said:.1f} : {100 * came:.1f}" for said, came in pairs]
-        cells += [""] * (bins - len(cells))
-        error = f"{100 * found.expected_calibration_error:.2f}"
-        table.add_row(objective, *cells, error, f"{found.brier:.4f}")
+    """Predicted and observed shares by bin, a column an objective."""
+    table = Table("predicted : observed, %", *tables)
+    for row in range(max(len(found.rows) for found in tables.values())):
+        table.add_row(f"bin {row + 1}", *(_bin(found, row) for found in tables.values()))
+    errors = (100 * found.expected_calibration_error for found in tables.values())
+    table.add_row("calibration error", *(f"{error:.2f}" for error in errors))
+    table.add_row("Brier score", *(f"{found.brier:.4f}" for found in tables.values()))
     table.caption = "calibrated on the other half of the users; bins of equal numbers of rows"
     return table
+
+
+def _bin(found: Reliability, row: int) -> str:
+    if row >= len(found.rows):
+        return ""
+    return f"{100 * found.predicted[row]:.1f} : {100 * found.observed[row]:.1f}"
 
 
 def _losses(models: TrainedModels) -> Table:
