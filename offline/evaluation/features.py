@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +18,9 @@ from offline.dataset.schema import attribute_column, changes_table
 from offline.evaluation.protocol import Cut, read_columns, rows_of, sequence_events
 from offline.evaluation.ragged import Ragged, Rows
 from offline.evaluation.shipped import Floats, ModelInputs
+from offline.training.crosses import CrossRows, read_crosses
 from services.common.bundle.loaded import LoadedBundle
+from services.common.crosses import Cross, ListedCross
 from services.common.domain import Domain, features_of
 from services.common.domain_features import LastNFeature
 from services.common.domain_filters import NotInListFilter
@@ -96,16 +98,41 @@ class CutReader:
             _numbers(self.attributes[name] if name in tower.numeric else None, count)
             for name in manifest.tower_numeric
         ]
+        user_features = self._user_features(manifest.user_features)
+        crosses = {named.name: named.cross for named in manifest.crosses}
         sequence_items, sequence_actions = _sequences(self.cut, bundle)
         return ModelInputs(
             sequence_items=sequence_items,
             sequence_actions=sequence_actions,
-            user_features=self._user_features(manifest.user_features),
+            user_features=user_features,
             item_features=_stacked([items[name] for name in manifest.item_features], count),
             tower_fields=fields,
             tower_numeric=_stacked(numeric, count),
             trending={name: items[name] for name in trending},
+            crosses=self._crosses(
+                crosses, dict(zip(manifest.user_features, user_features.T, strict=True)), items
+            ),
         )
+
+    def _crosses(
+        self, crosses: Mapping[str, Cross], users: Mapping[str, Floats], items: Mapping[str, Floats]
+    ) -> CrossRows:
+        """What ``crosses`` read of the cut's users and items, whose numbers are given by name."""
+        listed = [cross for cross in crosses.values() if isinstance(cross, ListedCross)]
+        lists = dict.fromkeys(cross.ids for cross in listed)
+        numbers = dict.fromkeys(cross.values for cross in listed if cross.values is not None)
+        of_users = {f"u.{name}": pa.chunked_array([values]) for name, values in users.items()}
+        if listed:
+            rows = self._known(USER_ENTITY, self._asked(), [*lists, *numbers])
+            of_users |= {f"l.{name}": rows[name] for name in lists}
+            of_users |= {f"v.{name}": rows[name] for name in numbers}
+        of_items = {f"i.{name}": pa.chunked_array([values]) for name, values in items.items()}
+        own = features_of(self.domain, self.domain.model.sequence.entity)
+        for cross in listed:
+            attribute = getattr(own.get(cross.item), "attribute", None) or cross.item
+            texts = self._texts(attribute) if cross.item in own else [""] * len(self.cut.fold.items)
+            of_items[f"k.{cross.item}"] = pa.chunked_array([pa.array(texts, pa.string())])
+        return read_crosses(crosses, pa.table(of_users), pa.table(of_items))
 
     def _texts(self, attribute: str) -> list[str]:
         """A string attribute of every item, empty where never set; ``id`` is the item's own id."""

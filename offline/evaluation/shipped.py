@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from offline.evaluation.fold import Fold
 from offline.evaluation.ragged import Rows
+from offline.training.crosses import CrossRows
 from services.common.bundle.loaded import LoadedBundle
 from services.common.domain import Domain
 from services.common.errors import FailedPrecondition
@@ -27,6 +28,7 @@ class ModelInputs:
     ``sequence_items``, ``sequence_actions`` int64 [n, L] and ``user_features`` float32 [n, U],
     ``item_features`` float32 [I, G], ``tower_fields`` int64 [I, F], ``tower_numeric`` float32
     [I, M], as ``LoadedBundle`` takes them. ``trending`` float32 [I] by name of feature.
+    ``crosses``: what cross features are made of, questions being the users.
     """
 
     sequence_items: Rows
@@ -36,6 +38,7 @@ class ModelInputs:
     tower_fields: Rows
     tower_numeric: Floats
     trending: dict[str, Floats]
+    crosses: CrossRows = field(default_factory=lambda: CrossRows(()))
 
 
 class BundleScorer:
@@ -97,14 +100,17 @@ class BundleScorer:
     def _score(self, users: Rows, found: Floats) -> None:
         vectors = self.user_vectors(users)
         owner, item = np.nonzero(self._candidates(vectors))
+        questions = np.searchsorted(self._fold.asked, users)
+        crosses = self._inputs.crosses.columns(questions, owner, item)
         probabilities = self._bundle.score(
             user_vector=vectors,
-            user_features=self._inputs.user_features[np.searchsorted(self._fold.asked, users)],
+            user_features=self._inputs.user_features[questions],
             owner=owner.astype(np.int64),
             item_vector=self._vectors[item],
             item_features=self._inputs.item_features[item],
             position=np.zeros(len(item), dtype=np.int64),
             surface=np.full(len(users), self._surface_index, dtype=np.int64),
+            cross_features=crosses if self._inputs.crosses.sides else None,
         )
         found[owner, item] = probabilities @ self._weights
 

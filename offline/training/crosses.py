@@ -22,7 +22,7 @@ MOST_CELLS = 1 << 22
 @dataclass(frozen=True)
 class _Listed:
     """``codes`` int64 and ``values`` float32 [N, L] of the users' lists, 0 pads; ``items`` int64
-    [N] of the items' texts; codes are below ``width``, 0 for none."""
+    [I] of the items' texts; codes are below ``width``, 0 for none."""
 
     cross: ListedCross
     codes: IntArray
@@ -33,7 +33,7 @@ class _Listed:
 
 @dataclass(frozen=True)
 class _Ratio:
-    """``user`` and ``item`` float32 [N]."""
+    """``user`` float32 [N] and ``item`` float32 [I]."""
 
     user: FloatArray
     item: FloatArray
@@ -57,15 +57,19 @@ class CrossRows:
         return columns
 
 
-def read_crosses(crosses: Mapping[str, Cross], table: pa.Table) -> CrossRows:
-    """The sides of ``crosses``, in their order, from the columns of an examples table."""
-    return CrossRows(tuple(_side(cross, table) for cross in crosses.values()))
+def read_crosses(
+    crosses: Mapping[str, Cross], users: pa.Table, items: pa.Table | None = None
+) -> CrossRows:
+    """The sides of ``crosses``, in their order, from the columns of an examples table; or of one of
+    ``users`` and one of ``items``, whose rows are then what ``CrossRows.columns`` names."""
+    items = users if items is None else items
+    return CrossRows(tuple(_side(cross, users, items) for cross in crosses.values()))
 
 
-def _side(cross: Cross, table: pa.Table) -> _Listed | _Ratio:
+def _side(cross: Cross, table: pa.Table, items: pa.Table) -> _Listed | _Ratio:
     if isinstance(cross, RatioCross):
-        return _Ratio(_numbers(table[f"u.{cross.user}"]), _numbers(table[f"i.{cross.item}"]))
-    texts = _whole(table[f"k.{cross.item}"].cast(pa.string()))
+        return _Ratio(_numbers(table[f"u.{cross.user}"]), _numbers(items[f"i.{cross.item}"]))
+    texts = _whole(items[f"k.{cross.item}"].cast(pa.string()))
     known = pc.unique(texts)
     known = known.filter(pc.and_(pc.is_valid(known), pc.not_equal(known, "")))
     lists = _whole(table[f"l.{cross.ids}"])
