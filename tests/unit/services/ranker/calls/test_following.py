@@ -7,12 +7,15 @@ import pytest
 
 from services.common.assign.assign import Assignment, Definitions, Experiment, Reason, Variant
 from services.ranker.calls.arrange import held
-from services.ranker.calls.candidates import slots_of_hashes, unseen
+from services.ranker.calls.candidates import similar, slots_of_hashes, unseen
 from services.ranker.calls.prices import Prices
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.feature_rows import View, ViewColumn
+from services.ranker.plan import SurfaceSpec
+from services.ranker.sources.personal import Personal
+from services.ranker.state import prepare
 from services.ranker.tokens.format import MAX_VARIANTS, SHOWN_MASK, digest_of
-from tests.unit.services.ranker.fakes import rows_of, tables_of
+from tests.unit.services.ranker.fakes import FakeModel, rows_of, spec_of, tables_of
 
 
 def experiments(*keys: str) -> Definitions:
@@ -48,6 +51,19 @@ def test_hashes_find_their_slots_and_hide_what_was_shown() -> None:
     assert slots_of_hashes(table, wanted).tolist() == [7, 299, 0]
     slots = np.array([5, 7, 299, 3], np.int64)
     assert unseen(table, slots, wanted & SHOWN_MASK).tolist() == [True, False, False, True]
+
+
+def test_similar_items_are_as_many_as_the_surface_has_candidates() -> None:
+    model = FakeModel()
+    spec = SurfaceSpec("feed", "item", 2, 3, (Personal("personal", 3),), (), {}, None, {})
+    tables = tables_of({f"i{n}": {} for n in range(6)})
+    plan = prepare(model, spec_of(model, spec), tables, None, exact_rows=9, now_ms=0).plans["feed"]
+    for slot in range(6):
+        others = similar(model, plan, f"i{slot}").tolist()
+        # The item is not always the nearest to itself: then one more is found.
+        assert len(others) == len(set(others)) >= 3
+        assert slot not in others
+    assert similar(model, plan, "unheard of").tolist() == []
 
 
 def priced(entity: str, **prices: int) -> EntityTable:
