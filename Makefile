@@ -30,7 +30,7 @@ spark: $(READY) ## add PySpark to .venv; then the test suite has its tests, too,
 
 test-spark: spark ## the dataset suite on PySpark in local mode alone; needs Java 17 or 21
 	@command -v java >/dev/null || [ -n "$$JAVA_HOME" ] || { echo "no java on the PATH, no JAVA_HOME" >&2; exit 1; }
-	@$(BIN)/python -m pytest -n0 tests/unit/offline/dataset/test_on_spark.py
+	@$(BIN)/python -m pytest -n0 -m "at_length or not at_length" tests/unit/offline/dataset/test_on_spark.py
 
 lint: $(READY) ## ruff: lint and format
 	$(BIN)/ruff check .

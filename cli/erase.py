@@ -57,6 +57,9 @@ def erase(
     from offline.archive.target import open_target
     from services.common.domain import load_domain
 
+    _require_folders("--captures", captures)
+    _require_folders("--spool", spool)
+    _require_folders("--search", search)
     console = Console(soft_wrap=True)
     target = open_target(archive) if archive is not None else None
     domain, names, spools = load_domain(domain_file), pseudonymiser(), spool or []
@@ -90,6 +93,15 @@ def erase(
         )
     if left or behind:
         raise typer.Exit(LEFT)
+
+
+def _require_folders(option: str, given: Sequence[Path] | None) -> None:
+    """Raises ``NotFound``: nothing would be found in a folder that is not there."""
+    from services.common.errors import NotFound
+
+    for path in given or []:
+        if not path.is_dir():
+            raise NotFound(f"{option}: there is no folder {path}", reason="NO_FOLDER")
 
 
 def _show(console: Console, looked: Sequence[Searched]) -> None:

@@ -39,14 +39,19 @@ def replay(
 ) -> None:
     """Rank captured requests again, from what was captured and the bundle that ranked them.
 
-    Exit code 1 where a slate comes out otherwise than it was: other items, another order, or a
-    score that is off by more than 1e-6.
+    Exit code 1 where a slate comes out otherwise than it was (other items, another order, or a
+    score that is off by more than 1e-6), or a request can't be ranked again.
     """
     from rich.console import Console
 
     from cli.console import wide_console
     from cli.progress import stage_progress
-    from services.common.errors import NotFound
+    from services.common.errors import (
+        BundleError,
+        FailedPrecondition,
+        InvalidArgument,
+        NotFound,
+    )
     from services.ranker.explain.directory import read_capture
 
     paths = _paths(captures)
@@ -54,6 +59,7 @@ def replay(
         raise NotFound("there are no captures to replay", reason="NO_CAPTURE")
     replays = Replays(bundles, domain)
     found: list[tuple[Capture, list[Difference]]] = []
+    impossible: list[tuple[Path, str]] = []
     with stage_progress(Console(stderr=True)) as progress:
         for number, path in enumerate(paths):
             progress("replay", number, len(paths))
@@ -64,11 +70,19 @@ def replay(
                     raise
                 # Of a folder: removed meanwhile, as a later one needed its room.
                 continue
-            found.append((capture, replays.differences(capture)))
+            except InvalidArgument as error:
+                impossible.append((path, error.message))
+                continue
+            try:
+                found.append((capture, replays.differences(capture)))
+            except (NotFound, BundleError, FailedPrecondition) as error:
+                impossible.append((path, error.message))
         progress("replay", len(paths), len(paths))
     console = wide_console()
     show(console, found, replays)
-    if any(differences for _, differences in found):
+    for path, why in impossible:
+        console.print(f"{path.name} can't be ranked again: {why}", style="red", markup=False)
+    if impossible or any(differences for _, differences in found):
         raise typer.Exit(DIFFERS)
 
 

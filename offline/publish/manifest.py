@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from offline.dataset.tables import cross_items
 from offline.training.layout import Layout, layout_of
 from offline.training.transforms import still_columns
 from services.common.bundle.manifest import (
@@ -79,9 +80,10 @@ def manifest_of(
 
 def _carried(domain: Domain, layout: Layout) -> dict[str, list[str]]:
     found = {}
+    wanted = dict.fromkeys((*layout.item_features, *cross_items(domain)))
     for name, entity in domain.entities.items():
         carried = [] if entity.carries is None else entity.carries.features
-        read = [feature for feature in layout.item_features if feature in carried]
+        read = [feature for feature in wanted if feature in carried]
         if read:
             found[name] = read
     return found

@@ -40,7 +40,24 @@ def fit_calibration(logits: FloatArray, labels: FloatArray) -> tuple[float, floa
         line, loss = line - step, min(loss, further)
         if np.abs(step).max() < 1e-7:
             break
-    return max(LEAST_SLOPE, float(line[0])), float(line[1])
+    if line[0] < LEAST_SLOPE:
+        return LEAST_SLOPE, _intercept(LEAST_SLOPE * inputs[:, 0], labels)
+    return float(line[0]), float(line[1])
+
+
+def _intercept(logits: NDArray[np.float64], labels: FloatArray) -> float:
+    """The intercept alone, by the same method and prior."""
+    found = 0.0
+    for _ in range(_STEPS):
+        probabilities = 1.0 / (1.0 + np.exp(-(logits + found)))
+        gradient = float((probabilities - labels).sum()) + PRIOR * found
+        curvature = float((probabilities * (1.0 - probabilities)).sum()) + PRIOR
+        # At most one a step: where all is nearly certain, a whole step would overshoot.
+        step = float(np.clip(gradient / curvature, -1.0, 1.0))
+        found -= step
+        if abs(step) < 1e-7:
+            break
+    return found
 
 
 def calibrated_by_others(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from offline.training.data import FloatArray
 from offline.training.transforms import FeatureTransform
 
 # Positions above share one bias; a slate has at most this many items.
@@ -247,6 +248,18 @@ def initial_bias(positives: Sequence[float], rows: Sequence[float]) -> Tensor:
     """Logit of a smoothed base rate, ``[n]``: rare until the rows say otherwise."""
     rate = (torch.tensor(positives) + 0.5) / (torch.tensor(rows) + 100.0)
     return torch.logit(rate.clamp(1e-5, 1 - 1e-5))
+
+
+def initial_position(
+    positives: FloatArray, rows: FloatArray, of_surface: FloatArray, surface_rows: FloatArray
+) -> Tensor:
+    """How much a position raises the logit over its surface's, ``[n]``: from what its rows and the
+    surface's counted, each ``[n]``; a position of few rows is drawn to the surface's rate, as if a
+    hundred more had it."""
+    rate = (of_surface + 0.5) / (surface_rows + 100.0)
+    own = (positives + 100.0 * rate) / (rows + 100.0)
+    logits = [torch.logit(torch.from_numpy(r).clamp(1e-5, 1 - 1e-5)) for r in (own, rate)]
+    return (logits[0] - logits[1]).float()
 
 
 def _chosen(rows: Tensor, columns: Sequence[int]) -> Tensor:

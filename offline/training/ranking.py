@@ -14,7 +14,7 @@ from offline.training.calibration import calibrated_by_others, fit_calibration
 from offline.training.data import Examples, FloatArray, IntArray
 from offline.training.losses import corrected_logits, masked_binary_loss
 from offline.training.measures import Reliability, binary_metrics, reliability
-from offline.training.ranker import Ranker, RankerShape, initial_bias
+from offline.training.ranker import POSITIONS, Ranker, RankerShape, initial_bias, initial_position
 from offline.training.retrieval import Advance, rank_metrics
 from offline.training.towers import MASKED
 from offline.training.transforms import FeatureTransform, logarithmic_columns, still_columns
@@ -215,6 +215,16 @@ def _new_ranker(
             mature = examples.mature[own].sum(axis=0)
             positive = (examples.mature * examples.labels)[own].sum(axis=0)
             ranker.bias[surface] = initial_bias(positive.tolist(), mature.tolist())
+            # They are too rare in a batch to get there by themselves in the epochs there are.
+            shown_at = np.minimum(examples.position, POSITIONS)
+            for position in np.unique(shown_at[own & (shown_at > 0)]):
+                at = own & (shown_at == position)
+                ranker.position[surface, int(position)] = initial_position(
+                    (examples.mature * examples.labels)[at].sum(axis=0),
+                    examples.mature[at].sum(axis=0),
+                    positive,
+                    mature,
+                )
     return ranker
 
 

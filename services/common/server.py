@@ -108,9 +108,12 @@ class AioServer:
         if self._gate.state in (State.DRAINING, State.CLOSING):
             return
         _logger.info("draining")
-        self._gate.state = State.DRAINING
+        # A server that never took calls begins none now.
+        was_ready = self._gate.state is State.READY
+        self._gate.state = State.DRAINING if was_ready else State.CLOSING
         await self._health.enter_graceful_shutdown()
-        await asyncio.sleep(self._options.lame_duck_seconds)
+        if was_ready:
+            await asyncio.sleep(self._options.lame_duck_seconds)
         self._gate.state = State.CLOSING
         await asyncio.sleep(self._options.refusing_seconds)
         self.draining.set()

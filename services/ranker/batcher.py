@@ -74,17 +74,18 @@ class Batcher(Generic[Query, Started, Answer]):
 
     ``begin(queries)`` starts a micro-batch of 1 to ``max_batch``, ``ready(started)`` tells whether
     it can be finished without waiting, ``finish(started, kept)`` ends it and answers for the
-    indices in ``kept``, in that order. ``failed`` is told of errors that are no PodiumError;
-    ``dropped`` why a request left early; ``answered`` how long answers took from their arrival on,
-    in seconds, those of the background aside. Of the background at most ``background_limit`` wait,
-    and ``background_batch`` are in a micro-batch.
+    indices in ``kept``, in that order, with an error for those that got none. ``failed`` is told
+    of errors that are no PodiumError; ``rested`` that no micro-batch is under way; ``dropped`` why
+    a request left early; ``answered`` how long answers took from their arrival on, in seconds,
+    those of the background aside. Of the background at most ``background_limit`` wait, and
+    ``background_batch`` are in a micro-batch.
     """
 
     def __init__(
         self,
         begin: Callable[[Sequence[Query]], Started],
         ready: Callable[[Started], bool],
-        finish: Callable[[Started, Sequence[int]], Sequence[Answer]],
+        finish: Callable[[Started, Sequence[int]], Sequence[Answer | Exception]],
         *,
         max_batch: int,
         queue_limit: int,
@@ -94,6 +95,7 @@ class Batcher(Generic[Query, Started, Answer]):
         background_limit: int = 512,
         background_batch: int = 4,
         answered: Callable[[Sequence[float]], None] = lambda _: None,
+        rested: Callable[[], None] = lambda: None,
     ) -> None:
         self._begin = begin
         self._ready = ready
@@ -106,6 +108,7 @@ class Batcher(Generic[Query, Started, Answer]):
         self._background_limit = background_limit
         self._background_batch = min(background_batch, max_batch)
         self._answered = answered
+        self._rested = rested
         self._pace = Pace()
         self._queue: deque[Ticket[Query, Answer]] = deque()
         self._background: deque[Ticket[Query, Answer]] = deque()
@@ -188,6 +191,8 @@ class Batcher(Generic[Query, Started, Answer]):
             started = self._begin([ticket.query for ticket in tickets])
         except Exception as error:
             self._fail(tickets, error)
+            if not self._begun:
+                self._rested()
             return
         self._working += len(tickets)
         self._begun.append(_Batch(started, tickets, begun_s))
@@ -207,6 +212,8 @@ class Batcher(Generic[Query, Started, Answer]):
         now_s = time.monotonic()
         self._pace.took(len(batch.tickets), now_s - max(self._finished_s, batch.begun_s))
         self._finished_s = now_s
+        if not self._begun:
+            self._rested()
 
     def _answer(self, batch: _Batch[Query, Started, Answer]) -> None:
         tickets = batch.tickets
@@ -218,10 +225,16 @@ class Batcher(Generic[Query, Started, Answer]):
         except Exception as error:
             self._fail([tickets[index] for index in kept], error)
             return
+        failed: dict[int, tuple[Exception, list[Ticket[Query, Answer]]]] = {}
         for index, answer in zip(kept, answers, strict=True):
-            tickets[index].answer(answer)
+            if isinstance(answer, Exception):
+                failed.setdefault(id(answer), (answer, []))[1].append(tickets[index])
+            else:
+                tickets[index].answer(answer)
+        for cause, without in failed.values():
+            self._fail(without, cause)
         now_s = time.monotonic()
-        self._answered([now_s - tickets[i].since_s for i in kept if not tickets[i].background])
+        self._answered([now_s - tickets[i].since_s for i in kept if _counts(tickets[i])])
 
     def _alive(self, tickets: Sequence[Ticket[Query, Answer]]) -> list[int]:
         now_s = time.monotonic()
@@ -240,6 +253,11 @@ class Batcher(Generic[Query, Started, Answer]):
             self._failed(error)
         for ticket in tickets:
             ticket.fail(error)
+
+
+def _counts(ticket: Ticket[Query, Answer]) -> bool:
+    """Whether the time of a ticket's answer tells how long answers take."""
+    return not ticket.background and not ticket.failed
 
 
 def _in_vain(ticket: Ticket[Query, Answer], wait_s: float) -> bool:

@@ -158,9 +158,10 @@ def build(settings: RankerSettings) -> RankerApp:
     faults = BundleFaults(limits, judged=looking.set)
     recent = RecentRequests(lambda: recorded_commands(settings.capture_dir, KEPT_REQUESTS))
     unobserved = Unobserved()
-    shadow = ShadowScoring(
-        serving.in_force,
-        Pipeline(
+
+    def unheard() -> Pipeline:
+        """A pipeline whose work is no answer: it counts, and remembers, nothing."""
+        return Pipeline(
             serving.current,
             client,
             definitions,
@@ -172,7 +173,11 @@ def build(settings: RankerSettings) -> RankerApp:
             feature_timeout_s=settings.feature_timeout_ms / 1000,
             new_rank_id=new_rank_id,
             log_error=_log_error,
-        ),
+        )
+
+    shadow = ShadowScoring(
+        serving.in_force,
+        unheard(),
         client,
         BundleAnswers(faults, recent, metrics, lambda _, __: None),
         metrics,
@@ -198,6 +203,7 @@ def build(settings: RankerSettings) -> RankerApp:
         failed=functools.partial(_log_error, "a micro-batch failed"),
         dropped=metrics.dropped,
         answered=governor.answered,
+        rested=idle.set,
         background_limit=settings.background_limit,
     )
 
@@ -224,7 +230,7 @@ def build(settings: RankerSettings) -> RankerApp:
         probe=lambda entity, view: client.probe(entity, view, _PROBE_TIMEOUT_S),
         make_replica=make_replica,
         warm=Warming(
-            pipeline,
+            unheard(),
             recent.requests,
             share=settings.quarantine_share,
             give_way=lambda: idle.wait(_GIVE_WAY_S),

@@ -152,6 +152,7 @@ def joined(parts: Sequence[FeatureRows]) -> FeatureRows:
         list_offsets=np.concatenate([first.list_offsets[:1], *offsets]).astype(np.int32),
         list_values=[text for part in parts for text in part.list_values],
         statuses=np.concatenate(statuses),
+        vectors=np.concatenate([part.vectors for part in parts]),
     )
 
 

@@ -47,12 +47,13 @@ def await_rows(pending: PendingRows, ids: Sequence[str]) -> tuple[FeatureRows, R
 
 
 def time_left_s(commands: Sequence[RankCommand], most_s: float, now_s: float) -> float:
-    """How long the rows of a micro-batch may take: at most ``most_s``, and no longer than the one
-    of its callers who waits longest. ``now_s`` is on the monotonic clock."""
+    """How long the rows of a micro-batch may take: at most ``most_s``, and half of what is left to
+    the one of its callers who waits longest, so that there is time to answer without them.
+    ``now_s`` is on the monotonic clock."""
     deadlines = [c.deadline_s for c in commands if c.deadline_s is not None]
     if len(deadlines) < len(commands):
         return most_s
-    return max(0.0, min(most_s, max(deadlines) - now_s))
+    return max(0.0, min(most_s, (max(deadlines) - now_s) / 2))
 
 
 def user_inputs(model: Model, spec: BundleSpec, rows: FeatureRows) -> UserInputs:

@@ -57,7 +57,7 @@ class IncomingCall:
 
     def __init__(self, event: Any) -> None:
         self._call = event.call
-        self.method: str = event.call_details.method.decode()
+        self.method: str = event.call_details.method.decode(errors="replace")
         self.metadata: Metadata = event.invocation_metadata
         left_s = event.call_details.deadline - time.time()
         self.deadline_s = None if left_s > _LONGEST_S else time.monotonic() + left_s
@@ -273,9 +273,9 @@ class Core:
                 self.closed = True
 
     def _came(self, event: Any) -> None:
-        self._open += 1
-        call = IncomingCall(event)
         with self._lock:
             if not self._closing:
                 self._accept()
+        call = IncomingCall(event)
+        self._open += 1
         self._arrived(call)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import time
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
@@ -14,6 +15,8 @@ from services.common.errors import DeadlinePassed
 Answer = TypeVar("Answer")
 
 _ENDED: Final = -1
+
+_logger = logging.getLogger(__name__)
 
 
 class Promise(Generic[Answer]):
@@ -120,6 +123,11 @@ class Tasks:
             wait = running.task.send(None) if error is None else running.task.throw(error)
         except StopIteration:
             running.number = _ENDED
+            return
+        except Exception:
+            # The thread serves all other calls.
+            running.number = _ENDED
+            _logger.exception("a call ended in an error of its own")
             return
         finally:
             enter_call(before)

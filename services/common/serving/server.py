@@ -110,9 +110,12 @@ class LoopServer:
         if self._gate.state in (State.DRAINING, State.CLOSING):
             return
         _logger.info("draining")
-        self._gate.state = State.DRAINING
+        # A server that never took calls begins none now.
+        was_ready = self._gate.state is State.READY
+        self._gate.state = State.DRAINING if was_ready else State.CLOSING
         self._health.set(self._services, _NOT_SERVING)
-        time.sleep(self._options.lame_duck_seconds)
+        if was_ready:
+            time.sleep(self._options.lame_duck_seconds)
         self._gate.state = State.CLOSING
         time.sleep(self._options.refusing_seconds)
         self._core.close()

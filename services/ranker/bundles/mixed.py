@@ -93,8 +93,9 @@ class MixedPipeline:
         """Whether ``finish`` has what it would wait for."""
         return all(self._pipeline.ready(group.started) for group in mixed.groups)
 
-    def finish(self, mixed: Mixed, kept: Sequence[int]) -> list[RankResult]:
-        """Answers the requests at the indices ``kept``, in that order."""
+    def finish(self, mixed: Mixed, kept: Sequence[int]) -> list[RankResult | Exception]:
+        """Answers the requests at the indices ``kept``, in that order; an error for those of a
+        bundle that could not, while others answered theirs."""
         try:
             return self._finish(mixed, kept)
         finally:
@@ -127,10 +128,10 @@ class MixedPipeline:
         rows.send(self._users)
         return Mixed(in_force, groups)
 
-    def _finish(self, mixed: Mixed, kept: Sequence[int]) -> list[RankResult]:
+    def _finish(self, mixed: Mixed, kept: Sequence[int]) -> list[RankResult | Exception]:
         if len(mixed.groups) == 1:
-            return self._finished(mixed.in_force, mixed.groups[0], kept)
-        answers: dict[int, RankResult] = {}
+            return [*self._finished(mixed.in_force, mixed.groups[0], kept)]
+        answers: dict[int, RankResult | Exception] = {}
         wanted = set(kept)
         for group in mixed.groups:
             among = [at for at, place in enumerate(group.places) if place in wanted]
@@ -138,9 +139,18 @@ class MixedPipeline:
                 continue
             if answers:
                 group.started.clock.skip()
-            results = self._finished(mixed.in_force, group, among)
+            results: Sequence[RankResult | Exception]
+            try:
+                results = self._finished(mixed.in_force, group, among)
+            except Exception as error:
+                # The slates of the others are logged: their callers get them.
+                results = [error] * len(among)
             answers.update(zip((group.places[at] for at in among), results, strict=True))
-        return [answers[place] for place in kept]
+        found = [answers[place] for place in kept]
+        errors = [answer for answer in found if isinstance(answer, Exception)]
+        if len(errors) == len(found):
+            raise errors[0]
+        return found
 
     def _version(
         self, in_force: InForce, digests: dict[bytes, str], command: RankCommand
@@ -182,6 +192,7 @@ class MixedPipeline:
             self._log_replaced(version, error)
             version = in_force.routes.live
             started = self._pipeline.begin_with(commands, in_force.live, rows)
+            degrade(started.works, Part.SCORING, Reason.REPLACED)
         return Group(version, places, commands, started)
 
     def _finished(self, in_force: InForce, group: Group, among: Sequence[int]) -> list[RankResult]:
@@ -199,6 +210,7 @@ class MixedPipeline:
             version = in_force.routes.live
             again = [group.commands[at] for at in among]
             started = self._pipeline.begin_with(again, in_force.live, self._users)
+            degrade(started.works, Part.SCORING, Reason.REPLACED)
             results = self._pipeline.finish(started, range(len(among)))
         self._answers.answered(in_force, version, results)
         return results

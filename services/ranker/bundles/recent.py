@@ -92,4 +92,6 @@ def _recorded(result: RankResult) -> Recorded:
         deadline_s=None,
         debug=False,
     )
-    return Recorded(command, result.view_hash, result.rows.part(result.row, 1))
+    # Where the rows did not come there is nothing that fits those of others under the view.
+    came = bool(result.rows.list_names)
+    return Recorded(command, result.view_hash if came else "", result.rows.part(result.row, 1))

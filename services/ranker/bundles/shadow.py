@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
+from services.common.errors import PodiumError
 from services.ranker.bundles.comparison import Comparison, compared
 from services.ranker.bundles.mixed import Answers
 from services.ranker.bundles.recent import KnownRows, Recorded
@@ -121,6 +122,9 @@ class ShadowScoring:
             return True
         try:
             self._rank(in_force, shadow.version, result)
+        except PodiumError as error:
+            # No fault of the bundle's: what it needs beside itself is away.
+            self._log_error(f"the shadow {shadow.version} did without an answer", error)
         except Exception as error:
             self._log_error(f"the shadow {shadow.version} failed", error)
             self._answers.broke(in_force, shadow.version, 1)
@@ -152,6 +156,9 @@ class ShadowScoring:
                 self._drop_old()
                 continue
             self._offered.clear()
+            # Set by ``close`` before the clearing, it would be waited for in vain.
+            if self._closing.is_set():
+                return
             if self.rank_next():
                 self._offered.set()
 

@@ -83,8 +83,15 @@ def capture_of(trace: Trace, names: Pseudonymiser, origin: Origin) -> Capture:
     return Capture(
         rank_id=work.rank_id,
         now_ms=moment.now_ms,
+        # A request to be explained is no live one, and does not explore.
         command=replace(
-            command, user_id=user, device_id=device, context=None, deadline_s=None, debug=False
+            command,
+            user_id=user,
+            device_id=device,
+            context=None,
+            deadline_s=None,
+            debug=False,
+            traffic=result.traffic,
         ),
         seed=work.seed,
         versions=versions_of(trace, origin),

@@ -87,6 +87,7 @@ def test_every_kind_agrees_with_the_oracle(open_log: OpenTables, tmp_path: Path)
     assert_offline_agrees(every_kind(), log, keys, at, tmp_path, open_log)
 
 
+@pytest.mark.at_length
 @few_examples
 @given(seed=st.integers(0, 2**32))
 def test_random_probes_equal_the_oracle(open_log: OpenTables, seed: int) -> None:
@@ -96,6 +97,7 @@ def test_random_probes_equal_the_oracle(open_log: OpenTables, seed: int) -> None
 
 
 # The first example is the simplest there is.
+@pytest.mark.at_length
 @settings(few_examples, max_examples=2)
 @given(domain=worlds(), log=world_streams(most=30), data=st.data())
 def test_random_definitions_agree_with_the_oracle_on_random_streams(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from offline.training.calibration import calibrated_by_others, fit_calibration
+from offline.training.calibration import LEAST_SLOPE, calibrated_by_others, fit_calibration
 from offline.training.measures import reliability
 
 
@@ -52,3 +52,14 @@ def test_few_rows_move_little_and_no_order_is_turned_round() -> None:
     assert fit_calibration(turned, (turned < 0).astype(np.float32))[0] > 0
     nothing = np.zeros(0, np.float32)
     assert fit_calibration(nothing, nothing) == (1.0, 0.0)
+
+
+def test_where_the_order_says_nothing_the_mean_is_kept() -> None:
+    random = np.random.default_rng(5)
+    logits = random.normal(-3.0, 1.0, 4_000).astype(np.float32)
+    # The higher the logit, the rarer the label.
+    labels = (random.random(4_000) < 0.5 / (1 + np.exp(4 * (logits + 3.0)))).astype(np.float32)
+    slope, intercept = fit_calibration(logits, labels)
+    assert slope == LEAST_SLOPE
+    predicted = 1 / (1 + np.exp(-(slope * logits.astype(np.float64) + intercept)))
+    assert predicted.mean() == pytest.approx(labels.mean(), rel=0.05)

@@ -26,7 +26,13 @@ def _domain() -> Domain:
     quick = domain.model.ranker.model_copy(
         update={"epochs": 8, "learning_rate": 0.01, "hidden": [8], "batch_size": 256}
     )
-    return domain.model_copy(update={"model": domain.model.model_copy(update={"ranker": quick})})
+    return _with(domain, ranker=quick)
+
+
+def _with(domain: Domain, **changes: Any) -> Domain:
+    """The domain with another model, which reads no cross features: these rows have none."""
+    model = domain.model.model_copy(update={"crosses": {}, **changes})
+    return domain.model_copy(update={"model": model})
 
 
 def _world(domain: Domain, seed: int, shown_by: str) -> tuple[RankingRows, NDArray[Any]]:
@@ -122,3 +128,22 @@ def test_positions_keep_the_order_of_the_screen_out_of_the_order_of_wishes() -> 
     # What it learned of the screen itself falls from the top, as examination does.
     learned = rankers["with"].position[1, 1 : LENGTH + 1, CLICK].detach().numpy()
     assert (learned[:3] > learned[-3:].max()).all()
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_in_the_epochs_that_ship_positions_count_as_much_as_the_log_says() -> None:
+    domain = _with(load_domain(Path(__file__).parents[4] / "config" / "live_courses.yaml"))
+    rows, _ = _world(domain, 1, "clicks_1h")
+    trend = np.zeros(len(domain.surfaces) + 1, np.float32)
+    fitted = fit_ranker(domain, rows, rows, None, trend=trend, seed=0, advance=lambda _share: None)
+    terms = fitted.ranker.position[1, 1 : LENGTH + 1, CLICK].detach().numpy()
+    clicked = rows.examples.labels[:, CLICK].reshape(SLATES, LENGTH)
+    at = rows.examples.position.reshape(SLATES, LENGTH) - 1
+    mean = (clicked.sum() + 0.5) / (clicked.size + 100)
+    # A place has two hundred rows; a hundred of the mean's rate are added to them.
+    rates = [(clicked[at == place].sum() + 100 * mean) / (SLATES + 100) for place in range(LENGTH)]
+    for place in (1, 2, 4, 9):
+        learned = float(np.exp(terms[0] - terms[place]))
+        logged = rates[0] / (1 - rates[0]) / (rates[place] / (1 - rates[place]))
+        assert logged > 1.5
+        assert learned == pytest.approx(logged, rel=0.25)

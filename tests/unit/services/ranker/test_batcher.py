@@ -26,6 +26,8 @@ class Doubler:
         self.failures: list[BaseException] = []
         self.drops: list[str] = []
         self.told: list[float] = []
+        self.lacking: dict[int, Exception] = {}
+        self.rested = 0
         self.batcher: Batcher[int, list[int], int] = Batcher(
             self._begin,
             lambda numbers: not self.waiting.intersection(numbers),
@@ -35,19 +37,25 @@ class Doubler:
             failed=self.failures.append,
             dropped=self.drops.append,
             answered=self.told.extend,
+            rested=self._rest,
         )
 
+    def _rest(self) -> None:
+        self.rested += 1
+
     def _begin(self, numbers: Sequence[int]) -> list[int]:
+        if -1 in numbers:
+            raise InvalidArgument("not to be begun")
         self.batches.append(list(numbers))
         self.order.append(f"begin {numbers[0]}")
         return list(numbers)
 
-    def _finish(self, numbers: list[int], kept: Sequence[int]) -> list[int]:
+    def _finish(self, numbers: list[int], kept: Sequence[int]) -> list[int | Exception]:
         self.order.append(f"finish {numbers[0]}")
         if self.error is not None:
             raise self.error
         self.finished.append([numbers[index] for index in kept])
-        return [2 * numbers[index] for index in kept]
+        return [self.lacking.get(numbers[index], 2 * numbers[index]) for index in kept]
 
     def run(self) -> None:
         """Does all there is to do."""
@@ -215,3 +223,31 @@ def test_how_long_answers_took_is_told_but_for_the_background() -> None:
     doubler.run()
     assert len(doubler.told) == 1
     assert 0 <= doubler.told[0] <= time.monotonic() - before_s
+
+
+def test_who_got_no_answer_fails_alone_and_a_cause_is_told_once() -> None:
+    doubler = Doubler()
+    doubler.lacking = dict.fromkeys((1, 2), KeyError("a bundle of its own"))
+    tickets = [doubler.batcher.submit(number) for number in range(4)]
+    doubler.run()
+    assert [ticket.failed for ticket in tickets] == [False, True, True, False]
+    assert [outcome(tickets[at]) for at in (0, 3)] == [0, 6]
+    assert len(doubler.failures) == 1
+    assert len(doubler.told) == 2
+
+
+def test_rest_is_told_of_however_a_micro_batch_ended() -> None:
+    doubler = Doubler(max_batch=1)
+    gone = [True]
+    doubler.waiting = {0}
+    doubler.batcher.submit(0, is_active=lambda: gone[0])
+    assert doubler.batcher.step() == LOOK_S
+    assert doubler.rested == 0
+    gone[0] = False
+    doubler.waiting = set()
+    doubler.run()
+    assert doubler.finished == []
+    assert doubler.rested == 1
+    doubler.batcher.submit(-1)
+    doubler.run()
+    assert doubler.rested == 2

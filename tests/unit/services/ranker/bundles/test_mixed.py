@@ -39,6 +39,7 @@ from services.ranker.types import (
     Reason,
     Traffic,
 )
+from tests.support.eventually import eventually
 from tests.unit.services.ranker.fakes import (
     USER_VIEW,
     FakeModel,
@@ -239,6 +240,43 @@ def test_a_bundle_that_breaks_altogether_costs_nobody_the_answer(
     assert world.faults.verdicts() == {"live": Verdict.SOUND, "canary": Verdict.FAILING}
     assert world.counts.answers == {"canary": [0, 8], "live": [8, 0]}
     assert len(world.recorder.results) == len(results)
+    replaced = Degradation(Part.SCORING, Reason.REPLACED)
+    assert all(replaced in result.degraded for result in results)
+
+
+def test_a_live_bundle_that_breaks_takes_no_answer_from_the_canarys_users(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(CANARY)
+
+    def raises(*_: object) -> None:
+        raise KeyError("a value the code took for granted")
+
+    monkeypatch.setattr(world.models["live"], "lookup_actions", raises)
+    commands = [*map(command_of, USERS)]
+    mixed = world.mixed.begin(commands)
+    answers = world.mixed.finish(mixed, range(len(commands)))
+    assert CANARY.canary is not None
+    for command, answer in zip(commands, answers, strict=True):
+        if in_canary(CANARY.canary, command.user_id):
+            assert isinstance(answer, RankResult)
+            assert answer.bundle_version == "canary"
+        else:
+            assert isinstance(answer, KeyError)
+    assert len(world.recorder.results) == sum(isinstance(a, RankResult) for a in answers) > 0
+
+
+def test_a_shadow_ends_while_it_waits_for_rest() -> None:
+    world = World(SHADOW)
+    world.rank(command_of("u1"))
+    world.idle.clear()
+    world.now_s = 5.0
+    world.shadow.start()
+    eventually(lambda: world.counts.dropped == ["waited_too_long"])
+    closing = threading.Thread(target=world.shadow.close, daemon=True)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
 
 
 def test_what_no_bundle_can_answer_is_an_error_and_a_fault_of_the_live_one(
@@ -377,10 +415,26 @@ def test_before_there_are_any_a_bundle_is_warmed_with_captured_requests() -> Non
     assert asked == [1, 1]
 
 
+def test_a_request_whose_rows_did_not_come_warms_beside_others() -> None:
+    recent = RecentRequests(list)
+    world = World(CANARY)
+    recent.remember(world.rank(command_of("u1")))
+    world.users.failure = Unavailable("down")
+    recent.remember(world.rank(command_of("nobody_knows")))
+    world.users.failure = None
+    assert len(recent.requests()) == 2
+    Warming(world.pipeline, recent.requests, share=0.5)(world.in_force.live)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.sampled_from(sorted(USERS)), min_size=1, max_size=5), st.data())
 def test_rows_come_apart_and_together_again(users: list[str], data: st.DataObject) -> None:
-    rows = FakeUsers(USERS).start(USER_VIEW, users, 1.0).result()
+    rows = replace(
+        FakeUsers(USERS).start(USER_VIEW, users, 1.0).result(),
+        vector_names=("counts",),
+        vector_dims=(2,),
+        vectors=np.arange(2 * len(users), dtype=np.float32).reshape(-1, 2),
+    )
     at = data.draw(st.integers(0, len(users)))
     parts = [rows.part(0, at), rows.part(at, len(users) - at)]
     again = joined([part for part in parts if part.ids])
@@ -389,5 +443,6 @@ def test_rows_come_apart_and_together_again(users: list[str], data: st.DataObjec
         for name in ("history", "bought"):
             assert again.strings_of(row, name) == USERS[user].get(name, [])
         assert again.number_of(row, "spend") == USERS[user]["spend"]
+        assert again.vector_of(row, "counts").tolist() == [2 * row, 2 * row + 1]
     np.testing.assert_array_equal(again.statuses, rows.statuses)
     np.testing.assert_array_equal(again.floats, rows.floats)

@@ -97,6 +97,7 @@ def test_a_replay_is_the_original(
             filter=data.draw(FILTERS),
             circumstances=Circumstances("en-GB", "eu", {"age": 30, "tags": ["x"]}),
             traffic=data.draw(st.sampled_from([Traffic.LIVE, Traffic.TEST])),
+            debug=data.draw(st.booleans()),
             candidate_ids=data.draw(st.lists(IDS, max_size=4, unique=True)),
         )
         for n in range(len(users))
