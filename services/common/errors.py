@@ -11,6 +11,7 @@ PodiumError
 ├── Unavailable            not ready, or a part is down        UNAVAILABLE
 ├── ConfigError            a configuration file is wrong       (start-up only)
 └── BundleError            a bundle is missing or corrupt      FAILED_PRECONDITION
+    └── Unreadable         a file of it can't be read now      FAILED_PRECONDITION
 
 ``services.common.event_log`` adds LogCorrupt (start-up, commands) and SyncFailed, an Unavailable.
 """
@@ -118,6 +119,19 @@ class BundleError(PodiumError):
     """A bundle is missing, incomplete or corrupt."""
 
     reason = "BUNDLE_ERROR"
+
+
+class Unreadable(BundleError):
+    """A file of a bundle is there and can't be read, which may pass by itself."""
+
+    reason = "UNREADABLE"
+
+    @staticmethod
+    def of(error: OSError, where: object) -> BundleError:
+        """What an error of reading ``where`` means: that nothing is there will not pass."""
+        lasts = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+        kind = BundleError if lasts else Unreadable
+        return kind(f"{where}: cannot be read: {error.strerror or error}")
 
 
 class ConfigError(PodiumError):

@@ -26,7 +26,7 @@ from services.common.bundle.manifest import (
 from services.common.bundle.neighbours import NeighbourArray, neighbours_file, read_neighbours
 from services.common.bundle.store import verify_directory
 from services.common.crosses import unknown
-from services.common.errors import BundleError
+from services.common.errors import BundleError, Unreadable
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -388,5 +388,7 @@ def _are_strings(value: object) -> TypeGuard[list[str]]:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise Unreadable.of(error, path) from error
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: not JSON: {error}") from error

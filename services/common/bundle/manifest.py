@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.common.crosses import Cross
-from services.common.errors import BundleError
+from services.common.errors import BundleError, Unreadable
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -198,7 +198,7 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+        raise Unreadable.of(error, path) from error
     try:
         manifest = Manifest.model_validate_json(content)
     except ValidationError as error:

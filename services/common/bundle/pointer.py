@@ -17,6 +17,12 @@ MOST_PROMOTIONS = 50
 """Promotions that one can roll back through; older ones are forgotten."""
 
 
+class NewerPointer(BundleError):
+    """A pointer that a later version of the software wrote."""
+
+    reason = "NEWER_POINTER"
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -134,7 +140,13 @@ class Move(_Strict):
 
 
 def pointer_of(text: str, where: object) -> Pointer:
-    """The pointer that a document says. Raises ``BundleError`` naming ``where`` it stands."""
+    """The pointer that a document says. Raises ``BundleError`` naming ``where`` it stands,
+    ``NewerPointer`` where it is of a later format, whatever else is in it."""
+    format_version = _format_version(text)
+    if format_version > FORMAT_VERSION:
+        raise NewerPointer(
+            f"{where}: format {format_version} is not supported, {FORMAT_VERSION} is"
+        )
     try:
         pointer = Pointer.model_validate_json(text)
     except ValidationError as error:
@@ -146,6 +158,15 @@ def pointer_of(text: str, where: object) -> Pointer:
             f"{where}: format {pointer.format_version} is not supported, {FORMAT_VERSION} is"
         )
     return pointer
+
+
+def _format_version(text: str) -> int:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return 0
+    found = document.get("format_version") if isinstance(document, dict) else None
+    return found if isinstance(found, int) else 0
 
 
 def _unless(entry: Shared | None, version: str) -> Shared | None:

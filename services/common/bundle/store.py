@@ -26,8 +26,8 @@ from services.common.bundle.manifest import (
     Manifest,
     read_manifest,
 )
-from services.common.bundle.pointer import Move, Placed, Pointer, pointer_of
-from services.common.errors import BundleError, InvalidArgument, NotFound
+from services.common.bundle.pointer import Move, NewerPointer, Placed, Pointer, pointer_of
+from services.common.errors import BundleError, InvalidArgument, NotFound, Unreadable
 
 _VERSION = re.compile(r"^[0-9A-Za-z][0-9A-Za-z._-]{0,127}$")
 _CHUNK_BYTES = 1 << 20
@@ -141,12 +141,15 @@ class BundleStore:
 
         The live one may be promoted again, which changes no order: rankers that refused it look at
         it anew, for instance after its files were restored. Where the pointer is damaged, it goes
-        on from the last move that is recorded.
+        on from the last move that is recorded; one of a later format is not damaged, and raises
+        ``NewerPointer``.
         """
         self.verify(version)
         with self._locked():
             try:
                 before = self.pointer()
+            except NewerPointer:
+                raise
             except BundleError:
                 before = self._last_recorded()
             self._move("promote", version, before.promoting(version), by)
@@ -284,7 +287,8 @@ def verify_directory(directory: Path) -> Manifest:
 
 
 def file_entry(path: Path) -> FileEntry:
-    """Hash and size of a file. Raises ``BundleError`` when it cannot be read."""
+    """Hash and size of a file. Raises ``BundleError`` when it is not there, ``Unreadable`` when it
+    cannot be read."""
     digest = hashlib.sha256()
     size = 0
     try:
@@ -293,7 +297,7 @@ def file_entry(path: Path) -> FileEntry:
                 digest.update(chunk)
                 size += len(chunk)
     except OSError as error:
-        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+        raise Unreadable.of(error, path) from error
     return FileEntry(sha256=digest.hexdigest(), bytes=size)
 
 
@@ -320,7 +324,7 @@ def _names(directory: Path) -> set[str]:
     try:
         return {path.name for path in directory.iterdir()}
     except OSError as error:
-        raise BundleError(f"{directory}: cannot be read: {error.strerror}") from error
+        raise Unreadable.of(error, directory) from error
 
 
 def _write_atomically(path: Path, text: str) -> None:
