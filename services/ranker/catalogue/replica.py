@@ -146,7 +146,7 @@ class Replica:
         self._thread.start()
 
     def close(self) -> None:
-        """Stops watching and saves the copy."""
+        """Stops watching, saves the copy and lets go of the tables."""
         self._closing.set()
         stream = self._stream
         if stream is not None:
@@ -154,9 +154,12 @@ class Replica:
         if self._thread.is_alive():
             self._thread.join()
         self._save()
+        # They name the replica: a cycle, which nothing would free once it is kept for good.
+        self._tables = None
 
     def latest(self) -> Tables:
-        """The installed tables. Raises ``FailedPrecondition`` before there are any."""
+        """The installed tables. Raises ``FailedPrecondition`` before there are any and once
+        the replica is closed."""
         tables = self._tables
         if tables is None:
             raise FailedPrecondition("no catalogue is installed yet")

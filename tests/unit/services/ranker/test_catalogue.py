@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -405,3 +407,18 @@ def test_waiting_for_a_refused_view_says_so(tmp_path: Path) -> None:
     with pytest.raises(UnknownFeatureView):
         replica.wait_installed(20)
     replica.close()
+
+
+def test_the_tables_of_a_closed_replica_are_freed_without_the_collector(tmp_path: Path) -> None:
+    whole = [message(Reset()), chunk({"a": {}}), message(SnapshotEnd(1), b"t1")]
+    replica, installed = run_replica(tmp_path, ScriptedWatch(whole))
+    table = weakref.ref(installed.pop().by_entity["item"])
+    gc.disable()
+    try:
+        replica.close()
+        assert table() is None
+    finally:
+        gc.enable()
+    with pytest.raises(FailedPrecondition):
+        replica.latest()
+    assert ReplicaDisk(tmp_path, VIEWS).load() is not None
