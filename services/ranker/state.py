@@ -181,26 +181,27 @@ class Serving:
         first; one that does not serve catches up when it does.
 
         Tables of a replica that no bundle reads are left out: they belong to one on its way in. A
-        bundle that can't take the change stays behind, and is ``broken``.
+        bundle that can't take the change stays behind, and is ``broken`` until it takes one; what
+        the live one raised is raised once the others have it.
         """
         with self._replacing:
+            raised: Exception | None = None
             serving = () if self._in_force is None else self._in_force.routes.versions()
             for version in sorted(serving, key=lambda version: version != self.version):
                 state = self._states[version]
                 if state.tables.replica is not tables.replica:
                     continue
                 try:
-                    after = self._prepared(state.model, state.spec, tables, state)
+                    self._catch_up(version, tables)
                 except Exception as error:
-                    self._broken[version] = error
-                    if version == self.version:
-                        raise
+                    raised = error if version == self.version else raised
                     continue
-                self._states[version] = after
                 self._publish()
+            if raised is not None:
+                raise raised
 
     def broken(self) -> dict[str, Exception]:
-        """Loaded bundles that could not take a change of the catalogue, and why."""
+        """Loaded bundles that could not take the last change of the catalogue, and why."""
         with self._replacing:
             return dict(self._broken)
 
@@ -223,12 +224,21 @@ class Serving:
             self._states[spec.version] = self._prepared(model, spec, latest(), early)
 
     def serve(self, routes: Routes) -> None:
-        """Puts loaded bundles into force, over the latest catalogue."""
+        """Puts loaded bundles into force, over the latest catalogue.
+
+        A bundle that can't take it is ``broken``. Where it serves already, or nothing does, it
+        stays behind; else nothing changes, and what it raised is raised.
+        """
         with self._replacing:
             for version in routes.versions():
-                state, tables = self._states[version], self._latest[version]()
-                if tables.number != state.tables.number:
-                    self._states[version] = self._prepared(state.model, state.spec, tables, state)
+                tables = self._latest[version]()
+                if tables.number == self._states[version].tables.number:
+                    continue
+                try:
+                    self._catch_up(version, tables)
+                except Exception:
+                    if self._in_force is not None and version not in self._in_force.states:
+                        raise
             self._publish(routes)
         self._ready.set()
 
@@ -242,6 +252,15 @@ class Serving:
     def wait_ready(self, timeout_s: float) -> bool:
         """Waits for the first live state; whether there is one."""
         return self._ready.wait(timeout_s)
+
+    def _catch_up(self, version: str, tables: Tables) -> None:
+        state = self._states[version]
+        try:
+            self._states[version] = self._prepared(state.model, state.spec, tables, state)
+        except Exception as error:
+            self._broken[version] = error
+            raise
+        self._broken.pop(version, None)
 
     def _publish(self, routes: Routes | None = None) -> None:
         if routes is None:

@@ -13,7 +13,13 @@ from pathlib import Path
 
 from services.common.bundle.loaded import LoadedBundle
 from services.common.bundle.store import BundleStore
-from services.common.errors import BundleError, PodiumError, Unavailable, UnknownFeatureView
+from services.common.errors import (
+    BundleError,
+    PodiumError,
+    Unavailable,
+    UnknownFeatureView,
+    Unreadable,
+)
 from services.ranker.bundles.replicas import Replicas
 from services.ranker.catalogue.replica import Replica
 from services.ranker.feature_rows import View
@@ -63,25 +69,32 @@ class BundleLoader:
         self._closing = closing
         self._look_s = look_s
 
-    def take(self, version: str) -> BundleSpec:
-        """Loads a version, warm and over a fresh catalogue.
+    def take(self, version: str, has_news: Callable[[], bool] = lambda: False) -> BundleSpec:
+        """Loads a version, warm and over a fresh catalogue, which is not waited for any longer once
+        ``has_news``.
 
         Raises ``BundleError`` when its files are at fault, or seem to be (``Unforeseen``), and
-        any other ``PodiumError`` for what may pass by itself.
+        ``Unreadable`` or any other ``PodiumError`` for what may pass by itself.
         """
         started_s = time.monotonic()
         try:
             bundle = self._load(self._store.path(version))
+            if self._closing.is_set():
+                raise Unavailable("the ranker ends", reason="CLOSING")
             spec = self._specify(bundle)
             replica = self._replicas.of(spec.catalogue_views())
             self._check_views(spec, replica)
-            self._await_catalogue(replica)
+            self._await_catalogue(replica, has_news)
             self._serving.load(bundle, spec, replica.latest, self._warm)
         except PodiumError:
             self._tidy()
             raise
         except Exception as error:
             self._tidy()
+            if isinstance(error, OSError) and isinstance(
+                unreadable := Unreadable.of(error, error.filename or version), Unreadable
+            ):
+                raise unreadable from error
             raise Unforeseen(f"{type(error).__name__}: {error}") from error
         _logger.info("bundle %s is loaded after %.2f s", version, time.monotonic() - started_s)
         return spec
@@ -106,10 +119,10 @@ class BundleLoader:
             states = self._serving.loaded().values()
             self._replicas.keep([state.tables.replica for state in states])
 
-    def _await_catalogue(self, replica: Replica) -> None:
+    def _await_catalogue(self, replica: Replica, has_news: Callable[[], bool]) -> None:
         deadline_s = time.monotonic() + _CATALOGUE_WAIT_S
         while not replica.wait_installed(self._look_s):
-            if self._closing.is_set() or time.monotonic() > deadline_s:
+            if self._closing.is_set() or has_news() or time.monotonic() > deadline_s:
                 raise Unavailable(
                     "the catalogue of its views is not there yet", reason="NO_CATALOGUE"
                 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -47,6 +47,7 @@ class Quarantine:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._kept = _read(path)
+        self._for_now: dict[str, SetAside] = {}
         self._tried: set[str] = set()
 
     @property
@@ -56,29 +57,35 @@ class Quarantine:
 
     def holds(self, placed: Placed) -> bool:
         """Whether a bundle is set aside in the place that a move gave it."""
-        found = self._kept.set_aside.get(placed.version)
-        return found is not None and placed.move in found.moves
+        return any(
+            placed.move in found.moves
+            for known in (self._kept.set_aside, self._for_now)
+            if (found := known.get(placed.version)) is not None
+        )
 
     def set_aside(self) -> dict[str, str]:
         """Why each version is set aside."""
-        return {version: found.reason for version, found in self._kept.set_aside.items()}
+        known = {**self._kept.set_aside, **self._for_now}
+        return {version: found.reason for version, found in known.items()}
 
     def add(self, version: str, moves: Collection[int], reason: str) -> None:
         """Sets a bundle aside in all places that ``moves`` gave it."""
-        found = self._kept.set_aside.get(version)
-        known = found.moves if found is not None else ()
-        entry = SetAside(moves=tuple(sorted({*known, *moves})), reason=reason)
+        entry = _with(self._kept.set_aside.get(version), moves, reason)
         attempts = {v: count for v, count in self._kept.attempts.items() if v != version}
         self._write(set_aside={**self._kept.set_aside, version: entry}, attempts=attempts)
 
+    def add_for_now(self, version: str, moves: Collection[int], reason: str) -> None:
+        """The same until the process ends: the next start takes it again."""
+        self._for_now[version] = _with(self._for_now.get(version), moves, reason)
+        self.passed(version)
+
     def forget(self, pointer: Pointer) -> None:
-        """Lifts what a later move of the pointer lifted, or no place names any more."""
-        named = {(entry.version, entry.move) for entry in placed_of(pointer)}
-        left = {
-            version: entry
-            for version, entry in self._kept.set_aside.items()
-            if any((version, move) in named for move in entry.moves)
-        }
+        """Lifts what a later move of the pointer lifted, or neither a place names any more nor
+        ``before``."""
+        places = placed_of(pointer) + ([self.before] if self.before is not None else [])
+        named = {(entry.version, entry.move) for entry in places}
+        self._for_now = _named(self._for_now, named)
+        left = _named(self._kept.set_aside, named)
         if left != self._kept.set_aside:
             self._write(set_aside=left)
 
@@ -91,6 +98,14 @@ class Quarantine:
         self._tried.add(version)
         self._write(attempts={**self._kept.attempts, version: tried + 1})
         return tried
+
+    def passed(self, version: str) -> None:
+        """A bundle was not taken, and the process went on: this start does not count, yet."""
+        if version in self._tried:
+            self._tried.discard(version)
+            left = {v: count for v, count in self._kept.attempts.items() if v != version}
+            tried = self._kept.attempts.get(version, 0) - 1
+            self._write(attempts={**left, version: tried} if tried > 0 else left)
 
     def survived(self, versions: Collection[str]) -> None:
         """Bundles proved themselves, or the process ends in order."""
@@ -122,6 +137,21 @@ def placed_of(pointer: Pointer) -> list[Placed]:
     """All places of a pointer, the live one first."""
     shared = [entry for entry in (pointer.canary, pointer.shadow) if entry is not None]
     return [*reversed(pointer.promoted), *shared, *pointer.experiments]
+
+
+def _with(found: SetAside | None, moves: Collection[int], reason: str) -> SetAside:
+    known = found.moves if found is not None else ()
+    return SetAside(moves=tuple(sorted({*known, *moves})), reason=reason)
+
+
+def _named(
+    entries: Mapping[str, SetAside], named: Collection[tuple[str, int]]
+) -> dict[str, SetAside]:
+    return {
+        version: entry
+        for version, entry in entries.items()
+        if any((version, move) in named for move in entry.moves)
+    }
 
 
 def _read(path: Path) -> _Kept:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 from services.common.bundle.pointer import Placed, Pointer, Shared
 from services.common.bundle.store import BundleStore
-from services.common.errors import BundleError, PodiumError
+from services.common.errors import BundleError, PodiumError, Unreadable
 from services.ranker.bundles.faults import BundleFaults, Verdict, model_sources
 from services.ranker.bundles.loading import BundleLoader, Unforeseen
 from services.ranker.bundles.quarantine import MOST_ATTEMPTS, Quarantine, placed_of
@@ -30,7 +30,8 @@ _RETRY_S = 5.0
 class _Taking(enum.Enum):
     TAKEN = 1
     LATER = 2
-    SET_ASIDE = 3
+    UNREADABLE = 3
+    SET_ASIDE = 4
 
 
 class BundleWatcher:
@@ -100,8 +101,13 @@ class BundleWatcher:
         # The live one does not wait for the others.
         changed = self._serve(live, self._routes(pointer, live.version))
         for placed in _others(pointer):
-            if placed.version not in self._serving.loaded() and not self._quarantine.holds(placed):
-                self._take(placed, pointer)
+            if placed.version in self._serving.loaded() or self._quarantine.holds(placed):
+                continue
+            if self._has_news(pointer):
+                # Neither a roll-back nor the end waits until all are loaded.
+                self._wake.set()
+                break
+            self._take(placed, pointer)
         changed |= self._serve(live, self._routes(pointer, live.version))
         self._unload_others()
         self._tell(pointer)
@@ -122,12 +128,23 @@ class BundleWatcher:
         for placed in self._candidates(pointer):
             if placed.version in self._serving.loaded():
                 return placed
+            if self._closing.is_set():
+                break
             taking = self._take(placed, pointer)
             if taking is _Taking.TAKEN:
                 return placed
             if taking is _Taking.LATER:
                 break
         return self._live
+
+    def _has_news(self, pointer: Pointer) -> bool:
+        """Whether there is something to do before more bundles are taken."""
+        if self._closing.is_set() or self._wake.is_set():
+            return True
+        try:
+            return self._store.pointer() != pointer
+        except BundleError:
+            return False
 
     def _candidates(self, pointer: Pointer) -> Iterator[Placed]:
         """Bundles that may be live, the best first, each once."""
@@ -143,20 +160,24 @@ class BundleWatcher:
         if time.monotonic() < self._retry_at_s.get(version, 0.0):
             return _Taking.LATER
         tried = self._quarantine.taking(version)
-        if tried >= MOST_ATTEMPTS:
+        if tried >= MOST_ATTEMPTS and self._others_than(version, pointer):
             self._set_aside(version, pointer, f"{tried} starts with it ended before it was proved")
             return _Taking.SET_ASIDE
         try:
-            spec = self._loader.take(version)
-        except BundleError as error:
-            # The same files will not get better: wait for another move.
-            self._quarantine.add(version, _moves(version, pointer), error.message)
-            self._complain(version, error)
-            return _Taking.SET_ASIDE
+            spec = self._loader.take(version, lambda: self._has_news(pointer))
         except PodiumError as error:
-            self._quarantine.survived([version])
-            self._retry_at_s[version] = time.monotonic() + _RETRY_S
             self._complain(version, error)
+            if isinstance(error, BundleError) and not isinstance(error, Unreadable):
+                # The same files will not get better: wait for another move. Where nothing serves
+                # it may be the machine that fails at all of them: another start tries again.
+                is_lasting = self._serving.version is not None
+                hold = self._quarantine.add if is_lasting else self._quarantine.add_for_now
+                hold(version, self._moves(version, pointer), error.message)
+                return _Taking.SET_ASIDE
+            self._quarantine.passed(version)
+            self._retry_at_s[version] = time.monotonic() + _RETRY_S
+            if isinstance(error, Unreadable):
+                return _Taking.UNREADABLE
             return _Taking.LATER
         self._retry_at_s.pop(version, None)
         self._complained.pop(version, None)
@@ -177,18 +198,35 @@ class BundleWatcher:
                 self._quarantine.survived([version])
         for version, reason in failing.items():
             is_live = version == self._serving.version
-            others = [p for p in self._candidates(pointer) if p.version != version]
-            if is_live and not others:
+            if all(self._quarantine.holds(p) for p in self._places(version, pointer)):
+                # It goes on until another is there: what it does then is judged anew.
+                self._judge_anew(version)
+            elif is_live and not self._others_than(version, pointer):
                 self._say_none_to_go_back_to(version, reason)
             else:
                 self._set_aside(version, pointer, reason)
 
+    def _judge_anew(self, version: str) -> None:
+        state = self._serving.loaded().get(version)
+        if state is None:
+            self._faults.end(version)
+        else:
+            self._faults.begin(version, model_sources(state.spec))
+
+    def _others_than(self, version: str, pointer: Pointer) -> bool:
+        return any(placed.version != version for placed in self._candidates(pointer))
+
+    def _places(self, version: str, pointer: Pointer) -> list[Placed]:
+        """All places that a version may be taken for."""
+        here = [placed for placed in (self._live, self._quarantine.before) if placed is not None]
+        return [placed for placed in (*placed_of(pointer), *here) if placed.version == version]
+
+    def _moves(self, version: str, pointer: Pointer) -> set[int]:
+        return {placed.move for placed in self._places(version, pointer)}
+
     def _set_aside(self, version: str, pointer: Pointer, reason: str) -> None:
-        moves = _moves(version, pointer)
-        if self._live is not None and self._live.version == version:
-            moves.add(self._live.move)
-        self._quarantine.add(version, moves, reason)
-        self._faults.end(version)
+        self._quarantine.add(version, self._moves(version, pointer), reason)
+        self._judge_anew(version)
         self._metrics.refused("QUARANTINED")
         _logger.error(
             "bundle %s is set aside until `podium bundle` names it anew: %s", version, reason
@@ -220,10 +258,11 @@ class BundleWatcher:
 
     def _serve(self, live: Placed, routes: Routes) -> bool:
         before = self._live
-        self._live = live
         if self._serving.version is not None and self._serving.in_force().routes == routes:
+            self._live = live
             return False
         self._serving.serve(routes)
+        self._live = live
         if before is not None and before.version != live.version:
             if not self._quarantine.holds(before):
                 self._quarantine.follows(before)
@@ -246,11 +285,13 @@ class BundleWatcher:
             self._loader.drop(version)
 
     def _tell(self, pointer: Pointer) -> None:
-        set_aside = self._quarantine.set_aside()
         routes = self._serving.in_force().routes if self._serving.version is not None else None
-        self._metrics.bundles(routes, set_aside)
-        named = {placed.version for placed in (*pointer.promoted[-1:], *_others(pointer))}
-        self._report(not named & set_aside.keys())
+        named = [*pointer.promoted[-1:], *_others(pointer)]
+        # An earlier promotion of a bundle may be set aside, and a later one of it serve.
+        held = {p.version for p in placed_of(pointer) if self._quarantine.holds(p)}
+        lifted = {p.version for p in named if not self._quarantine.holds(p)}
+        self._metrics.bundles(routes, held - lifted)
+        self._report(all(self._serves(placed) for placed in named))
 
     def _complain(self, version: str, error: PodiumError) -> None:
         """Counts every refusal; logs it once."""
@@ -283,10 +324,6 @@ def _others(pointer: Pointer) -> list[Placed]:
     shared = [entry for entry in (pointer.canary,) if entry is not None]
     shadow = [entry for entry in (pointer.shadow,) if entry is not None]
     return [*shared, *pointer.experiments, *shadow]
-
-
-def _moves(version: str, pointer: Pointer) -> set[int]:
-    return {placed.move for placed in placed_of(pointer) if placed.version == version}
 
 
 def _beside(routes: Routes) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -100,6 +102,7 @@ def store(tmp_path: Path) -> BundleStore:
         (BundleError("a file is wrong"), "BUNDLE_ERROR", False),
         (KeyError("a key the code took for granted"), "UNFORESEEN", True),
         (MemoryError("too large"), "UNFORESEEN", True),
+        (FileNotFoundError("no such file"), "UNFORESEEN", True),
     ],
 )
 @pytest.mark.parametrize("while_loading", [True, False])
@@ -154,15 +157,22 @@ def test_a_promotion_during_a_failed_load_is_looked_at(store: BundleStore) -> No
     assert len(loads) == 2
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Unavailable("the feature service is away"), "UNAVAILABLE"),
+        (OSError(errno.EIO, os.strerror(errno.EIO)), "UNREADABLE"),
+    ],
+)
 def test_what_may_pass_by_itself_is_tried_again(
-    store: BundleStore, monkeypatch: pytest.MonkeyPatch
+    store: BundleStore, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
     monkeypatch.setattr(watcher, "_RETRY_S", 0.0)
-    failing = FailingStep(Unavailable("the feature service is away"))
+    failing = FailingStep(error)
     watched = Watched(store, failing, never)
 
     for _ in range(3):
         watched.watcher.poll()
 
     assert failing.calls == 3
-    assert watched.refused("UNAVAILABLE") == 3
+    assert watched.refused(reason) == 3
