@@ -1,0 +1,73 @@
+"""What ends the taking of a bundle early."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from services.common.bundle.store import BundleStore
+from services.common.errors import Unavailable
+from services.ranker.bundles.loading import BundleLoader
+from services.ranker.catalogue.replica import Replica
+from services.ranker.feature_rows import View
+from services.ranker.state import Serving
+
+
+class Absent(Replica):
+    """A catalogue that never comes."""
+
+    def __init__(self, views: Mapping[str, View]) -> None:
+        self.views = dict(views)
+
+    def start(self) -> None:
+        pass
+
+    def wait_installed(self, timeout_s: float) -> bool:
+        del timeout_s
+        return False
+
+
+class Loading:
+    """A loader of a bundle whose catalogue never comes."""
+
+    def __init__(self, directory: Path) -> None:
+        (directory / "v1").mkdir()
+        self.closing, self.specified = threading.Event(), 0
+        self.loader = BundleLoader(
+            BundleStore(directory),
+            Serving(exact_rows=1),
+            load=lambda _: cast(Any, object()),
+            specify=self._specify,
+            probe=lambda *_: None,
+            make_replica=Absent,
+            warm=lambda _: None,
+            closing=self.closing,
+            look_s=0.0,
+        )
+
+    def _specify(self, bundle: object) -> Any:
+        del bundle
+        self.specified += 1
+        return SimpleNamespace(views={"user": None}, catalogue_views=dict)
+
+
+def test_news_end_the_wait_for_a_catalogue(tmp_path: Path) -> None:
+    news = iter([False, False, True])
+    with pytest.raises(Unavailable) as raised:
+        Loading(tmp_path).loader.take("v1", lambda: next(news))
+    assert raised.value.reason == "NO_CATALOGUE"
+    assert not list(news)
+
+
+def test_the_end_of_the_process_ends_the_taking(tmp_path: Path) -> None:
+    loading = Loading(tmp_path)
+    loading.closing.set()
+    with pytest.raises(Unavailable) as raised:
+        loading.loader.take("v1")
+    assert raised.value.reason == "CLOSING"
+    assert loading.specified == 0
