@@ -207,24 +207,26 @@ class Batcher(Generic[Query, Started, Answer]):
 
     def _finish_oldest(self) -> None:
         batch = self._begun.popleft()
-        self._answer(batch)
+        answered = self._answer(batch)
         self._working -= len(batch.tickets)
         now_s = time.monotonic()
-        self._pace.took(len(batch.tickets), now_s - max(self._finished_s, batch.begun_s))
+        if answered:
+            self._pace.took(answered, now_s - max(self._finished_s, batch.begun_s))
         self._finished_s = now_s
         if not self._begun:
             self._rested()
 
-    def _answer(self, batch: _Batch[Query, Started, Answer]) -> None:
+    def _answer(self, batch: _Batch[Query, Started, Answer]) -> int:
+        """Ends a micro-batch; for how many requests work was done."""
         tickets = batch.tickets
         kept = self._alive(tickets)
         if not kept:
-            return
+            return 0
         try:
             answers = self._finish(batch.started, kept)
         except Exception as error:
             self._fail([tickets[index] for index in kept], error)
-            return
+            return len(kept)
         failed: dict[int, tuple[Exception, list[Ticket[Query, Answer]]]] = {}
         for index, answer in zip(kept, answers, strict=True):
             if isinstance(answer, Exception):
@@ -235,6 +237,7 @@ class Batcher(Generic[Query, Started, Answer]):
             self._fail(without, cause)
         now_s = time.monotonic()
         self._answered([now_s - tickets[i].since_s for i in kept if _counts(tickets[i])])
+        return len(kept)
 
     def _alive(self, tickets: Sequence[Ticket[Query, Answer]]) -> list[int]:
         now_s = time.monotonic()

@@ -251,3 +251,19 @@ def test_rest_is_told_of_however_a_micro_batch_ended() -> None:
     doubler.batcher.submit(-1)
     doubler.run()
     assert doubler.rested == 2
+
+
+def test_the_pace_is_of_those_answered_not_of_those_who_left() -> None:
+    doubler = Doubler(max_batch=4)
+    doubler.waiting = {0}
+    active = [True]
+    for number in range(4):
+        stays = number == 3
+        doubler.batcher.submit(number, is_active=lambda stays=stays: stays or active[0])
+    assert doubler.batcher.step() == LOOK_S
+    active[0] = False
+    doubler.waiting = set()
+    doubler.run()
+    assert doubler.finished == [[3]]
+    # Of four, one was answered: who comes waits for micro-batches of one.
+    assert doubler.batcher._pace.expected_s(2) == 2 * doubler.batcher._pace.expected_s(1)
