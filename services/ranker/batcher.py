@@ -27,6 +27,9 @@ Answer = TypeVar("Answer")
 AHEAD: Final = 2
 """Micro-batches begun and not finished: one is worked on, or waited for, while the next fetches."""
 
+MARGIN: Final = 1.4
+"""A mean is exceeded by half: so much longer than expected an answer may take and be in time."""
+
 LOOK_S: Final = 0.0003
 """How soon to look again whether what a micro-batch waits for is there."""
 
@@ -266,4 +269,6 @@ def _counts(ticket: Ticket[Query, Answer]) -> bool:
 def _in_vain(ticket: Ticket[Query, Answer], wait_s: float) -> bool:
     """Whether a request's deadline would pass while it waits; one that is over leaves as late."""
     deadline_s = ticket.deadline_s
-    return deadline_s is not None and ticket.since_s < deadline_s < ticket.since_s + wait_s
+    if deadline_s is None:
+        return False
+    return ticket.since_s < deadline_s < ticket.since_s + MARGIN * wait_s
