@@ -46,7 +46,8 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         running.client.ingest(*events)
         before = running.client.get("user", "bob", position=2)[0]["user_clicks_7d"]
         assert _run(compact, tmp_path).exit_code == 0
-    (tmp_path / "replica").mkdir()
+    for folder in ("replica", "captures"):
+        (tmp_path / folder).mkdir()
     Spool(tmp_path / "spool", "ranker", Pseudonymiser.from_text(DEVELOPMENT_KEYS)).close()
 
     made = _run(new, tmp_path)

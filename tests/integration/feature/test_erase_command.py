@@ -76,6 +76,10 @@ def test_who_is_erased_leaves_every_file(tmp_path: Path) -> None:
         erased = client.stub.EraseUser(request, timeout=30)
         client.get("user", "ann", position=erased.log_position)
 
+        mistyped = _events(*command[:-1], tmp_path / "capture")
+        assert mistyped.returncode != 0
+        assert "--captures: there is no folder" in mistyped.stdout + mistyped.stderr
+
         beside = _events(*command)
         # The service goes on; what its store freed may still lie in its file.
         assert beside.returncode in (0, 1), beside.stderr
