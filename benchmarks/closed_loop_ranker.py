@@ -26,7 +26,8 @@ from services.ranker.ports import Model, UserFeatures
 from services.ranker.sources.asking import SourceAsking
 from services.ranker.sources.breaker import SourceLimits
 from services.ranker.state import ServingState, Tables, prepare
-from services.ranker.types import Call, Degradation, Part, RankCommand, RankResult, Slate
+from services.ranker.types import Call, RankCommand, RankResult, Slate
+from services.ranker.unobserved import Unobserved
 
 SURFACE = "courses"
 EXACT_ROWS = 4_096
@@ -151,35 +152,11 @@ class Ranker:
         return self._state
 
 
-class _Nowhere:
+class _Nowhere(Unobserved):
     """Keeps no slates and counts nothing."""
 
     def record(self, results: Sequence[RankResult]) -> None:
         del results
-
-    def batch(self, size: int) -> None:
-        del size
-
-    def degraded(self, degradation: Degradation) -> None:
-        del degradation
-
-    def removed(self, surface: str, reason: str, count: int) -> None:
-        del surface, reason, count
-
-    def non_finite(self, part: Part, count: int) -> None:
-        del part, count
-
-    def stage(self, name: str, duration_us: int) -> None:
-        del name, duration_us
-
-    def source(self, name: str, duration_s: float) -> None:
-        del name, duration_s
-
-    def unknown_candidates(self, surface: str, count: int) -> None:
-        del surface, count
-
-    def dropped(self, reason: str) -> None:
-        del reason
 
 
 def _raise(what: str, error: Exception) -> None:

@@ -39,7 +39,6 @@ from services.ranker.bundles.mixed import Mixed, MixedPipeline
 from services.ranker.bundles.quarantine import Quarantine
 from services.ranker.bundles.recent import KEPT_REQUESTS, RecentRequests
 from services.ranker.bundles.shadow import ShadowLimits, ShadowScoring
-from services.ranker.bundles.unobserved import Unobserved
 from services.ranker.bundles.warming import Warming
 from services.ranker.bundles.watcher import BundleWatcher
 from services.ranker.calls.answering import Answering
@@ -63,6 +62,7 @@ from services.ranker.sources.breaker import SourceLimits
 from services.ranker.state import Serving
 from services.ranker.tokens.issuer import Tokens
 from services.ranker.types import RankCommand, RankResult
+from services.ranker.unobserved import Unobserved
 
 _logger = logging.getLogger(__name__)
 

@@ -30,6 +30,7 @@ from services.ranker.sources.breaker import Breaker
 from services.ranker.state import ServingState, Tables, prepare
 from services.ranker.stopwatch import Stopwatch
 from services.ranker.types import Call, Degradation, Part, RankResult, Reason
+from services.ranker.unobserved import Unobserved
 from services.ranker.work import Started, Work
 
 TOLERANCE: Final = 1e-6
@@ -238,7 +239,7 @@ class _Rows:
         return self._rows
 
 
-class _Answers:
+class _Answers(Unobserved):
     """Stands for everything around the pipeline: answers as it did then, and writes nothing."""
 
     def __init__(self, capture: Capture) -> None:
@@ -271,27 +272,3 @@ class _Answers:
 
     def record(self, results: Sequence[RankResult]) -> None:
         del results
-
-    def batch(self, size: int) -> None:
-        del size
-
-    def degraded(self, degradation: Degradation) -> None:
-        del degradation
-
-    def removed(self, surface: str, reason: str, count: int) -> None:
-        del surface, reason, count
-
-    def non_finite(self, part: Part, count: int) -> None:
-        del part, count
-
-    def stage(self, name: str, duration_us: int) -> None:
-        del name, duration_us
-
-    def source(self, name: str, duration_s: float) -> None:
-        del name, duration_s
-
-    def unknown_candidates(self, surface: str, count: int) -> None:
-        del surface, count
-
-    def dropped(self, reason: str) -> None:
-        del reason

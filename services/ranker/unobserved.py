@@ -1,4 +1,4 @@
-"""For the shadow's pipeline: what it does is no part of the figures of what is answered."""
+"""For pipelines whose work answers nobody: shadows, warm-ups, replays."""
 
 from __future__ import annotations
 
