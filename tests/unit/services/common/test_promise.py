@@ -126,3 +126,19 @@ def test_the_call_is_the_current_one_while_its_coroutine_runs() -> None:
     assert current_call() is None
     a, b = calls
     assert seen == [("before", a), ("before", b), ("after", b), ("after", a)]
+
+
+def test_a_coroutine_that_raises_ends_alone() -> None:
+    promise: Promise[int] = Promise()
+    got: list[int] = []
+
+    async def wait(*, raises: bool) -> None:
+        got.append(await promise.wait_until(None))
+        if raises:
+            raise KeyError("a bug")
+
+    tasks, call = Tasks(), Call("r", None)
+    for raises in (True, False):
+        tasks.start(wait(raises=raises), call)
+    promise.answer(7)
+    assert got == [7, 7]

@@ -201,6 +201,9 @@ def test_whoever_would_wait_in_vain_is_refused_at_once() -> None:
         doubler.batcher.submit(7, deadline_s=now_s + slow_s)
     assert refused.value.reason == "DEADLINE_TOO_SHORT"
     assert refused.value.retry_after_ms >= 5 * slow_s * 1_000
+    # In the mean it would be in time, and half of the time it would not.
+    with pytest.raises(Overloaded):
+        doubler.batcher.submit(7, deadline_s=time.monotonic() + 1.2 * 5 * slow_s)
     patient = doubler.batcher.submit(8, deadline_s=now_s + 60)
     doubler.waiting.clear()
     doubler.run()
