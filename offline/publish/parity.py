@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from offline.training.data import FloatArray, ItemRows
 from offline.training.encode import item_tensors
 from offline.training.ranker import ItemFirstLayer, ServingRanker
-from offline.training.ranking import RankingRows
+from offline.training.ranking_rows import RankingRows
 from offline.training.towers import ItemTower, ServingUserTower
 from services.common.bundle.index import ItemIndex, recall_at_k
 from services.common.bundle.loaded import GraphSession

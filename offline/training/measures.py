@@ -1,4 +1,4 @@
-"""How good predicted probabilities are."""
+"""How good predicted probabilities are, and rankings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.training.data import FloatArray
+from offline.training.data import FloatArray, IntArray
 
 BINS = 10
 """Bins of a reliability table."""
@@ -72,3 +72,21 @@ def area_under_curve(scores: NDArray[np.float64], labels: FloatArray) -> float:
     positives, negatives = int(positive.sum()), int((~positive).sum())
     rank_sum = float(mean_rank[place][positive].sum())
     return (rank_sum - positives * (positives + 1) / 2.0) / (positives * negatives)
+
+
+def ranks_of(scores: FloatArray, wanted: IntArray) -> IntArray:
+    """Rank from 0 of each row's wanted column; ties count for it."""
+    own = np.take_along_axis(scores, wanted[:, None], axis=1)
+    ranks: IntArray = (scores > own).sum(axis=1)
+    return ranks
+
+
+def rank_metrics(rank: IntArray) -> dict[str, float]:
+    """Metrics of ranks from 0 over the whole catalogue, one relevant item a row."""
+    gain = np.where(rank < 10, 1.0 / np.log2(rank + 2.0), 0.0)
+    return {
+        "hit_rate_at_10": float((rank < 10).mean()),
+        "ndcg_at_10": float(gain.mean()),
+        "mrr": float((1.0 / (rank + 1.0)).mean()),
+        "recall_at_500": float((rank < 500).mean()),
+    }

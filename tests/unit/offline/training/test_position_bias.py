@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from offline.training.data import Examples, ItemRows
 from offline.training.ranker import Ranker
-from offline.training.ranking import RankingRows, fit_ranker
+from offline.training.ranking import fit_ranker
+from offline.training.ranking_rows import RankingRows
 from services.common.domain import Domain, load_domain
 
 SLATES, LENGTH, DIM, BIAS = 200, 10, 4, 1.5

@@ -10,7 +10,9 @@ import torch
 
 from offline.training.data import Examples, ItemRows
 from offline.training.ranker import Ranker, RankerShape
-from offline.training.ranking import RankingRows, choice_loss, fit_ranker
+from offline.training.ranking import fit_ranker
+from offline.training.ranking_losses import choice_loss
+from offline.training.ranking_rows import RankingRows
 from offline.training.transforms import FeatureTransform
 from services.common.domain import load_domain
 

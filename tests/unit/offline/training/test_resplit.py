@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from offline.dataset.tables import Dataset, DatasetMeta
-from offline.training.train import before_labels, with_validation
+from offline.training.resplit import before_labels, with_validation
 from services.common.domain import load_domain
 
 DOMAIN = load_domain(Path(__file__).parents[4] / "config" / "live_courses.yaml")

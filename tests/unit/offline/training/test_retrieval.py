@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from offline.training import retrieval
-from offline.training.batches import training_windows, window_batches
+from offline.training import retrieval_losses, retrieval_validation
+from offline.training.batches import Batch, training_windows, window_batches
 from offline.training.budget import CpuBudget
 from offline.training.data import build_vocabularies
+from offline.training.inputs import TrainingInputs, read_trend
 from offline.training.layout import layout_of
-from offline.training.retrieval import RetrievalData, TowerFit, fit_towers
-from offline.training.train import TrainingInputs, read_trend, trend_by_surface
+from offline.training.retrieval import TowerFit, fit_towers
+from offline.training.retrieval_data import RetrievalData
+from offline.training.towers import MASKED
+from offline.training.train import trend_by_surface
 from services.common.domain import Domain, load_domain
 from tests.support.tiny_dataset import make_tiny_dataset
 
@@ -50,14 +53,14 @@ def _tiny_data(domain: Domain) -> RetrievalData:
     ).retrieval
 
 
-def _questions(fit: TowerFit) -> tuple[retrieval.Batch, list[tuple[int, int, set[int]]]]:
+def _questions(fit: TowerFit) -> tuple[Batch, list[tuple[int, int, set[int]]]]:
     """A batch; and (asked_ms, wanted row, rows had before with a final action) of each question."""
     windows = training_windows(fit.data.histories, 50)
     batches = window_batches(
         fit.data.histories, windows, tokens=400, ahead=3, random=np.random.default_rng(0)
     )
     batch = next(batches)
-    row_of = fit.input_rows.numpy()
+    row_of = fit.losses.input_rows.numpy()
     asked = []
     for row in range(len(batch.items)):
         had: set[int] = set()
@@ -83,7 +86,7 @@ def test_the_softmax_holds_the_trend_as_of_each_event_and_nothing_taken(fit: Tow
         logits = _given(fit, asked_ms)
         open_rows = [row for row in np.flatnonzero(fit.data.available) if row not in had]
         losses.append(np.log(np.exp(logits[open_rows]).sum()) - logits[wanted])
-    loss, positions = fit.history_loss(batch)
+    loss, positions = fit.losses.of_histories(batch)
     assert positions == len(asked)
     # Somebody bought something by then: without the trend every logit would be 0.
     assert any(_given(fit, asked_ms).any() for asked_ms, _, _ in asked)
@@ -92,17 +95,17 @@ def test_the_softmax_holds_the_trend_as_of_each_event_and_nothing_taken(fit: Tow
 
 def test_the_sampled_softmax_holds_it_too(fit: TowerFit, monkeypatch: pytest.MonkeyPatch) -> None:
     batch, asked = _questions(fit)
-    monkeypatch.setattr(retrieval, "FULL_SOFTMAX_ITEMS", 1)
+    monkeypatch.setattr(retrieval_losses, "FULL_SOFTMAX_ITEMS", 1)
     drawn = np.array([0, 3, 3, 5])
-    monkeypatch.setattr(fit, "_draw", lambda: drawn)
+    monkeypatch.setattr(fit.losses, "draw", lambda: drawn)
     rows = np.flatnonzero(fit.data.available)[drawn]
     losses = []
     for asked_ms, wanted, _ in asked:
         logits = _given(fit, asked_ms)
-        corrected = logits[rows] - fit.log_share[drawn] - math.log(len(drawn))
+        corrected = logits[rows] - fit.losses.log_share[drawn] - math.log(len(drawn))
         others = corrected[rows != wanted]
         losses.append(np.log(np.exp(others).sum() + np.exp(logits[wanted])) - logits[wanted])
-    loss, _ = fit.history_loss(batch)
+    loss, _ = fit.losses.of_histories(batch)
     np.testing.assert_allclose(loss.item(), np.mean(losses), rtol=1e-5)
 
 
@@ -144,7 +147,7 @@ def test_validation_s_verdict_is_what_is_served(
         asked.append((own, given, chosen))
         return 0.25, 1.75
 
-    monkeypatch.setattr(retrieval, "fit_strengths", verdict)
+    monkeypatch.setattr(retrieval_validation, "fit_strengths", verdict)
     towers = fit.run()
     assert towers.strengths == (0.25, 1.75)
     assert float(towers.serving_user.strength) == 0.25
@@ -156,6 +159,6 @@ def test_validation_s_verdict_is_what_is_served(
     assert not own.any()
     expected = _given(fit, fit.held_out.asked_ms)
     for wanted, offered in zip(chosen, given, strict=True):
-        on_offer = (offered > retrieval.MASKED).numpy()
+        on_offer = (offered > MASKED).numpy()
         assert on_offer[wanted]
         np.testing.assert_allclose(offered[on_offer], expected[on_offer], rtol=1e-5)

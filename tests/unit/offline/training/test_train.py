@@ -14,15 +14,15 @@ import torch
 from offline.dataset.tables import Dataset
 from offline.training.data import build_vocabularies
 from offline.training.encode import encode_items
+from offline.training.inputs import TrainingInputs, read_trend
 from offline.training.layout import layout_of
-from offline.training.retrieval import RetrievalData, fit_towers
+from offline.training.resplit import with_validation
+from offline.training.retrieval import fit_towers
+from offline.training.retrieval_data import RetrievalData
 from offline.training.train import (
     TrainedModels,
-    TrainingInputs,
-    read_trend,
     train,
     trend_by_surface,
-    with_validation,
 )
 from services.common.domain import Domain, load_domain
 from services.common.errors import FailedPrecondition

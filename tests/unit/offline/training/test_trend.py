@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from offline.training.inputs import read_trend
 from offline.training.layout import layout_of
-from offline.training.train import read_trend
 from offline.training.trend import STEPS, Trend
 from services.common.domain import load_domain
 from tests.support.tiny_dataset import make_tiny_dataset
