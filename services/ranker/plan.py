@@ -182,6 +182,8 @@ def item_matrix(
     else:
         known = len(before.vectors)
         touched = np.flatnonzero(table.changed_at > since)
+        if not len(touched) and size == known:
+            return before
     new_fields, new_numeric = _tower_inputs(model, tower, table, touched)
     differs = touched >= known
     # Slots only grow, so those known before come first.
@@ -231,13 +233,19 @@ def surface_plan(
 
     What may be shown is decided by the filters that look at items only, at ``now_ms``; requests
     ask them again, so an item that closes meanwhile is not shown, and one that opens is found at
-    the next preparation.
+    the next preparation. Where nothing but the time has changed, and nothing closed or opened, the
+    plan is the one before.
     """
-    bound = tuple((rule.reason, rule.bind(table)) for rule in surface.filters)
+    if before is not None and before.table is table:
+        bound = before.filters
+    else:
+        bound = tuple((rule.reason, rule.bind(table)) for rule in surface.filters)
     of_item = [pair for rule, pair in zip(surface.filters, bound, strict=True) if rule.of_item]
     alive = np.flatnonzero(table.alive)
     eligible = np.zeros(len(table), np.bool_)
     eligible[alive] = apply_filters(of_item, alive, Asking.nobody(now_ms)).kept
+    if before is not None and _stands(before, table, items, histories, eligible):
+        return before
     reuse = Reuse({} if before is None else before.made)
     nearby = reuse.get(
         "nearby",
@@ -262,6 +270,27 @@ def surface_plan(
         margins=bind_margins(
             surface.margin, spec.currency_rates, spec.objectives, spec.money, table
         ),
+    )
+
+
+def _stands(
+    plan: SurfacePlan,
+    table: EntityTable,
+    items: ItemMatrix,
+    histories: Histories | None,
+    eligible: BoolArray,
+) -> bool:
+    """Whether a plan of the same bundle was made of the same."""
+    before = plan.ground.histories
+    if before is not histories:
+        if before is None or histories is None:
+            return False
+        if before.table is not histories.table or before.vectors is not histories.vectors:
+            return False
+    return (
+        plan.table is table
+        and plan.items is items
+        and np.array_equal(plan.ground.eligible, eligible)
     )
 
 

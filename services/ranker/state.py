@@ -111,7 +111,10 @@ def prepare(
         )
         for name, surface in spec.surfaces.items()
     }
-    prices = Prices(tables.by_entity)
+    stands = same is not None and all(
+        same.tables.by_entity.get(entity) is table for entity, table in tables.by_entity.items()
+    )
+    prices = same.prices if same is not None and stands else Prices(tables.by_entity)
     longest = max((len(table) for table in tables.by_entity.values()), default=0)
     breaker = before.breaker if before is not None and before.model is model else Breaker()
     scratch = np.zeros(longest, np.int32)

@@ -125,6 +125,8 @@ class Replica:
         self._saved_number = 0
         self._saved_s = 0.0
         self._number = 0
+        self._rows_number = 0
+        self._rows_saved = 0
         self._epoch = 0
         self._snapshot: dict[str, EntityTable] | None = None
         self._snapshot_rows = 0
@@ -142,6 +144,7 @@ class Replica:
             self._install(copy.tables)
             _logger.info("catalogue installed from %s", self._disk.path)
         self._saved_number = self._number
+        self._rows_saved = self._rows_number
         self._saved_s = time.monotonic()
         self._thread.start()
 
@@ -276,6 +279,9 @@ class Replica:
 
     def _install(self, tables: Mapping[str, EntityTable]) -> None:
         self._number += 1
+        before = self._tables
+        if before is None or any(before.by_entity[e] is not tables[e] for e in tables):
+            self._rows_number = self._number
         installed = Tables(self, self._epoch, self._number, dict(tables), self.stale, self.age_ms)
         with self._installed:
             self._tables = installed
@@ -297,7 +303,11 @@ class Replica:
         if tables is None or tables.number == self._saved_number:
             return
         try:
-            self._disk.save(Copy(tables.by_entity, self._token, self._as_of_ms))
+            if self._rows_saved == self._rows_number:
+                self._disk.renew(self._token, self._as_of_ms)
+            else:
+                self._disk.save(Copy(tables.by_entity, self._token, self._as_of_ms))
+                self._rows_saved = self._rows_number
         except OSError as error:
             _logger.warning("%s: the catalogue can't be saved: %s", self._disk.path, error)
         self._saved_number, self._saved_s = tables.number, time.monotonic()

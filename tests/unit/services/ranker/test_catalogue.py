@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +200,46 @@ def test_the_copy_on_disk_is_the_table(tmp_path: Path) -> None:
     assert pool.sizes[codes[changed.slot_of["a"]]] == 2
 
 
+def test_a_copy_after_a_change_is_the_changed_table(tmp_path: Path) -> None:
+    disk = ReplicaDisk(tmp_path, VIEWS)
+    first = make_table()
+    disk.save(Copy({"item": first}, b"1", 1))
+    news = {"new": {"host": "h2", "tags": ("t3",)}, "b": {"host": "ü"}}
+    second = first.changed([rows_of(ITEM_VIEW, news)], (), 3)
+    # What the second added to the lists that both share is not of the first.
+    for copy in (Copy({"item": second}, b"2", 2), Copy({"item": first}, b"3", 3)):
+        disk.save(copy)
+        found = ReplicaDisk(tmp_path, VIEWS).load()
+        assert found is not None
+        assert (found.resume_token, found.as_of_ms) == (copy.resume_token, copy.as_of_ms)
+        assert readable(found.tables["item"]) == readable(copy.tables["item"])
+
+
+def test_a_renewal_counts_for_the_copy_it_was_made_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = ReplicaDisk(tmp_path, VIEWS)
+    disk.save(Copy({"item": make_table()}, b"1", 1))
+    before = disk.path.read_bytes()
+    disk.renew(b"2", 2)
+    for _ in range(2):
+        found = disk.load()
+        assert found is not None
+        assert (found.resume_token, found.as_of_ms) == (b"2", 2)
+        disk.renew(b"2", 2)
+    disk.save(Copy({"item": make_table()}, b"3", 3))
+    found = disk.load()
+    assert found is not None
+    assert (found.resume_token, found.as_of_ms) == (b"3", 3)
+    disk.path.write_bytes(before)
+    (renewal,) = tmp_path.glob("*.json")
+    renewal.write_text("{")
+    found = disk.load()
+    assert found is not None
+    assert (found.resume_token, found.as_of_ms) == (b"1", 1)
+    assert "not usable" in caplog.text
+
+
 def test_a_damaged_copy_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     disk = ReplicaDisk(tmp_path, VIEWS)
     disk.save(Copy({"item": make_table()}, b"", 1))
@@ -271,10 +311,27 @@ def chunk(rows: Mapping[str, Mapping[str, Any]]) -> WatchMessage:
     return message(SnapshotChunk("item", rows_of(ITEM_VIEW, rows)))
 
 
+class FullOnce(ReplicaDisk):
+    """Raises what each save is given, where it is given anything."""
+
+    def __init__(
+        self, directory: Path, views: Mapping[str, View], errors: Iterable[OSError | None]
+    ) -> None:
+        super().__init__(directory, views)
+        self._errors = iter(errors)
+
+    def save(self, copy: Copy) -> None:
+        error = next(self._errors, None)
+        if error is not None:
+            raise error
+        super().save(copy)
+
+
 def run_replica(
     tmp_path: Path,
     watch: ScriptedWatch,
     *,
+    disk: ReplicaDisk | None = None,
     aged: Callable[[float], None] = lambda _: None,
     **times: float,
 ) -> tuple[Replica, list[Tables]]:
@@ -282,7 +339,7 @@ def run_replica(
     replica = Replica(
         VIEWS,
         watch.open,
-        ReplicaDisk(tmp_path, VIEWS),
+        disk or ReplicaDisk(tmp_path, VIEWS),
         installed.append,
         times=ReplicaTimes(retry_s=0.001, retry_most_s=0.01, **times),
         aged=aged,
@@ -314,6 +371,38 @@ def test_snapshots_and_deltas_are_installed_whole(tmp_path: Path) -> None:
     assert copy is not None
     assert copy.resume_token == b"t3"
     assert set(readable(copy.tables["item"])) == {"a", "c"}
+
+
+def test_while_no_row_changes_the_copy_is_renewed_not_written(tmp_path: Path) -> None:
+    whole = [message(Reset()), chunk({"a": {}}), message(SnapshotEnd(1), b"t1")]
+    quiet = [message(Heartbeat(), b"t2"), message(Heartbeat(), b"t3")]
+    replica, installed = run_replica(
+        tmp_path, ScriptedWatch([*whole, *quiet]), save_s=0.0, refresh_s=0.0
+    )
+    written = ReplicaDisk(tmp_path, VIEWS).path.stat().st_ino
+    replica.close()
+    assert len(installed) == 3
+    disk = ReplicaDisk(tmp_path, VIEWS)
+    assert disk.path.stat().st_ino == written
+    copy = disk.load()
+    assert copy is not None
+    assert copy.resume_token == b"t3"
+    with np.load(disk.path) as stored:
+        assert stored["token"].tobytes() == b"t1"
+
+
+def test_rows_that_could_not_be_saved_are_not_renewed(tmp_path: Path) -> None:
+    whole = [message(Reset()), chunk({"a": {}}), message(SnapshotEnd(1), b"t1")]
+    news = message(Delta([("item", rows_of(ITEM_VIEW, {"b": {}}))], ()), b"t2")
+    refused = OSError("the disk is full")
+    disk = FullOnce(tmp_path, VIEWS, [None, refused])
+    watch = ScriptedWatch([*whole, news, message(Heartbeat(), b"t3")])
+    replica, _ = run_replica(tmp_path, watch, disk=disk, save_s=0.0, refresh_s=0.0)
+    replica.close()
+    copy = ReplicaDisk(tmp_path, VIEWS).load()
+    assert copy is not None
+    assert copy.resume_token == b"t3"
+    assert set(readable(copy.tables["item"])) == {"a", "b"}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,9 +44,11 @@ from services.ranker.types import (
 )
 from services.ranker.users import time_left_s
 from tests.unit.services.ranker.fakes import (
+    ITEM_VIEW,
     FakeModel,
     FakeUsers,
     Recorder,
+    rows_of,
     spec_of,
     tables_of,
     vector_of,
@@ -455,6 +458,28 @@ def test_a_window_that_closes_after_preparation_is_respected() -> None:
     # The pipeline asks the clock, which is long past 2,000 ms.
     (result,) = rank(pipeline, RankCommand("windowed", "ann", ""))
     assert result.slate.ids == ["open"]
+
+
+def test_a_plan_stands_until_something_but_the_time_changes() -> None:
+    filters = (OpenWindow("opens", "closes"),)
+    surfaces = tuple(replace(PLAIN, name=name, filters=filters) for name in ("one", "two"))
+    model = FakeModel()
+    rows = {"open": {"opens": 1}, "closed": {"closes": 2_000}}
+    tables = tables_of(rows)
+    first = prepare(model, spec_of(model, *surfaces), tables, None, exact_rows=9, now_ms=NOW_MS)
+
+    def after(tables: Tables, now_ms: int) -> ServingState:
+        return prepare(model, first.spec, tables, first, exact_rows=9, now_ms=now_ms)
+
+    same = after(replace(tables, number=2), NOW_MS + 500)
+    assert all(same.plans[name] is first.plans[name] for name in ("one", "two"))
+    assert same.prices is first.prices
+    closed = after(replace(tables, number=2), 2_000)
+    assert [plan.nearby.slots.tolist() for plan in closed.plans.values()] == [[0], [0]]
+    table = tables.by_entity["item"].changed([rows_of(ITEM_VIEW, {"open": {"seats": 3}})], (), 2)
+    moved = after(replace(tables, number=2, by_entity={"item": table}), NOW_MS)
+    assert all(moved.plans[name].table is table for name in ("one", "two"))
+    assert moved.prices is not first.prices
 
 
 def test_a_request_has_a_seed_of_its_rank_id_or_of_what_it_follows() -> None:
