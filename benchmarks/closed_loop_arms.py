@@ -12,7 +12,6 @@ from services.common.domain_selection import (
     Selection,
 )
 from services.ranker.plan import SurfaceSpec
-from services.ranker.sources.shared import NewItems as NewItemsSource
 
 Change = Callable[[SurfaceSpec], SurfaceSpec]
 
@@ -21,8 +20,6 @@ RELEVANCES = (0.95, 0.8, 0.7, 0.5)
 TEMPERATURES = (0.1, 0.3, 1.0)
 ALWAYS_DRAWN = "drawn at {:g}"
 LAMBDA = "diversity {:g}"
-ALL_NEW = 300
-"""More items than are new at any time."""
 
 
 def unchanged(surface: SurfaceSpec) -> SurfaceSpec:
@@ -70,18 +67,14 @@ def selecting(
     )
 
 
-def guaranteeing(until: int, brought: int) -> Change:
-    """Guarantees new items ``until`` impressions; their source brings ``brought`` of them."""
+def guaranteeing(until: int, within: str) -> Change:
+    """Guarantees new items ``until`` impressions ``within`` a time after they were published."""
 
     def change(surface: SurfaceSpec) -> SurfaceSpec:
-        sources = tuple(
-            replace(source, quota=brought) if isinstance(source, NewItemsSource) else source
-            for source in surface.sources
-        )
         slot = surface.selection.new_items
         if slot is not None:
-            slot = slot.model_copy(update={"until": until})
-        return selecting(new_items=slot)(replace(surface, sources=sources))
+            slot = slot.model_copy(update={"until": until, "younger_than": within})
+        return selecting(new_items=slot)(surface)
 
     return change
 

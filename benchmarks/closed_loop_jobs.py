@@ -12,7 +12,6 @@ import numpy as np
 from pydantic import BaseModel
 
 from benchmarks.closed_loop_arms import (
-    ALL_NEW,
     GUARANTEE,
     NO_RANKER,
     SHOWN,
@@ -31,11 +30,10 @@ from benchmarks.closed_loop_world import (
     prepare_world,
 )
 from offline.simulator import naming
-from offline.simulator.parameters import DAY_MS, WorldParameters
+from offline.simulator.parameters import DAY_MS, HOUR_MS, WorldParameters
 from services.common.domain import load_domain
 from services.ranker.bundle_spec import bundle_spec
 from services.ranker.plan import BundleSpec
-from services.ranker.sources.shared import NewItems as NewItemsSource
 
 END_MS = 1_790_000_000_000
 SEEDS, BIASED_SEEDS = (411, 412, 413), (421, 422)
@@ -46,8 +44,9 @@ DOMAIN_FILE = Path(__file__).parent.parent / "config" / "live_courses.yaml"
 
 @dataclass(frozen=True)
 class Size:
-    """How large worlds and loops are. ``guarantee``: impressions for each new course, in a loop of
-    ``guarantee_slates``; ``judged``: people whose whole order of courses is looked at."""
+    """How large worlds and loops are. ``guarantee``: impressions for each new course within
+    ``guarantee_hours``, in a loop of ``guarantee_slates``; ``judged``: people whose whole order of
+    courses is looked at."""
 
     users: int
     courses: int
@@ -56,12 +55,13 @@ class Size:
     slates: int
     biased_slates: int
     guarantee: int
+    guarantee_hours: int
     guarantee_slates: int
     judged: int
 
 
-FULL = Size(700, 1_000, 6, 7, 500, 250, 5, 2_000, 150)
-QUICK = Size(60, 100, 2, 1, 12, 8, 1, 24, 4)
+FULL = Size(700, 1_000, 6, 7, 500, 250, 5, 72, 2_000, 150)
+QUICK = Size(60, 100, 2, 1, 12, 8, 1, 12, 24, 4)
 
 
 @dataclass(frozen=True)
@@ -83,26 +83,27 @@ class Job:
 
 
 class NewCourses(BaseModel):
-    """What became of courses that were published in a loop: one entry a course. ``age_days`` at its
-    end; ``until``: the impressions guaranteed; ``brought``: new courses that the source yields."""
+    """What became of courses that were published in a loop: one entry a course. ``age_hours`` at
+    its end; ``until``: the impressions guaranteed ``within_hours``; ``impressions``: those had in
+    that time, ``placed``: slates whose slot was theirs."""
 
     until: int
-    brought: int
+    within_hours: int
     slates: int
-    age_days: list[float]
+    age_hours: list[float]
     impressions: list[int]
     placed: list[int]
 
     @classmethod
-    def of(cls, found: Found, until: int, brought: int, end_ms: int) -> NewCourses:
+    def of(cls, found: Found, until: int, within_hours: int, end_ms: int) -> NewCourses:
         """Of what a loop that ended at ``end_ms`` found."""
         courses: Sequence[NewCourse] = found.new_courses
         return cls(
             until=until,
-            brought=brought,
+            within_hours=within_hours,
             slates=len(found.person),
-            age_days=[(end_ms - course.published_ms) / DAY_MS for course in courses],
-            impressions=[course.impressions for course in courses],
+            age_hours=[(end_ms - course.published_ms) / HOUR_MS for course in courses],
+            impressions=[course.impressions_within(within_hours * HOUR_MS) for course in courses],
             placed=[course.placed for course in courses],
         )
 
@@ -176,13 +177,11 @@ def _run(job: Job, directory: Path) -> WorldResult:
         clock.done("loop")
         judged = _judge(job, prepared, specs, features, loop) if job.biased else None
         clock.done("judge")
-    until = _until(specs[SHIPPED])
-    brought = _brought(specs[SHIPPED])
-    new_courses = [NewCourses.of(found, until, brought, end_ms)]
-    for quota in (brought, ALL_NEW) if job.guarantees else ():
-        spent = _guarantee_loop(job, prepared, specs[SHIPPED], quota, directory / f"new_{quota}")
-        new_courses.append(NewCourses.of(spent, size.guarantee, quota, end_ms))
-        clock.done(f"guarantee {quota}")
+    new_courses: list[NewCourses] = []
+    if job.guarantees:
+        kept = _guarantee_loop(job, prepared, specs[SHIPPED], directory / "guarantee")
+        new_courses = [NewCourses.of(kept, size.guarantee, size.guarantee_hours, end_ms)]
+        clock.done("guarantee")
     return WorldResult(
         seed=job.seed,
         biased=job.biased,
@@ -246,28 +245,16 @@ def _judge(
     )
 
 
-def _guarantee_loop(
-    job: Job, prepared: PreparedWorld, spec: BundleSpec, quota: int, directory: Path
-) -> Found:
-    """A loop that shows the slates of the surface with the smaller guarantee, and a source that
-    brings ``quota`` new courses."""
+def _guarantee_loop(job: Job, prepared: PreparedWorld, spec: BundleSpec, directory: Path) -> Found:
+    """A loop that shows the slates of the surface with the smaller guarantee."""
     end_ms = prepared.world.parameters.end_ms
-    arms = {GUARANTEE: guaranteeing(job.size.guarantee, quota)}
+    size = job.size
+    arms = {GUARANTEE: guaranteeing(size.guarantee, f"{size.guarantee_hours}h")}
     with OnlineFeatures(prepared.domain, prepared.log, directory, end_ms) as features:
         bundle = prepared.bundles[SHIPPED]
         ranker = Ranker(bundle, spec, arms, features, features.clock_ms)
-        loop = Loop(prepared, features, [ranker], GUARANTEE)
-        return loop.run(job.size.days, job.size.guarantee_slates)
-
-
-def _brought(spec: BundleSpec) -> int:
-    sources = spec.surfaces[SURFACE].sources
-    return sum(source.quota for source in sources if isinstance(source, NewItemsSource))
-
-
-def _until(spec: BundleSpec) -> int:
-    new_items = spec.surfaces[SURFACE].selection.new_items
-    return 0 if new_items is None else new_items.until
+        loop = Loop(prepared, features, [ranker], GUARANTEE, follows=True)
+        return loop.run(size.days, size.guarantee_slates)
 
 
 class _Clock:

@@ -22,7 +22,6 @@ Floats = NDArray[np.float64]
 
 NO_EXPLORATION = "no exploration"
 SHARES = (0.02, 0.05, 0.1, 1.0)
-GUARANTEED_AGE_DAYS = 3.0
 
 
 @dataclass(frozen=True)
@@ -97,22 +96,18 @@ def exploration_costs(worlds: Sequence[WorldResult]) -> dict[str, dict[float, In
 
 
 def exposures(found: NewCourses) -> dict[str, float]:
-    """How new courses that were published at least three days before the end of a loop fared."""
+    """How those new courses fared whose time for the guarantee was over by the end of a loop."""
     seen = np.array(found.impressions, dtype=np.int64)
-    old = np.array(found.age_days) >= GUARANTEED_AGE_DAYS
-    seen = seen[old]
-    if not len(seen):
-        return {
-            "until": found.until,
-            "brought": found.brought,
-            "slates": found.slates,
-            "courses": 0,
-        }
-    return {
+    seen = seen[np.array(found.age_hours) >= found.within_hours]
+    said: dict[str, float] = {
         "until": found.until,
-        "brought": found.brought,
+        "within_hours": found.within_hours,
         "slates": found.slates,
         "courses": len(seen),
+    }
+    if not len(seen):
+        return said
+    return said | {
         "least": int(seen.min()),
         "median": float(np.median(seen)),
         "most": int(seen.max()),
@@ -188,10 +183,8 @@ def _show_exploration(console: Console, costs: dict[str, dict[float, Interval]])
 
 
 def _show_new_courses(console: Console, found: Sequence[dict[str, float]]) -> None:
-    table = Table(
-        title="impressions of courses published three days or more before the end of the loop"
-    )
-    names = ["seed", "slates", "until", "brought", "courses", "least", "median", "most"]
+    table = Table(title="impressions of new courses in the time of the guarantee")
+    names = ["seed", "slates", "until", "within_hours", "courses", "least", "median", "most"]
     names.append("share_guaranteed")
     for name in names:
         table.add_column(name, justify="right")

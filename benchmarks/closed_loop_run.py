@@ -27,7 +27,7 @@ from benchmarks.closed_loop_world import Catalogue, OnlineFeatures, PreparedWorl
 from offline.simulator import naming
 from offline.simulator.catalogue import UNLIMITED
 from offline.simulator.live import LiveWorld
-from offline.simulator.parameters import HOUR_MS
+from offline.simulator.parameters import HOUR_MS, MINUTE_MS
 from offline.simulator.scene import Visitor
 from podium.event.v1 import event_pb2
 from services.ranker.types import Placement, Slate
@@ -46,12 +46,17 @@ VISITORS_AT_ONCE = 8
 class NewCourse:
     """A course that was published in the loop, or opened again, and is on sale at the end of it.
 
-    ``impressions`` are those from then on, ``placed`` how often the slot for new items was its.
+    ``seen_ms`` are the times of its impressions from then on, ``placed`` how often the slot for new
+    items was its.
     """
 
     published_ms: int
-    impressions: int
+    seen_ms: list[int]
     placed: int
+
+    def impressions_within(self, within_ms: int) -> int:
+        """Impressions in its first ``within_ms``."""
+        return sum(at_ms < self.published_ms + within_ms for at_ms in self.seen_ms)
 
 
 @dataclass
@@ -67,7 +72,8 @@ class Found:
 
 
 class Loop:
-    """One continuation of a prepared world. ``shown`` is the arm whose slates are shown."""
+    """One continuation of a prepared world. ``shown`` is the arm whose slates are shown;
+    ``follows``: the catalogue follows every few visitors, not once a step."""
 
     def __init__(
         self,
@@ -75,12 +81,15 @@ class Loop:
         features: OnlineFeatures,
         rankers: Sequence[Ranker],
         shown: str,
+        *,
+        follows: bool = False,
     ) -> None:
         self.world = prepared.copy_of_world()
         self._live = LiveWorld(self.world, run="loop")
         self._features = features
         self.rankers = rankers
         self._shown = shown
+        self._follows = follows
         parameters = self.world.parameters
         self._start_ms = parameters.end_ms
         self._rng = np.random.default_rng([parameters.seed, 411])
@@ -98,9 +107,7 @@ class Loop:
         for step in range(steps):
             now_ms = self._start_ms + (step + 1) * STEP_MS
             self._take(self._live.advance(now_ms), now_ms)
-            self.tables = self._catalogue.take(self._features.catalogue(COURSE))
-            for ranker in self.rankers:
-                ranker.take(self.tables)
+            self._refresh()
             count = (step + 1) * slates // steps - step * slates // steps
             visitors = self.visitors(count)
             for at in range(0, len(visitors), VISITORS_AT_ONCE):
@@ -117,6 +124,11 @@ class Loop:
             self.found.events[event.type] += 1
             if event.type == "impression" and event.surface == SURFACE:
                 self._impressions[event.entities[0].id].append(event.event_time.ToMilliseconds())
+
+    def _refresh(self) -> None:
+        self.tables = self._catalogue.take(self._features.catalogue(COURSE))
+        for ranker in self.rankers:
+            ranker.take(self.tables)
 
     def visitors(self, count: int) -> list[int]:
         """Different people with an account, drawn by how often they come."""
@@ -136,6 +148,11 @@ class Loop:
         for person, user, rank_id, of_user in zip(visitors, users, rank_ids, slates, strict=True):
             events += self._show(person, user, rank_id, of_user, now_ms)
         self._take(events, now_ms)
+        if self._follows:
+            # What these did lies within the minute.
+            self._features.now_ms = now_ms + MINUTE_MS
+            self._refresh()
+            self._features.now_ms = now_ms
 
     def _show(
         self, person: int, user: str, rank_id: str, slates: Mapping[str, Slate], now_ms: int
@@ -185,7 +202,7 @@ class Loop:
         courses = []
         for row in np.flatnonzero(new).tolist():
             since_ms, id_ = int(catalogue.opens_ms[row]), naming.course_id(row)
-            seen = sum(at_ms >= since_ms for at_ms in self._impressions[id_])
+            seen = [at_ms for at_ms in self._impressions[id_] if at_ms >= since_ms]
             placed = sum(at_ms >= since_ms for at_ms in self._placed[id_])
             courses.append(NewCourse(since_ms, seen, placed))
         return courses

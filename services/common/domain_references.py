@@ -192,7 +192,7 @@ def _surface_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
                 (*at, "selling_attribute"),
                 f"{selling!r} is neither id nor a feature of {surface.entity} that holds string",
             )
-        yield from selection_errors(at, surface, held)
+        yield from selection_errors(at, domain, surface, held)
         yield from margin_errors(at, domain, surface, held)
         for objective in surface.objective_weights:
             if objective not in domain.objectives:

@@ -59,9 +59,9 @@ class ExplorationPolicy(_Strict):
 
 
 class NewItems(_Strict):
-    """``position`` is a new item's until it has ``until`` impressions by the feature
-    ``impressions``: that with the most still due first. With ``published`` (epoch ms) an item
-    counts as new only while it is younger than ``younger_than``."""
+    """New items are guaranteed ``until`` impressions by the feature ``impressions``: ``position``
+    is for those that are behind. With ``published`` (epoch ms) an item is new, and is to have them,
+    while it is younger than ``younger_than``; without it until it has them."""
 
     position: Position
     impressions: Name

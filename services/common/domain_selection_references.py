@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from services.common.durations import duration_ms
 from services.common.yaml_config import Location
 
 if TYPE_CHECKING:
@@ -39,13 +40,14 @@ def selection_reads(surface: Surface) -> list[tuple[str, str, str, tuple[str, ..
 
 
 def selection_errors(
-    at: Location, surface: Surface, held: Mapping[str, str]
+    at: Location, domain: Domain, surface: Surface, held: Mapping[str, str]
 ) -> Iterator[tuple[Location, str]]:
     """What is wrong with a surface's selection; ``held`` is what features of its entity hold."""
     spec, here = surface.selection, (*at, "selection")
     for part, field, name, dtypes in selection_reads(surface):
         if held.get(name) not in dtypes:
             yield (*here, part, field), _not_held(surface, name, dtypes)
+    yield from _window_errors(here, domain, surface)
     yield from _position_errors(here, surface)
     sources = {source.called for source in surface.sources}
     for index, pin in enumerate(spec.pins):
@@ -73,6 +75,21 @@ def margin_errors(
     ):
         if name is not None and held.get(name) not in dtypes:
             yield (*at, "margin", field), _not_held(surface, name, dtypes)
+
+
+def _window_errors(
+    here: Location, domain: Domain, surface: Surface
+) -> Iterator[tuple[Location, str]]:
+    """A guarantee is kept by impressions that are counted as long as it lasts."""
+    new = surface.selection.new_items
+    if new is None or new.younger_than is None:
+        return
+    window = getattr(domain.features.get(new.impressions), "window", None)
+    if window is not None and duration_ms(window) < duration_ms(new.younger_than):
+        yield (
+            (*here, "new_items", "younger_than"),
+            f"{new.impressions!r} counts no longer than {window}",
+        )
 
 
 def _position_errors(here: Location, surface: Surface) -> Iterator[tuple[Location, str]]:

@@ -35,6 +35,13 @@ def source_errors(domain: Domain, at: Location, surface: Surface) -> Iterator[tu
             yield (*place, "name"), f"another source of the surface is called {source.called!r}"
         names.add(source.called)
         yield from _item_errors(place, source, surface.entity, held)
+        if (
+            isinstance(source, NewItemsSource)
+            and source.newest_by is None
+            and source.fewest is None
+            and surface.selection.new_items is None
+        ):
+            yield place, "needs newest_by, fewest, or what selection.new_items guarantees"
         if isinstance(source, RecentSource | FollowedHostsSource | HistorySource):
             yield from _list_errors(domain, place, source, surface.entity, held)
 

@@ -129,7 +129,10 @@ class ReEngagementSource(SourceBase):
 
 
 class NewItemsSource(SourceBase):
-    """New items: the latest by ``newest_by`` (epoch ms), or those with the least of ``fewest``."""
+    """New items: the latest by ``newest_by`` (epoch ms), or those with the least of ``fewest``.
+
+    With neither: those that are behind with what the surface's ``selection.new_items`` guarantees.
+    """
 
     kind: Literal["new_items"]
     newest_by: Name | None = None
@@ -137,8 +140,8 @@ class NewItemsSource(SourceBase):
 
     @model_validator(mode="after")
     def _one_measure(self) -> NewItemsSource:
-        if (self.newest_by is None) == (self.fewest is None):
-            raise ValueError("exactly one of newest_by and fewest is required")
+        if self.newest_by is not None and self.fewest is not None:
+            raise ValueError("at most one of newest_by and fewest may be given")
         return self
 
 

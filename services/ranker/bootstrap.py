@@ -19,6 +19,7 @@ from services.common.assign.definitions import load_experiments
 from services.common.bundle.loaded import LoadedBundle, providers
 from services.common.bundle.store import BundleStore
 from services.common.channels import open_channel
+from services.common.clock import system_clock_ms
 from services.common.domain import load_domain
 from services.common.domain_filter_references import filterable_fields
 from services.common.ids import new_rank_id
@@ -52,6 +53,7 @@ from services.ranker.explain.writer import CaptureMetrics, CaptureWriter
 from services.ranker.feature_client import FeatureClient
 from services.ranker.feature_rows import View
 from services.ranker.governor import Governor
+from services.ranker.guarantee_metrics import GuaranteeMetrics, standings_of
 from services.ranker.last_known import LastKnownRows
 from services.ranker.metrics import RankerMetrics
 from services.ranker.pipeline import Pipeline
@@ -251,6 +253,7 @@ def build(settings: RankerSettings) -> RankerApp:
         report=lambda all_serve: server.report(BUNDLES_PART, is_serving=all_serve),
     )
     metrics.watch_catalogue_age(loader.catalogue_age_s)
+    GuaranteeMetrics(registry, lambda: standings_of(serving.current, system_clock_ms()))
     keys = make_token_keys(settings)
     servicer = RankerServicer(
         Answering(batcher, Tokens(keys, lifetime_s=settings.token_seconds), keys),

@@ -13,6 +13,7 @@ from services.ranker.filters.expression import passing
 from services.ranker.filters.tree import Expression
 from services.ranker.plan import BundleSpec, SurfacePlan, nearby_of
 from services.ranker.sources.base import Reuse
+from services.ranker.sources.guaranteed import Guaranteed
 from services.ranker.sources.personal import Personal
 from services.ranker.sources.shared import NewItems, Trending
 from services.ranker.sources.similar import SimilarToLast
@@ -20,7 +21,7 @@ from services.ranker.sources.similar import SimilarToLast
 _KEPT = 8
 """Filters that are remembered: ten bytes an item each, and the vectors that are searched."""
 
-_NARROWED = (Personal, SimilarToLast, Trending, NewItems)
+_NARROWED = (Personal, SimilarToLast, Trending, NewItems, Guaranteed)
 """Sources that choose among all items, cheaply enough to do so for one filter."""
 
 

@@ -109,11 +109,12 @@ class Pipeline:
         clock.lap("features")
         inputs = user_inputs(state.model, state.spec, rows)
         vectors = self._user_vectors(state, works, inputs)
-        self._retrieve(state, [w for w in works if w.command.call is Call.RANK], rows, vectors)
+        now_ms = self._clock_ms()
+        ranked = [work for work in works if work.command.call is Call.RANK]
+        self._retrieve(state, ranked, rows, vectors, now_ms)
         for work in works:
             call_candidates(state, work, self._log_error)
         clock.lap("retrieve")
-        now_ms = self._clock_ms()
         for work in works:
             self._filter(work, rows, now_ms)
         clock.lap("filter")
@@ -238,6 +239,7 @@ class Pipeline:
         works: Sequence[Work],
         rows: FeatureRows,
         vectors: Float32Array,
+        now_ms: int,
     ) -> None:
         for plan in {id(work.plan): work.plan for work in works}.values():
             same = [work for work in works if work.plan is plan]
@@ -250,6 +252,8 @@ class Pipeline:
                 candidate_ids=[work.command.candidate_ids for work in same],
                 count_unknown=partial(self._observer.unknown_candidates, surface.name),
                 items=len(plan.table),
+                seeds=[work.seed for work in same],
+                now_ms=now_ms,
             )
             answers = self._sources.ask(surface.name, plan.sources, asked, state.breaker)
             for left_out in answers.left_out:

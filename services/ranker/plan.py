@@ -22,6 +22,7 @@ from services.ranker.feature_rows import View
 from services.ranker.filters.apply import apply_filters
 from services.ranker.filters.asking import Asking
 from services.ranker.filters.rules import BoundFilter, Filter
+from services.ranker.guarantee import Guarantee
 from services.ranker.ports import Model
 from services.ranker.scoring.margins import bind_margins
 from services.ranker.scoring.value import Margins
@@ -252,7 +253,8 @@ def surface_plan(
         (items.vectors, items.index_row, eligible, exact_rows),
         lambda: nearby_of(spec, table, items, eligible, exact_rows),
     )
-    ground = Ground(table, eligible, nearby, histories, spec.neighbours, reuse)
+    guarantee = Guarantee.of(surface.selection.new_items, table, now_ms)
+    ground = Ground(table, eligible, nearby, histories, spec.neighbours, guarantee, reuse)
     caps = [(table.strings(name), limit) for name, limit in surface.caps.items()]
     return SurfacePlan(
         spec=surface,
@@ -266,7 +268,9 @@ def surface_plan(
         caps=tuple((column[0], limit) for column, limit in caps if column is not None),
         any_repaired=bool(table.repaired.any()),
         made=reuse.made,
-        selection=bind(surface.selection, table, eligible, [s.name for s in surface.sources]),
+        selection=bind(
+            surface.selection, table, eligible, [s.name for s in surface.sources], guarantee
+        ),
         margins=bind_margins(
             surface.margin, spec.currency_rates, spec.objectives, spec.money, table
         ),

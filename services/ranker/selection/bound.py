@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.common.domain_selection import ImpressionFloor, LoadCap, NewItems, Selection
-from services.common.durations import duration_ms
-from services.ranker.arrays import BoolArray, Float32Array, Float64Array, Int64Array
+from services.common.domain_selection import ImpressionFloor, LoadCap, Selection
+from services.ranker.arrays import BoolArray, Float32Array, Float64Array
 from services.ranker.catalogue.table import EntityTable
+from services.ranker.guarantee import Guarantee
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,38 +31,39 @@ class BoundSelection:
     """Selection over a table of n slots; None where nothing of the kind is configured.
 
     ``overloaded`` bool [n] marks what the load cap leaves out, ``adjustments`` float32 [n] is the
-    share of its magnitude by which pacing raises a value. ``due`` int64 [n]: impressions still due
-    to an item, 0 or less once it had them; ``published_ms`` int64 [n] by when it was published,
-    ``new_for_ms`` after which it is not new. ``shortfall`` float32 [n]: impressions that an item's
-    group is short of its floor, 0 where it is not.
+    share of its magnitude by which pacing raises a value. ``guarantee``: what new items are owed.
+    ``shortfall`` float32 [n]: impressions that an item's group is short of its floor, 0 where it is
+    not.
     """
 
     spec: Selection
     overloaded: BoolArray | None = None
     adjustments: Float32Array | None = None
-    due: Int64Array | None = None
-    published_ms: Int64Array | None = None
-    new_for_ms: int = 0
+    guarantee: Guarantee | None = None
     shortfall: Float32Array | None = None
     pins: tuple[BoundPin, ...] = ()
 
     @property
     def fixes(self) -> bool:
         """Whether some positions can be fixed."""
-        return bool(self.pins or self.due is not None or self.shortfall is not None)
+        return bool(self.pins or self.guarantee is not None or self.shortfall is not None)
 
 
 NO_SELECTION = BoundSelection(Selection())
 
 
 def bind(
-    spec: Selection, table: EntityTable, eligible: BoolArray, sources: Sequence[str]
+    spec: Selection,
+    table: EntityTable,
+    eligible: BoolArray,
+    sources: Sequence[str],
+    guarantee: Guarantee | None,
 ) -> BoundSelection:
     """Binds a selection. ``eligible`` bool [n] may be shown as far as the item alone says;
-    ``sources`` are the names of the surface's sources, in order."""
+    ``sources`` are the names of the surface's sources, in order. ``guarantee``: what the table says
+    of the selection's new items."""
     overloaded, discounts = _load(spec.load_cap, table)
     shortfall = _shortfall(spec.impression_floor, table, eligible)
-    due, published_ms, new_for_ms = _new_items(spec.new_items, table)
     boost = spec.impression_floor.boost if spec.impression_floor is not None else 0.0
     adjustments = discounts
     if shortfall is not None and boost:
@@ -76,9 +77,7 @@ def bind(
         )
         for pin in sorted(spec.pins, key=lambda pin: pin.position)
     )
-    return BoundSelection(
-        spec, overloaded, adjustments, due, published_ms, new_for_ms, shortfall, pins
-    )
+    return BoundSelection(spec, overloaded, adjustments, guarantee, shortfall, pins)
 
 
 def _load(spec: LoadCap | None, table: EntityTable) -> tuple[BoolArray | None, Float32Array | None]:
@@ -91,24 +90,6 @@ def _load(spec: LoadCap | None, table: EntityTable) -> tuple[BoolArray | None, F
     if spec.discount is None:
         return full, None
     return None, np.where(full, np.float32(-spec.discount), np.float32(0))
-
-
-def _new_items(
-    spec: NewItems | None, table: EntityTable
-) -> tuple[Int64Array | None, Int64Array | None, int]:
-    if spec is None:
-        return None, None, 0
-    impressions = _column(table, spec.impressions)
-    if impressions is None:
-        return None, None, 0
-    due = spec.until - impressions.astype(np.int64)
-    if spec.published is None or spec.younger_than is None:
-        return due, None, 0
-    published = table.numeric(spec.published)
-    if published is None:
-        return None, None, 0
-    due[~table.present_of(spec.published)] = 0
-    return due, published.astype(np.int64), duration_ms(spec.younger_than)
 
 
 def _shortfall(

@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from services.ranker.arrays import Float64Array, Int64Array
+from services.ranker.guarantee import turns
 from services.ranker.selection.bound import BoundPin, BoundSelection
 from services.ranker.selection.candidates import Candidates, Wanted
 from services.ranker.selection.caps import CapTally
 from services.ranker.types import Placement
-
-_MIX = np.uint64(0x9E3779B97F4A7C15)
-"""2**64 over the golden ratio: multiplying by it carries every bit into the upper ones."""
 
 
 @dataclass
@@ -65,18 +63,17 @@ def _pinned(pin: BoundPin, found: Candidates) -> list[int]:
 
 
 def _new_items(plan: BoundSelection, found: Candidates, wanted: Wanted) -> list[int]:
-    """New items, those with the most impressions due first; equals in an order of the seed's."""
-    if plan.due is None:
+    """New items that are behind with what they are guaranteed, in the order of their turns."""
+    guarantee = plan.guarantee
+    if guarantee is None:
         return []
-    due = plan.due[found.slots]
-    is_new = due > 0
-    if plan.published_ms is not None:
-        is_new &= wanted.now_ms - plan.published_ms[found.slots] < plan.new_for_ms
-    new: Int64Array = np.flatnonzero(is_new)
+    new: Int64Array = np.flatnonzero(guarantee.open[found.slots])
     if not len(new):
         return []
-    turn = (found.tie[new] ^ np.uint64(wanted.seed)) * _MIX
-    ranked: list[int] = new[np.lexsort((turn, -due[new]))].tolist()
+    needed = guarantee.needed(found.slots[new], wanted.now_ms)
+    seeds = np.array([wanted.seed], np.uint64)
+    (order,) = turns(needed, found.tie[new], seeds)
+    ranked: list[int] = new[np.argsort(order, kind="stable")[: np.count_nonzero(needed)]].tolist()
     return ranked
 
 

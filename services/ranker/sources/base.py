@@ -17,6 +17,7 @@ import numpy as np
 from services.ranker.arrays import BoolArray, Float32Array, Int64Array
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.feature_rows import FeatureRows
+from services.ranker.guarantee import Guarantee
 from services.ranker.ports import Model
 from services.ranker.sources.nearby import Nearby
 
@@ -31,7 +32,8 @@ class Asked:
 
     ``vectors`` float32 [B, D] are the users'; ``places`` their rows among ``rows``;
     ``candidate_ids`` what each request named. ``count_unknown`` is told how many of those no item
-    answers to. ``items``: how many the surface's table has; slots are below.
+    answers to. ``items``: how many the surface's table has; slots are below. ``seeds`` are the
+    requests', ``now_ms`` the moment that they are ranked at.
     """
 
     model: Model
@@ -41,6 +43,8 @@ class Asked:
     candidate_ids: Sequence[Sequence[str]]
     count_unknown: Callable[[int], None]
     items: int
+    seeds: Sequence[int]
+    now_ms: int
 
     def __len__(self) -> int:
         return len(self.places)
@@ -107,7 +111,8 @@ class Ground:
     """What a source is bound to: n items of a surface's entity type.
 
     ``eligible`` bool [n]: which of them may be shown at all. ``histories`` is None where the
-    catalogue lacks the entity of the histories, ``neighbours`` where the bundle holds none.
+    catalogue lacks the entity of the histories, ``neighbours`` where the bundle holds none,
+    ``guarantee`` where the surface has none.
     """
 
     table: EntityTable
@@ -115,6 +120,7 @@ class Ground:
     nearby: Nearby
     histories: Histories | None
     neighbours: Neighbours | None
+    guarantee: Guarantee | None
     reuse: Reuse
 
     def order(self, feature: str | None) -> Float32Array | Int64Array:

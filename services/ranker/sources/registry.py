@@ -6,6 +6,7 @@ from services.common import domain_sources as declared
 from services.ranker.sources.base import Source
 from services.ranker.sources.caller import Caller
 from services.ranker.sources.category import ReEngagement, SameCategory
+from services.ranker.sources.guaranteed import Guaranteed
 from services.ranker.sources.neighbours import ItemKnn
 from services.ranker.sources.personal import Personal
 from services.ranker.sources.recent import FollowedHosts, Recent
@@ -58,6 +59,8 @@ def source_of(source: declared.Source, most: int) -> Source:
                 last=source.last,
                 order_by=source.order_by,
             )
+        case declared.NewItemsSource(newest_by=None, fewest=None):
+            return Guaranteed(name, quota)
         case declared.NewItemsSource():
             return NewItems(name, quota, source.newest_by, source.fewest)
         case declared.PinnedSource():

@@ -131,7 +131,9 @@ def test_the_chances_of_intents_are_those_of_the_visits(world: World) -> None:
 
 def surface() -> SurfaceSpec:
     """Two sources, diversity and a slot for new items."""
-    slot = NewItems(position=5, impressions="impressions_7d", until=100)
+    slot = NewItems(
+        position=5, impressions="seen_7d", until=100, published="opens_ms", younger_than="7d"
+    )
     return SurfaceSpec(
         name="courses",
         entity="course",
@@ -157,11 +159,12 @@ def test_an_arm_changes_what_it_names_and_nothing_else() -> None:
     bare = selecting(diversity=None)(plain).selection
     assert bare.diversity is None
     assert bare.new_items == plain.selection.new_items
-    smaller = guaranteeing(8, 300)(plain)
+    smaller = guaranteeing(8, "72h")(plain)
     assert smaller.selection.new_items is not None
     assert smaller.selection.new_items.until == 8
     assert smaller.selection.diversity == plain.selection.diversity
-    assert [s.quota for s in smaller.sources] == [30, 20, 300]
+    assert smaller.selection.new_items.younger_than == "72h"
+    assert smaller.sources == plain.sources
 
 
 def result(seed: int, gain: float) -> WorldResult:
@@ -217,9 +220,9 @@ def test_a_visitor_counts_once_however_often_they_came() -> None:
 def test_only_courses_that_had_three_days_are_held_to_the_guarantee() -> None:
     found = NewCourses(
         until=10,
-        brought=20,
+        within_hours=72,
         slates=50,
-        age_days=[6.0, 4.0, 3.0, 1.0],
+        age_hours=[144.0, 96.0, 72.0, 24.0],
         impressions=[12, 10, 9, 0],
         placed=[8, 5, 5, 0],
     )
@@ -227,7 +230,7 @@ def test_only_courses_that_had_three_days_are_held_to_the_guarantee() -> None:
     assert figures["courses"] == 3
     assert figures["least"] == 9
     assert figures["share_guaranteed"] == pytest.approx(2 / 3, abs=1e-4)
-    assert exposures(found.model_copy(update={"age_days": [1.0] * 4}))["courses"] == 0
+    assert exposures(found.model_copy(update={"age_hours": [24.0] * 4}))["courses"] == 0
 
 
 def test_all_figures_are_shown_and_told() -> None:

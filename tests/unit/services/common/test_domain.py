@@ -165,16 +165,22 @@ def test_the_four_surfaces_ship() -> None:
             "that holds int",
         ),
         (
-            "newest_by: title",
-            "newest_by: enrolment_opens_ms",
+            "{kind: new_items, newest_by: title, quota: 20}",
+            "{kind: new_items, quota: 20}",
             "surfaces.courses.sources.8.newest_by",
             "an int feature",
         ),
         (
+            "{kind: new_items, newest_by: enrolment_opens_ms, fewest: clicks_7d, quota: 20}",
             "{kind: new_items, quota: 20}",
-            "{kind: new_items, newest_by: enrolment_opens_ms, quota: 20}",
             "surfaces.courses.sources.8.new_items",
-            "exactly one of newest_by and fewest",
+            "at most one of newest_by and fewest",
+        ),
+        (
+            "{kind: new_items, quota: 20}",
+            "{kind: new_items, fewest: clicks_7d, quota: 20}",
+            "surfaces.videos.sources.6",
+            "what selection.new_items guarantees",
         ),
         (
             "{kind: caller, quota: 501}",

@@ -21,7 +21,7 @@ SELECTION = """\
         impressions: clicks_1d
         until: 100
         published: viewers
-        younger_than: 7d
+        younger_than: 1d
       load_cap: {load: viewers, capacity: clicks_1d, at: 0.9, discount: 0.5}
       impression_floor: {group: host_id, impressions: clicks_7d, floor: 0.5, boost: 1, position: 5}
       pins:
@@ -58,6 +58,12 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
             "impressions: clicks_9d",
             "selection.new_items.impressions",
             "'clicks_9d' is not a feature of room that holds int or float",
+        ),
+        (
+            "younger_than: 1d",
+            "younger_than: 25h",
+            "selection.new_items.younger_than",
+            "'clicks_1d' counts no longer than 1d",
         ),
         ("published: viewers", "published: title", "selection.new_items.published", "holds int"),
         ("load: viewers", "load: title", "selection.load_cap.load", "that holds int or float"),

@@ -20,7 +20,7 @@ def test_what_passes_is_found_behind_all_that_does_not(beyond: int) -> None:
     table = tables_of(rows).by_entity["item"]
     none = np.zeros(0, np.int64)
     nearby = Nearby("item", none, 1.0, none, np.zeros((0, DIM), np.float32))
-    ground = Ground(table, np.ones(count, np.bool_), nearby, None, None, Reuse())
+    ground = Ground(table, np.ones(count, np.bool_), nearby, None, None, None, Reuse())
     trending = Trending("trending", 1, "clicks")
 
     def found(first: int) -> list[int]:

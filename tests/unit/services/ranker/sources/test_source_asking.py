@@ -66,7 +66,7 @@ class Bench:
         """Slots of either source for two requests, and what was left out."""
         vectors = np.zeros((2, 4), np.float32)
         rows = empty_rows(["a", "b"])
-        asked = Asked(FakeModel(), vectors, rows, (0, 1), ((), ()), lambda _: None, 9)
+        asked = Asked(FakeModel(), vectors, rows, (0, 1), ((), ()), lambda _: None, 9, (0, 0), 0)
         named = [("good", self.good), ("bad", self.bad)]
         answers = self.asking.ask("surface", named, asked, self.breaker)
         (first, second) = zip(*answers.slots, strict=True)

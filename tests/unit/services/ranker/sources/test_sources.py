@@ -349,6 +349,8 @@ def ask(
         candidate_ids=[user["named"] for user in users],
         count_unknown=([] if unknown is None else unknown).append,
         items=len(plan.table),
+        seeds=range(len(users)),
+        now_ms=0,
     )
     return {
         name: [[plan.table.ids[slot] for slot in slots.tolist()] for slots in source.ask(asked)]
