@@ -7,7 +7,7 @@ limits in their comments.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from podium.common.v1 import common_pb2
@@ -83,6 +83,17 @@ def optional_text(field: str, value: str, max_bytes: int) -> str:
 def require_id(field: str, value: str) -> str:
     """An id of 1 to 128 bytes."""
     return require_text(field, value, MAX_ID_BYTES)
+
+
+def require_ids(field: str, values: Iterable[str]) -> list[str]:
+    """Ids of 1 to 128 bytes each."""
+    found = list(values)
+    # As in ``optional_text``, for all of them together.
+    lengths = set(map(len, found))
+    if 0 in lengths or max(lengths, default=0) * 4 > MAX_ID_BYTES:
+        for index, value in enumerate(found):
+            require_id(f"{field}[{index}]", value)
+    return found
 
 
 def optional_id(field: str, value: str) -> str:

@@ -15,8 +15,8 @@ from services.common.call import CallPolicy
 from services.common.errors import InvalidArgument, Overloaded
 from services.feature.convert.features import (
     ViewName,
-    feature_block,
     feature_keys,
+    features_response,
     requested_view,
     watched_views,
 )
@@ -159,12 +159,12 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
         self._metrics.ingested(receipt.accepted, receipt.duplicates, receipt.too_late, rejections)
         self._metrics.unknown_types(call.unknown_types)
 
-    async def GetFeatures(
+    async def GetFeatures(  # type: ignore[override]
         self,
         request: feature_pb2.GetFeaturesRequest,
         context: _Context,  # noqa: ARG002 - gRPC's signature
-    ) -> feature_pb2.GetFeaturesResponse:
-        """Reads rows as of now."""
+    ) -> bytes:
+        """Reads rows as of now; the answer is encoded."""
         wanted = requested_view(request)
         generation = self._generations.current
         with self._courtesy.short_call(), generation.reading() as lookup:
@@ -177,14 +177,7 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
             if found is None:
                 found = await asyncio.to_thread(lookup.read, served, keys)
         view, times = served.reader.view, request.include_event_times
-        response = feature_pb2.GetFeaturesResponse(
-            block=feature_block(view, found.rows),
-            log_position=found.position,
-            view_hash=view.hash,
-            event_times_ms=found.rows.times_ms if times else b"",
-        )
-        response.evaluated_at.FromMilliseconds(found.t_ms)
-        return response
+        return features_response(view, found, times=times)
 
     async def Alias(
         self,

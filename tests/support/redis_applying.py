@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -81,10 +82,17 @@ def redis_store(
     log_id: str = "a" * 16,
     pause: Callable[[float], None] = time.sleep,
     on_loop: LoopServer | None = None,
+    monotonic_s: Callable[[], float] | None = None,
 ) -> RedisStore:
-    listed = catalogue_entities(domain)
+    """A store to which every look at its clock is a second later, without another clock."""
     return RedisStore(
-        servers, name=name, log_id=log_id, listed=listed, pause=pause, on_loop=on_loop
+        servers,
+        name=name,
+        log_id=log_id,
+        listed=catalogue_entities(domain),
+        pause=pause,
+        on_loop=on_loop,
+        monotonic_s=monotonic_s or itertools.count().__next__,
     )
 
 

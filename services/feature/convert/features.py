@@ -17,10 +17,12 @@ from services.common.convert_limits import (
     optional_text,
     require_count,
     require_id,
+    require_ids,
 )
 from services.common.errors import InvalidArgument
 from services.feature.definitions import USER_ENTITY, FeatureView, pair_id
-from services.feature.rows.packed import RowBlock, RowPacker
+from services.feature.rows.lookup import Lookup
+from services.feature.rows.packed import RowBlock, RowPacker, encoded_part
 from services.feature.rows.rows import DTYPE_ORDER, PRESENT, Row
 
 
@@ -58,7 +60,7 @@ def feature_keys(
     if not pairs:
         require_count("pair_ids", len(request.pair_ids), 0, 0)
         if request.entity_type != USER_ENTITY:
-            return [require_id(f"ids[{index}]", found) for index, found in enumerate(request.ids)]
+            return require_ids("ids", request.ids)
         return [_user_key(index, found, encrypt) for index, found in enumerate(request.ids)]
     count = len(request.ids)
     require_count("pair_ids", len(request.pair_ids), count, count)
@@ -85,24 +87,41 @@ def watched_views(request: feature_pb2.WatchEntitiesRequest) -> list[ViewName]:
 
 def feature_block(view: FeatureView, rows: RowBlock) -> feature_pb2.FeatureBlock:
     """Rows of a view as columns by dtype."""
+    return feature_pb2.FeatureBlock.FromString(encoded_block(view, rows))
+
+
+def encoded_block(view: FeatureView, rows: RowBlock) -> bytes:
+    """A ``FeatureBlock`` of rows of a view, as columns by dtype. Their texts are encoded already:
+    the encodings of a message's fields, one after another, are the message's."""
     floats, ints, strings, lists, vectors = (view.names(dtype) for dtype in DTYPE_ORDER)
     all_present = rows.statuses.count(PRESENT) == len(rows.statuses)
-    return feature_pb2.FeatureBlock(
+    block = feature_pb2.FeatureBlock(
         rows=rows.rows,
         float_features=floats,
         float_values=rows.floats,
         int_features=ints,
         int_values=rows.ints,
         string_features=strings,
-        string_values=rows.strings,
         list_features=lists,
         list_offsets=rows.list_offsets,
-        list_values=rows.list_values,
         statuses=b"" if all_present else rows.statuses,
         vector_features=vectors,
         vector_dims=view.vector_dims,
         vector_values=rows.vectors,
     )
+    return b"".join((block.SerializeToString(), rows.strings, rows.list_values))
+
+
+def features_response(view: FeatureView, found: Lookup, *, times: bool) -> bytes:
+    """An encoded ``GetFeaturesResponse``; with the times of its values where they are asked for."""
+    response = feature_pb2.GetFeaturesResponse(
+        log_position=found.position,
+        view_hash=view.hash,
+        event_times_ms=found.rows.times_ms if times else b"",
+    )
+    response.evaluated_at.FromMilliseconds(found.t_ms)
+    number = feature_pb2.GetFeaturesResponse.BLOCK_FIELD_NUMBER
+    return encoded_part(number, encoded_block(view, found.rows)) + response.SerializeToString()
 
 
 def entity_rows(

@@ -1,7 +1,8 @@
-"""Rows as they are served: numbers as bytes, so that many rows are joined and not converted.
+"""Rows as they are served: as bytes, so that many rows are joined and not converted.
 
-A row is packed once and served many times. What changes with every moment, the seconds since
-something happened, is written anew for all rows together. Pure.
+A row is packed once and served many times: numbers as they lie in a block, texts as the elements of
+a repeated field of its message. What changes with every moment, the seconds since something
+happened, is written anew for all rows together. Pure.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import chain
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -21,24 +22,38 @@ from services.feature.rows.rows import DTYPE_ORDER, PRESENT, Row
 _LARGEST: Final = float(np.finfo(np.float32).max)
 _FLOAT: Final = struct.Struct("<f")
 _TIME: Final = struct.Struct("<q")
+_LENGTH_DELIMITED: Final = 2
+_OFFSET_BYTES: Final = 4
+_NEVER_MS: Final = -(2**63)
 _FEW_ROWS: Final = 8
+
+STRINGS_FIELD: Final = 7
+LIST_VALUES_FIELD: Final = 10
+"""Numbers of the fields of a block's message that texts are packed for."""
 
 
 class PackedRow(NamedTuple):
-    """One row. Numbers are little-endian: ``floats`` and ``vectors`` float32, ``ints`` and
-    ``times_ms`` (epoch ms a feature, empty if not known) int64.
+    """One row. Numbers are little-endian: ``floats`` and ``vectors`` float32, ``list_lengths``
+    int32, ``ints``, ``times_ms`` (epoch ms a feature) and ``since_ms`` (the same of those features
+    that say how long ago something was) int64. Times are empty if not known.
 
-    ``list_values``: those of all lists, one list after another; ``statuses``: a byte a feature.
+    ``strings`` and ``list_values`` (those of all lists, one list after another) are encoded as
+    elements of the fields ``STRINGS_FIELD`` and ``LIST_VALUES_FIELD``; ``statuses``: a byte a
+    feature.
     """
 
     floats: bytes
     ints: bytes
-    strings: tuple[str, ...]
-    list_values: tuple[str, ...]
-    list_lengths: tuple[int, ...]
+    strings: bytes
+    list_values: bytes
+    list_lengths: bytes
     vectors: bytes
     statuses: bytes
     times_ms: bytes
+    since_ms: bytes
+
+
+_NOTHING: Final = PackedRow(*(b"",) * len(PackedRow._fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +67,8 @@ class RowBlock:
     rows: int
     floats: bytes
     ints: bytes
-    strings: list[str]
-    list_values: list[str]
+    strings: bytes
+    list_values: bytes
     list_offsets: bytes
     vectors: bytes
     statuses: bytes
@@ -69,6 +84,7 @@ class RowPacker:
         self._width = len(columns)
         self._ints = struct.Struct(f"<{self._counts['int64']}q")
         self._times = struct.Struct(f"<{self._width}q")
+        self._lengths = struct.Struct(f"<{self._counts['list']}i")
         self._ages = [n for n, f in enumerate(columns) if f.kind == "recency"]
         """Columns of seconds since something happened, which are float features."""
 
@@ -83,60 +99,86 @@ class RowPacker:
         return PackedRow(
             floats=_floats(parts["float32"]),
             ints=self._ints.pack(*parts["int64"]),
-            strings=tuple([str(value) for value in parts["string"]]),
-            list_values=tuple([str(value) for value in chain.from_iterable(lists)]),
-            list_lengths=tuple(map(len, lists)),
+            strings=encoded_texts(STRINGS_FIELD, parts["string"]),
+            list_values=encoded_texts(LIST_VALUES_FIELD, list(chain.from_iterable(lists))),
+            list_lengths=self._lengths.pack(*map(len, lists)),
             vectors=_floats(list(chain.from_iterable(map(_elements, parts["vector"])))),
             statuses=row.statuses,
             times_ms=self._times.pack(*row.times_ms) if row.times_ms else b"",
+            since_ms=self._since_ms(row) if row.times_ms else b"",
         )
 
     def block(self, rows: Sequence[PackedRow], t_ms: int | None = None) -> RowBlock:
         """Rows in one piece. ``t_ms``: the time at which they are served; where it is given, rows
         that were packed with their times say how long ago things happened as of then."""
-        floats = b"".join([row.floats for row in rows])
-        statuses = b"".join([row.statuses for row in rows])
-        times_ms = b"".join([row.times_ms for row in rows])
-        if t_ms is not None and self._ages:
+        parts = PackedRow(*map(b"".join, zip(*rows, strict=True))) if rows else _NOTHING
+        floats = parts.floats
+        if t_ms is not None and self._ages and parts.since_ms:
             aged = self._aged_few if len(rows) <= _FEW_ROWS else self._aged_many
-            floats = aged(floats, statuses, times_ms, t_ms)
+            floats = aged(floats, parts.since_ms, t_ms)
         offsets = b""
         if self._counts["list"]:
-            ends = list(
-                accumulate(chain.from_iterable([row.list_lengths for row in rows]), initial=0)
-            )
-            offsets = struct.pack(f"<{len(ends)}i", *ends)
+            lengths = np.frombuffer(parts.list_lengths, "<i4")
+            offsets = bytes(_OFFSET_BYTES) + lengths.cumsum(dtype="<i4").tobytes()
         return RowBlock(
             rows=len(rows),
             floats=floats,
-            ints=b"".join([row.ints for row in rows]),
-            strings=list(chain.from_iterable([row.strings for row in rows])),
-            list_values=list(chain.from_iterable([row.list_values for row in rows])),
+            ints=parts.ints,
+            strings=parts.strings,
+            list_values=parts.list_values,
             list_offsets=offsets,
-            vectors=b"".join([row.vectors for row in rows]),
-            statuses=statuses,
-            times_ms=times_ms,
+            vectors=parts.vectors,
+            statuses=parts.statuses,
+            times_ms=parts.times_ms,
         )
 
-    def _aged_many(self, floats: bytes, statuses: bytes, times_ms: bytes, t_ms: int) -> bytes:
+    def _since_ms(self, row: Row) -> bytes:
+        times_ms = [
+            row.times_ms[age] if row.statuses[age] == PRESENT else _NEVER_MS for age in self._ages
+        ]
+        return struct.pack(f"<{len(times_ms)}q", *times_ms)
+
+    def _aged_many(self, floats: bytes, since_ms: bytes, t_ms: int) -> bytes:
         ages = self._ages
-        since_ms = np.frombuffer(times_ms, "<i8").reshape(-1, self._width)[:, ages]
-        there = np.frombuffer(statuses, np.uint8).reshape(-1, self._width)[:, ages] == PRESENT
+        since = np.frombuffer(since_ms, "<i8").reshape(-1, len(ages))
         values = np.frombuffer(floats, "<f4").reshape(-1, self._counts["float32"]).copy()
-        values[:, ages] = np.where(there, (t_ms - since_ms) / 1000, values[:, ages])
+        values[:, ages] = np.where(since != _NEVER_MS, (t_ms - since) / 1000, values[:, ages])
         return values.tobytes()
 
-    def _aged_few(self, floats: bytes, statuses: bytes, times_ms: bytes, t_ms: int) -> bytes:
+    def _aged_few(self, floats: bytes, since_ms: bytes, t_ms: int) -> bytes:
         """The same without what calls into numpy cost."""
         values = bytearray(floats)
-        for row in range(len(statuses) // self._width):
-            for age in self._ages:
-                place = row * self._width + age
-                if statuses[place] == PRESENT:
-                    (since_ms,) = _TIME.unpack_from(times_ms, place * _TIME.size)
-                    at = (row * self._counts["float32"] + age) * _FLOAT.size
-                    _FLOAT.pack_into(values, at, (t_ms - since_ms) / 1000)
+        row_bytes = self._counts["float32"] * _FLOAT.size
+        for number, (since,) in enumerate(_TIME.iter_unpack(since_ms)):
+            row, age = divmod(number, len(self._ages))
+            if since != _NEVER_MS:
+                at = row * row_bytes + self._ages[age] * _FLOAT.size
+                _FLOAT.pack_into(values, at, (t_ms - since) / 1000)
         return bytes(values)
+
+
+def encoded_texts(field: int, texts: Sequence[object]) -> bytes:
+    """Texts as elements of a message's repeated field of strings (protobuf's encoding: tag, length,
+    UTF-8)."""
+    tag = _varint(field << 3 | _LENGTH_DELIMITED)
+    found = [str(text).encode() for text in texts]
+    return b"".join([tag + _varint(len(data)) + data for data in found])
+
+
+def encoded_part(field: int, data: bytes) -> bytes:
+    """A message's field of bytes, or of a message that is encoded already."""
+    return _varint(field << 3 | _LENGTH_DELIMITED) + _varint(len(data)) + data
+
+
+def _varint(number: int) -> bytes:
+    if number < 0x80:
+        return bytes((number,))
+    found = bytearray()
+    while number >= 0x80:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    found.append(number)
+    return bytes(found)
 
 
 def _elements(value: FeatureValue) -> Sequence[str | float]:

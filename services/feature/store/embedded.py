@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import lmdb
 
@@ -193,7 +194,10 @@ class EmbeddedView:
         return self._get("states", _state_key(entity, identity))
 
     def states_at(self, keys: Sequence[Key]) -> list[bytes | None]:
-        return [self._get("states", _state_key(*key)) for key in keys]
+        names = [_state_key(*key) for key in keys]
+        with self._transaction.cursor(self._tables["states"]) as cursor:
+            found: dict[Any, Any] = dict(cursor.getmulti(names))
+        return [found.get(name) for name in names]
 
     def moment(self, keys: Sequence[Key]) -> Moment:
         return Moment(self.position(), self.states_at(keys))

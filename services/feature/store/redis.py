@@ -23,7 +23,9 @@ behind.
 transaction that changes a state changes with it (in a Cluster there is no such transaction, and no
 version): a reader gets it together with the position, and with the states that it has not read in
 that version yet. Without TLS this exchange runs on the event loop itself; while a batch is being
-written, and whenever it fails, lookups take the way through a thread.
+written, and whenever it fails, lookups take the way through a thread. Lookups on the event loop
+that find all their states known take what was said within the last 20 ms for granted, unless this
+process has seen a later position meanwhile.
 
 **Two writers.** A value begins with a stamp of its last write. States are replaced only where the
 stamp is still the one they were read with; else the partition stays as it was and the transaction
@@ -52,7 +54,7 @@ from typing import Final
 
 from services.feature.definitions import Key
 from services.feature.store.protocol import Moment, StoreConflict
-from services.feature.store.redis_known import KnownStates
+from services.feature.store.redis_known import KnownStates, Standing
 from services.feature.store.redis_loop import LoopServer
 from services.feature.store.redis_names import Names
 from services.feature.store.redis_scripts import SCRIPTS
@@ -68,12 +70,16 @@ from services.feature.store.redis_writer import LogCursor, RedisTransaction
 
 BATCH_RECORDS: Final = 4_096
 
+STANDING_S: Final = 0.02
+"""For so long what the server said of the store's version is taken for granted."""
+
 
 class RedisStore:
     """The store called ``name``, as the process with the log ``log_id`` (16 hex digits) sees it.
     ``listed``: entity types that ``states`` can list. ``pause`` waits some seconds. ``on_loop``:
-    the single server, to those who ask on an event loop. Views may be used by several threads,
-    transactions by one."""
+    the single server, to those who ask on an event loop; what it says of the store's version they
+    take for granted for ``standing_s``. Views may be used by several threads, transactions by one.
+    """
 
     shared = True
     batch_records = BATCH_RECORDS
@@ -88,9 +94,14 @@ class RedisStore:
         prefix: str = "podium",
         pause: Callable[[float], None] = time.sleep,
         on_loop: LoopServer | None = None,
+        standing_s: float = STANDING_S,
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pause = pause
         self._on_loop = on_loop
+        self._standing_s = standing_s
+        self._monotonic_s = monotonic_s
+        self._standing: Standing | None = None
         self._known = KnownStates()
         self.log_id = log_id
         self._servers = servers
@@ -108,15 +119,29 @@ class RedisStore:
         """A moment of a single server while nothing is being written there."""
         if self._on_loop is None or len(keys) > STATES_AT_ONCE:
             return None
-        at_least = self._horizon.position
-        read = QuietRead(self._names, [self._names.state(*key) for key in keys], self._known)
+        names = [self._names.state(*key) for key in keys]
+        at_least, asked_s = self._horizon.position, self._monotonic_s()
+        standing = self._standing
+        if standing is not None and self._stands(standing, at_least, asked_s):
+            known = standing.version.known([key for _, key in names])
+            if known is not None:
+                return Moment(standing.position, known)
+        read = QuietRead(self._names, names, self._known)
         while read.states is None:
             reply = await self._on_loop.ask(read.command)
             if reply is None:
                 return None
             read.take(reply)
         self._horizon.saw(read.position, at_least)
-        return Moment(read.position, read.states) if read.is_quiet else None
+        if not read.is_quiet:
+            return None
+        self._standing = Standing(read.version, read.position, asked_s)
+        return Moment(read.position, read.states)
+
+    def _stands(self, standing: Standing, at_least: int, now_s: float) -> bool:
+        """Whether it was said lately, and by nothing that was seen meanwhile is it out of date."""
+        lately = now_s - standing.asked_s < self._standing_s
+        return lately and standing.position >= at_least and standing.version is self._known.version
 
     @contextmanager
     def write(self) -> Iterator[RedisTransaction]:

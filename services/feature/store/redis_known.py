@@ -1,13 +1,14 @@
 """States that were read before: as long as nothing is written to a store they are not read again.
 
 A single server keeps the store's version, a stamp that changes in the same transaction as any state
-does. What was read with one version is known while that one stands.
+does. What was read with one version is known while that one stands. That it stands is taken for
+granted for a moment after the server said so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 KEPT_BYTES: Final = 64 << 20
 """Most that is kept of states and their keys."""
@@ -31,6 +32,23 @@ class Version:
         if self._bytes > KEPT_BYTES:
             self.states, self._bytes = {}, 0
         self.states[key] = state
+
+    def known(self, keys: Sequence[bytes]) -> list[bytes | None] | None:
+        """The states of ``keys``; None where one of them is not known."""
+        states = self.states
+        try:
+            return [states[key] for key in keys]
+        except KeyError:
+            return None
+
+
+class Standing(NamedTuple):
+    """The server was asked at ``asked_s`` (monotonic): the store has this version, the log is at
+    ``position``, and nothing is being written."""
+
+    version: Version
+    position: int
+    asked_s: float
 
 
 class KnownStates:

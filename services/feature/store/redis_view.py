@@ -10,7 +10,7 @@ from typing import Any, Final
 from services.common.errors import Unavailable
 from services.feature.definitions import Key
 from services.feature.store.protocol import Change, Moment
-from services.feature.store.redis_known import KnownStates
+from services.feature.store.redis_known import KnownStates, Version
 from services.feature.store.redis_names import Names
 from services.feature.store.redis_scripts import CHANGES, READ_AT, READ_WITH_LOG
 from services.feature.store.redis_servers import PARTITIONS, Command, Servers, call
@@ -73,6 +73,8 @@ class QuietRead:
         """Where the log is."""
         self.is_quiet = False
         """Whether nothing was being written."""
+        self.version = version
+        """What is known of the version that was found, once the states are."""
         self.states: list[bytes | None] | None = None
         """The values without their stamps, once they are found."""
 
@@ -100,6 +102,9 @@ class QuietRead:
             return
         if self.is_quiet and asked:
             self._known.add(stamp, asked, found)
+            # A thread may have met another version meanwhile.
+            known = self._known.version
+            self.version = known if known.stamp == stamp else Version(None)
 
 
 class RedisView:

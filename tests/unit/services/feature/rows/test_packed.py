@@ -8,9 +8,16 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from podium.feature.v1.feature_pb2 import FeatureBlock, GetFeaturesResponse
 from services.feature.definitions import FeatureView, compile_views
 from services.feature.rows.lookup import Lookup
-from services.feature.rows.packed import RowPacker
+from services.feature.rows.packed import (
+    LIST_VALUES_FIELD,
+    STRINGS_FIELD,
+    RowPacker,
+    encoded_part,
+    encoded_texts,
+)
 from services.feature.rows.rows import DTYPE_ORDER, NULL, PRESENT, Row, RowReader, row_readers
 from tests.support.feature_streams import domain_with
 from tests.support.served_rows import as_served, served_rows
@@ -66,3 +73,15 @@ def test_floats_beyond_single_precision_become_the_largest() -> None:
         row = Row(tuple(values), bytes([PRESENT]) * len(names), (T_MS,) * len(names))
         (found,) = served_rows(VIEW, Lookup(packer.block([packer.pack(row)]), T_MS, 0))
         assert found["pace"].value == served
+
+
+def test_texts_are_elements_of_the_blocks_own_fields() -> None:
+    assert STRINGS_FIELD == FeatureBlock.STRING_VALUES_FIELD_NUMBER
+    assert LIST_VALUES_FIELD == FeatureBlock.LIST_VALUES_FIELD_NUMBER
+    texts = ["", "é" * 63, "n" * 128, "long" * 5_000]
+    encoded = encoded_texts(STRINGS_FIELD, texts) + encoded_texts(LIST_VALUES_FIELD, texts[::-1])
+    assert FeatureBlock.FromString(encoded) == FeatureBlock(
+        string_values=texts, list_values=texts[::-1]
+    )
+    response = encoded_part(GetFeaturesResponse.BLOCK_FIELD_NUMBER, encoded)
+    assert GetFeaturesResponse.FromString(response).block == FeatureBlock.FromString(encoded)

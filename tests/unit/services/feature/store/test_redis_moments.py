@@ -20,7 +20,7 @@ from services.feature.rows.lookup import FeatureLookup, Lookup
 from services.feature.rows.rows import Row, row_readers
 from services.feature.store.embedded import EmbeddedStore
 from services.feature.store.protocol import FeatureStore
-from services.feature.store.redis import RedisStore, connect, loop_server
+from services.feature.store.redis import STANDING_S, RedisStore, connect, loop_server
 from services.feature.store.redis_loop import LoopServer
 from services.feature.store.redis_names import Names
 from services.feature.store.redis_servers import Command, Servers
@@ -370,3 +370,40 @@ def test_a_partition_that_lost_its_states_is_not_taken_for_whole(
         servers.unlink([state, names.positions(partition)])
         with store.read() as view, pytest.raises(Unavailable, match="filled again"):
             view.moment(ann)
+
+
+def test_what_was_said_a_moment_ago_is_taken_for_granted(
+    single: RedisServer, tmp_path: Path, rows_at: Rows
+) -> None:
+    writing = connect(single.url, cluster=False, timeout_s=5)
+    reading = connect(single.url, cluster=False, timeout_s=5)
+    on_loop = loop_server(single.url, timeout_s=5)
+    assert on_loop is not None
+    now_s = 0.0
+    name = f"moments{next(_names)}"
+    with asyncio.Runner() as loop, closing(redis_store(writing, name, DOMAIN)) as store:
+        reader = redis_store(reading, name, DOMAIN, on_loop=on_loop, monotonic_s=lambda: now_s)
+
+        def position() -> int:
+            found = loop.run(read_soon(reader, "course"))
+            assert found is not None
+            assert found.rows == rows_at(found.position, "course")
+            return found.position
+
+        loop.run(connected(on_loop))
+        apply_log(store, LOG[:BATCH], tmp_path / "first")
+        assert position() == BATCH
+        apply_log(store, LOG[: 2 * BATCH], tmp_path / "second")
+        assert position() == BATCH
+        now_s += STANDING_S
+        assert position() == 2 * BATCH
+        apply_log(store, LOG, tmp_path / "third")
+        assert position() == 2 * BATCH
+        # Nobody goes back behind what the process has seen.
+        assert read(reader, "user").position == len(LOG)
+        assert position() == len(LOG)
+
+        async def close() -> None:
+            reader.close()
+
+        loop.run(close())
