@@ -5,13 +5,8 @@ from __future__ import annotations
 from podium.common.v1 import common_pb2
 from services.common.assign.assign import Assignment, Reason
 
-_REASONS = {
-    Reason.SPLIT: common_pb2.ASSIGNMENT_REASON_SPLIT,
-    Reason.NOT_COVERED: common_pb2.ASSIGNMENT_REASON_NOT_COVERED,
-    Reason.MISSING_UNIT: common_pb2.ASSIGNMENT_REASON_MISSING_UNIT,
-    Reason.NOT_RUNNING: common_pb2.ASSIGNMENT_REASON_NOT_RUNNING,
-    Reason.FORCED: common_pb2.ASSIGNMENT_REASON_FORCED,
-}
+_REASONS = {reason: f"ASSIGNMENT_REASON_{reason.name}" for reason in Reason}
+"""Names of the enum's values."""
 
 
 def assignment_message(assignment: Assignment) -> common_pb2.Assignment:
@@ -23,4 +18,5 @@ def assignment_message(assignment: Assignment) -> common_pb2.Assignment:
         bucket=assignment.bucket,
         unit_type=assignment.unit_type,
         revision=assignment.revision,
+        other_variant_key=assignment.other_variant_key,
     )

@@ -145,6 +145,7 @@ def require_assignment(field: str, assignment: common_pb2.Assignment) -> None:
     """An assignment that names its experiment; the variant is empty outside of it."""
     require_id(f"{field}.experiment_key", assignment.experiment_key)
     optional_id(f"{field}.variant_key", assignment.variant_key)
+    optional_id(f"{field}.other_variant_key", assignment.other_variant_key)
     # NaN is in no range.
     if assignment.HasField("bucket") and not 0 <= assignment.bucket < 1:
         raise InvalidArgument.field(f"{field}.bucket", f"is {assignment.bucket}, must be in [0, 1)")

@@ -104,6 +104,11 @@ def _parse(path: Path, text: str) -> tuple[yaml.Node | None, Any]:
         raise ConfigError(str(path), line, "", "is nested too deeply") from error
 
 
+def yaml_text(data: object) -> str:
+    """Data of scalars, lists and mappings as YAML, in its own order."""
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+
+
 def canonical_hash(model: BaseModel) -> str:
     """SHA-256 over the canonical JSON of ``model``: equal content gives an equal hash."""
     text = json.dumps(

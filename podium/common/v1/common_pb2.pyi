@@ -24,6 +24,18 @@ class AssignmentReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ASSIGNMENT_REASON_MISSING_UNIT: _ClassVar[AssignmentReason]
     ASSIGNMENT_REASON_NOT_RUNNING: _ClassVar[AssignmentReason]
     ASSIGNMENT_REASON_FORCED: _ClassVar[AssignmentReason]
+    ASSIGNMENT_REASON_NOT_SCHEDULED: _ClassVar[AssignmentReason]
+    ASSIGNMENT_REASON_KILLED: _ClassVar[AssignmentReason]
+    ASSIGNMENT_REASON_HOLDOUT: _ClassVar[AssignmentReason]
+    ASSIGNMENT_REASON_NOT_IN_LAYER: _ClassVar[AssignmentReason]
+    ASSIGNMENT_REASON_FILTERED: _ClassVar[AssignmentReason]
+    ASSIGNMENT_REASON_NOT_TARGETED: _ClassVar[AssignmentReason]
+    ASSIGNMENT_REASON_MISSING_ATTRIBUTE: _ClassVar[AssignmentReason]
+    ASSIGNMENT_REASON_PREREQUISITE: _ClassVar[AssignmentReason]
+    ASSIGNMENT_REASON_STICKY: _ClassVar[AssignmentReason]
+    ASSIGNMENT_REASON_STICKY_BLOCKED: _ClassVar[AssignmentReason]
+    ASSIGNMENT_REASON_OTHER_RULE: _ClassVar[AssignmentReason]
+    ASSIGNMENT_REASON_UNSUPPORTED: _ClassVar[AssignmentReason]
 TRAFFIC_CLASS_UNSPECIFIED: TrafficClass
 TRAFFIC_CLASS_LIVE: TrafficClass
 TRAFFIC_CLASS_TEST: TrafficClass
@@ -36,6 +48,18 @@ ASSIGNMENT_REASON_NOT_COVERED: AssignmentReason
 ASSIGNMENT_REASON_MISSING_UNIT: AssignmentReason
 ASSIGNMENT_REASON_NOT_RUNNING: AssignmentReason
 ASSIGNMENT_REASON_FORCED: AssignmentReason
+ASSIGNMENT_REASON_NOT_SCHEDULED: AssignmentReason
+ASSIGNMENT_REASON_KILLED: AssignmentReason
+ASSIGNMENT_REASON_HOLDOUT: AssignmentReason
+ASSIGNMENT_REASON_NOT_IN_LAYER: AssignmentReason
+ASSIGNMENT_REASON_FILTERED: AssignmentReason
+ASSIGNMENT_REASON_NOT_TARGETED: AssignmentReason
+ASSIGNMENT_REASON_MISSING_ATTRIBUTE: AssignmentReason
+ASSIGNMENT_REASON_PREREQUISITE: AssignmentReason
+ASSIGNMENT_REASON_STICKY: AssignmentReason
+ASSIGNMENT_REASON_STICKY_BLOCKED: AssignmentReason
+ASSIGNMENT_REASON_OTHER_RULE: AssignmentReason
+ASSIGNMENT_REASON_UNSUPPORTED: AssignmentReason
 
 class Actor(_message.Message):
     __slots__ = ("user_id", "device_id")
@@ -115,17 +139,19 @@ class RequestContext(_message.Message):
     def __init__(self, locale: _Optional[str] = ..., region: _Optional[str] = ..., time_zone: _Optional[str] = ..., device_type: _Optional[str] = ..., app_version: _Optional[str] = ..., session_id: _Optional[str] = ..., attributes: _Optional[_Mapping[str, AttributeValue]] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("experiment_key", "variant_key", "reason", "bucket", "unit_type", "revision")
+    __slots__ = ("experiment_key", "variant_key", "reason", "bucket", "unit_type", "revision", "other_variant_key")
     EXPERIMENT_KEY_FIELD_NUMBER: _ClassVar[int]
     VARIANT_KEY_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     BUCKET_FIELD_NUMBER: _ClassVar[int]
     UNIT_TYPE_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    OTHER_VARIANT_KEY_FIELD_NUMBER: _ClassVar[int]
     experiment_key: str
     variant_key: str
     reason: AssignmentReason
     bucket: float
     unit_type: str
     revision: int
-    def __init__(self, experiment_key: _Optional[str] = ..., variant_key: _Optional[str] = ..., reason: _Optional[_Union[AssignmentReason, str]] = ..., bucket: _Optional[float] = ..., unit_type: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
+    other_variant_key: str
+    def __init__(self, experiment_key: _Optional[str] = ..., variant_key: _Optional[str] = ..., reason: _Optional[_Union[AssignmentReason, str]] = ..., bucket: _Optional[float] = ..., unit_type: _Optional[str] = ..., revision: _Optional[int] = ..., other_variant_key: _Optional[str] = ...) -> None: ...

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -37,9 +36,9 @@ def held(
             kept = assigned or Assignment(
                 experiment.key, "", Reason.NOT_RUNNING, None, experiment.unit, experiment.revision
             )
-            found.append(replace(kept, variant_key=variant))
+            found.append(kept._replace(variant_key=variant))
         elif assigned is not None and assigned.variant_key and is_whole:
-            found.append(replace(assigned, variant_key="", reason=Reason.NOT_COVERED))
+            found.append(assigned._replace(variant_key="", reason=Reason.NOT_COVERED))
         elif assigned is not None:
             found.append(assigned)
     return found

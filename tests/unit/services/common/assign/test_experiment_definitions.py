@@ -69,7 +69,13 @@ def test_experiments_come_in_key_order_and_variants_in_file_order(tmp_path: Path
 @pytest.mark.parametrize(
     ("old", "new", "line", "field", "message"),
     [
-        ("unit: user", "unit: room", 3, "experiments.weights.unit", "'user' or 'device'"),
+        (
+            "unit: user",
+            "unit: planet",
+            3,
+            "experiments.weights.unit",
+            "'planet' is not one of device",
+        ),
         ("revision: 2", "revison: 2", 6, "experiments.weights.revison", "not permitted"),
         ("coverage: 0.5", "coverage: 1.5", 7, "experiments.weights.coverage", "less than or equal"),
         ("weight: 0.25", "weight: 0.2", 8, "experiments.weights.variants", "sum to 0.95"),

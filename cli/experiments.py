@@ -1,0 +1,88 @@
+"""``podium experiments``: definitions of experiments brought in from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from services.common.assign.assign import Definitions
+
+
+def register(app: typer.Typer) -> None:
+    """Adds ``podium experiments`` with its sub-commands."""
+    experiments = typer.Typer(no_args_is_help=True, help="Definitions of experiments.")
+    brought = typer.Typer(no_args_is_help=True, help="Bring in definitions of another system.")
+    brought.command()(growthbook)
+    experiments.add_typer(brought, name="import")
+    app.add_typer(experiments, name="experiments")
+
+
+def growthbook(
+    payload: Annotated[
+        Path, typer.Argument(help="The SDK endpoint's JSON: features, savedGroups.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Experiments file to write.")],
+    *,
+    unit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="ATTRIBUTE=TYPE: where a request lacks the hash attribute, its unit of that type "
+            "stands for it. May be given several times."
+        ),
+    ] = None,
+) -> None:
+    """Write GrowthBook's features as flags that give every user the same bucket and value."""
+    import json
+
+    from services.common.assign.definitions import load_experiments
+    from services.common.assign.growthbook import imported
+    from services.common.errors import ConfigError
+    from services.common.yaml_config import yaml_text
+
+    try:
+        read = json.loads(payload.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(payload), 0, "", f"is no JSON: {error}") from error
+    found = imported(read, dict(_pair(text) for text in unit or ()))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    checked = out.with_name(out.name + ".partial")
+    checked.write_text(yaml_text(found.file), encoding="utf-8")
+    try:
+        definitions = load_experiments(checked, None)
+    except ConfigError:
+        checked.unlink()
+        raise
+    checked.replace(out)
+    _show(definitions, found.left_out, out)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    attribute, separator, kind = text.partition("=")
+    if not (attribute and separator and kind):
+        raise typer.BadParameter(f"{text!r} is not ATTRIBUTE=TYPE", param_hint="--unit")
+    return attribute, kind
+
+
+def _show(definitions: Definitions, left_out: list[str], out: Path) -> None:
+    from rich.table import Table
+
+    from cli.console import wide_console
+
+    console = wide_console()
+    table = Table(title=f"{len(definitions.flags)} flags in {out}")
+    for column in ("flag", "rules", "experiments", "hashed by"):
+        table.add_column(column)
+    for key, flag in definitions.flags.items():
+        run = [rule.experiment for rule in flag.rules if rule.experiment is not None]
+        table.add_row(
+            key,
+            str(len(flag.rules)),
+            ", ".join(dict.fromkeys(experiment.key for experiment in run)),
+            ", ".join(dict.fromkeys(f"{e.unit} ({e.hash})" for e in run)),
+        )
+    console.print(table)
+    for reason in left_out:
+        console.print(f"left out: {reason}", markup=False, highlight=False)
