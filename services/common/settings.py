@@ -155,6 +155,12 @@ class RankerSettings(CommonSettings):
         le=1 << 40,
         description="Most that captures may take on disk; beyond, the oldest are removed.",
     )
+    capture_max_age_days: float = Field(
+        default=30.0,
+        gt=0,
+        le=3_650,
+        description="Days for which captures are kept; then they are removed.",
+    )
     debug_callers: str = Field(
         default="",
         description="Callers that may ask for debug, by name, separated by commas; in dev, where "

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 import grpc
 from prometheus_client import CollectorRegistry
@@ -127,9 +128,16 @@ def build(settings: RankerSettings) -> RankerApp:
         spool, ingest_sender(channel, spool.producer, spool_metrics), spool_metrics
     )
     origin = Origin(domain.config_hash, definitions.hash)
-    files = CaptureFiles(settings.capture_dir, max_bytes=settings.capture_max_bytes)
+    files = CaptureFiles(
+        settings.capture_dir,
+        max_bytes=settings.capture_max_bytes,
+        max_age_s=timedelta(days=settings.capture_max_age_days).total_seconds(),
+    )
     captures = CaptureWriter(
-        lambda trace: capture_of(trace, names, origin), files.write, CaptureMetrics(registry)
+        lambda trace: capture_of(trace, names, origin),
+        files.write,
+        files.expire,
+        CaptureMetrics(registry),
     )
     serving = Serving(exact_rows=settings.exact_search_rows)
     governor = Governor(target_s=settings.rank_target_ms / 1000, floor=settings.candidates_floor)

@@ -20,7 +20,7 @@ def capture_requests(
     world = World(ROWS)
     for user, device in actors:
         world.rank(RankCommand("everything", user, device, 4))
-    files = CaptureFiles(directory, max_bytes=1 << 20)
+    files = CaptureFiles(directory, max_bytes=1 << 20, max_age_s=86_400.0)
     for trace in world.traces:
         files.write(capture_of(trace, names, ORIGIN))
     return directory

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -173,11 +173,11 @@ class Manifest(_Strict):
     def sealed(self, version: str, files: Mapping[str, FileEntry]) -> Manifest:
         """A copy with version, files and digest filled in."""
         open_copy = self.model_copy(update={"version": version, "files": dict(files), "digest": ""})
-        return open_copy.model_copy(update={"digest": _digest(open_copy)})
+        return open_copy.model_copy(update={"digest": _digest(_content(open_copy))})
 
     def to_bytes(self) -> bytes:
         """Canonical JSON, UTF-8: equal content gives equal bytes."""
-        return _canonical(self)
+        return _bytes_of(_content(self))
 
 
 def feature_order_hash(
@@ -209,18 +209,29 @@ def read_manifest(directory: Path) -> Manifest:
         raise BundleError(
             f"{path}: format {manifest.format_version} is not supported, {FORMAT_VERSION} is"
         )
-    if manifest.to_bytes() != content or _digest(manifest) != manifest.digest:
+    # What was written counts, not what this build would write: a default that was added since, or
+    # is no longer written, changes no digest.
+    written = json.loads(content)
+    if _bytes_of(written) != content or _digest(written) != manifest.digest:
         raise BundleError(f"{path}: corrupt: its digest does not match its content")
     return manifest
 
 
-def _canonical(manifest: Manifest) -> bytes:
+def _content(manifest: Manifest) -> dict[str, Any]:
     content = manifest.model_dump(mode="json")
-    # Manifests from before these were there must keep their digest.
+    # Equal content has equal bytes, whether the build that wrote it knew of these or not.
     content = {name: v for name, v in content.items() if v or name not in _ADDED_LATER}
+    if "crosses" in content:
+        content["crosses"] = [
+            named.model_dump(mode="json", exclude_defaults=True) for named in manifest.crosses
+        ]
+    return content
+
+
+def _bytes_of(content: Mapping[str, Any]) -> bytes:
     text = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False)
     return text.encode() + b"\n"
 
 
-def _digest(manifest: Manifest) -> str:
-    return hashlib.sha256(_canonical(manifest.model_copy(update={"digest": ""}))).hexdigest()
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_bytes_of({**content, "digest": ""})).hexdigest()

@@ -19,6 +19,9 @@ _NO_FLAGS = 0
 _LONGEST_S = 1e9
 """A caller without a deadline states one centuries away."""
 
+_ON_ITS_WAY_S = 0.05
+"""A deadline passes at the caller first: by what the call was on its way."""
+
 _AT_ONCE = 256
 """Events taken in a row at most: the work comes to its turn however many callers there are."""
 
@@ -44,6 +47,7 @@ class IncomingCall:
         "_due",
         "_gone",
         "_lock",
+        "_next",
         "_on_end",
         "_sending",
         "_started",
@@ -60,7 +64,7 @@ class IncomingCall:
         self.method: str = event.call_details.method.decode(errors="replace")
         self.metadata: Metadata = event.invocation_metadata
         left_s = event.call_details.deadline - time.time()
-        self.deadline_s = None if left_s > _LONGEST_S else time.monotonic() + left_s
+        self.deadline_s: float | None = None if left_s > _LONGEST_S else time.monotonic() + left_s
         self.ended = False
         """Whether its status is on the way."""
         self._gone = False
@@ -72,6 +76,7 @@ class IncomingCall:
         # Of a stream: messages wait for one another, and the status for all of them.
         self._unsent: deque[bytes] = deque()
         self._sending = False
+        self._next: Received | None = None
         self._status: tuple[int, str, Metadata] | None = None
         self._call.start_server_batch(
             (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), _Tag(self, self._closed)
@@ -80,6 +85,12 @@ class IncomingCall:
     def is_active(self) -> bool:
         """Whether its caller still waits."""
         return not self._gone
+
+    def has_left(self) -> bool:
+        """Whether its caller ended it before the deadline it had set."""
+        if not self._gone or self.deadline_s is None:
+            return self._gone
+        return time.monotonic() < self.deadline_s - _ON_ITS_WAY_S
 
     def identities(self) -> Sequence[bytes]:
         """Who the caller is by its certificate; empty without one."""
@@ -101,6 +112,15 @@ class IncomingCall:
             (cygrpc.ReceiveMessageOperation(_NO_FLAGS),),
             _Tag(self, lambda event: received(self, event.batch_operations[0].message())),
         )
+
+    def receive_when_sent(self, received: Received) -> None:
+        """As ``receive``, once the messages sent so far are on their way: who does not read them
+        is not heard further."""
+        with self._lock:
+            if self._sending or self._unsent:
+                self._next = received
+                return
+        self.receive(received)
 
     def answer(self, message: bytes, trailers: Metadata) -> None:
         """Ends a call that has one answer, with OK."""
@@ -150,6 +170,11 @@ class IncomingCall:
         with self._lock:
             self._sending = False
             self._send_on()
+            received = None
+            if not self._sending:
+                received, self._next = self._next, None
+        if received is not None:
+            self.receive(received)
 
     def _closed(self, event: Any) -> None:
         if event.batch_operations[0].cancelled():

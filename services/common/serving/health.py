@@ -77,7 +77,10 @@ class Health:
 
     def _forget(self, service: str, call: IncomingCall) -> None:
         with self._lock:
-            self._watches[service].discard(call)
+            watches = self._watches[service]
+            watches.discard(call)
+            if not watches:
+                del self._watches[service]
 
 
 def _service(call: IncomingCall, message: bytes | None) -> str | None:
@@ -120,4 +123,4 @@ class Reflection:
             return
         for response in self._servicer.ServerReflectionInfo(iter([request]), None):
             call.send(response.SerializeToString())
-        call.receive(self._asked)
+        call.receive_when_sent(self._asked)

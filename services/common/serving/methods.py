@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from services.common.call import Call, CallPolicy, call_from_metadata
+from services.common.errors import DeadlinePassed
 from services.common.gate import Gate
 from services.common.rpc import DEFAULT_POLICY, Observed, check_decoded, tolerant, trailers
 from services.common.serving.core import ONE_REQUEST, UNIMPLEMENTED, IncomingCall, Metadata
@@ -98,6 +99,9 @@ class UnaryMethod:
             call.check_deadline()
             answer = response.SerializeToString()
         except Exception as error:
+            if isinstance(error, DeadlinePassed) and incoming.has_left():
+                self._observed.cancelled(started_s)
+                return
             status = self._observed.ended(started_s, error)
             assert status is not None  # noqa: S101 - there was an error
             incoming.end(status.code.value[0], status.message, trailers(call, status))

@@ -91,6 +91,10 @@ class BundleLoader:
             raise
         except Exception as error:
             self._tidy()
+            if isinstance(error, MemoryError) and self._serving.version is not None:
+                # The memory that is short is that of the process, which holds others as well. With
+                # none in force the next one is tried: it may be smaller.
+                raise Unavailable("there was no memory for it", reason="OUT_OF_MEMORY") from error
             if isinstance(error, OSError) and isinstance(
                 unreadable := Unreadable.of(error, error.filename or version), Unreadable
             ):

@@ -1,15 +1,18 @@
-"""Captures on disk: a file a request, ``RANK_ID.capture``, the oldest removed beyond a bound.
+"""Captures on disk: a file a request, ``RANK_ID.capture``, the oldest removed beyond a bound, and
+those beyond an age. How old one is says its file's time.
 
 One process writes to a directory; any may read, or remove files, meanwhile.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.common.errors import InvalidArgument, NotFound
 from services.common.pseudonym import Pseudonymiser
@@ -21,21 +24,38 @@ SUFFIX: Final = ".capture"
 _RANK_ID = re.compile(r"^[0-9A-Za-z]{1,128}$")
 
 
-class CaptureFiles:
-    """The writing end. Of more than ``max_bytes`` in all the oldest files are removed."""
+class _File(NamedTuple):
+    size_bytes: int
+    written_ns: int
 
-    def __init__(self, directory: Path, *, max_bytes: int) -> None:
+
+class CaptureFiles:
+    """The writing end. Of more than ``max_bytes`` in all the oldest files are removed, and those
+    that are older than ``max_age_s``."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        max_bytes: int,
+        max_age_s: float,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         """Raises ``OSError``."""
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._max_bytes = max_bytes
+        self._max_age_ns = round(max_age_s * 1e9)
+        self._now_ns = now_ns
         # What a killed process was about to write.
         for path in directory.glob(f"*{SUFFIX}.partial"):
             path.unlink(missing_ok=True)
         sized = ((path, path.stat()) for path in directory.glob(f"*{SUFFIX}"))
         oldest_first = sorted(sized, key=lambda pair: pair[1].st_mtime_ns)
-        self._sizes = OrderedDict((path, stat.st_size) for path, stat in oldest_first)
-        self._total_bytes = sum(self._sizes.values())
+        self._files = OrderedDict(
+            (path, _File(stat.st_size, stat.st_mtime_ns)) for path, stat in oldest_first
+        )
+        self._total_bytes = sum(file.size_bytes for file in self._files.values())
 
     def write(self, capture: Capture) -> int:
         """Writes a capture, whole or not at all; how many older ones were removed for it.
@@ -50,16 +70,22 @@ class CaptureFiles:
             )
         path = path_of(self._directory, capture.rank_id)
         _write_whole(path, data)
-        self._total_bytes += len(data) - self._sizes.pop(path, 0)
-        self._sizes[path] = len(data)
-        return self._removed_beyond_bound()
+        replaced = self._files.pop(path, None)
+        self._total_bytes += len(data) - (0 if replaced is None else replaced.size_bytes)
+        self._files[path] = _File(len(data), self._now_ns())
+        return self.expire()
 
-    def _removed_beyond_bound(self) -> int:
+    def expire(self) -> int:
+        """Removes what is beyond the bounds; how many files that were. Raises ``OSError``."""
         removed = 0
-        while self._total_bytes > self._max_bytes:
-            path, size = self._sizes.popitem(last=False)
+        oldest_ns = self._now_ns() - self._max_age_ns
+        while self._files:
+            path, file = next(iter(self._files.items()))
+            if self._total_bytes <= self._max_bytes and file.written_ns >= oldest_ns:
+                break
             path.unlink(missing_ok=True)
-            self._total_bytes -= size
+            del self._files[path]
+            self._total_bytes -= file.size_bytes
             removed += 1
         return removed
 
@@ -127,7 +153,8 @@ def recorded_commands(directory: Path, most: int) -> Iterator[RankCommand]:
 
 
 def rename_actors(path: Path, names: Pseudonymiser) -> bool:
-    """Brings a capture's pseudonyms under the key that encrypts; whether they were not.
+    """Brings a capture's pseudonyms under the key that encrypts; whether they were not. It stays
+    as old as it was.
 
     Raises ``InvalidArgument`` (BAD_CAPTURE) and ``FailedPrecondition`` (PSEUDONYM_KEY_MISSING).
     """
@@ -136,11 +163,13 @@ def rename_actors(path: Path, names: Pseudonymiser) -> bool:
     user, device = names.translate(command.user_id), names.translate(command.device_id)
     if (user, device) == (command.user_id, command.device_id):
         return False
-    _write_whole(path, to_bytes(under_other_names(capture, user, device)))
+    _write_whole(path, to_bytes(under_other_names(capture, user, device)), path.stat())
     return True
 
 
-def _write_whole(path: Path, data: bytes) -> None:
+def _write_whole(path: Path, data: bytes, before: os.stat_result | None = None) -> None:
     partial = path.with_suffix(f"{SUFFIX}.partial")
     partial.write_bytes(data)
+    if before is not None:
+        os.utime(partial, ns=(before.st_atime_ns, before.st_mtime_ns))
     partial.replace(path)

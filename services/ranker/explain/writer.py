@@ -17,6 +17,9 @@ from services.ranker.explain.trace import Trace
 WAITING: Final = 16
 """Traces that may wait to be written. Each keeps its version of the catalogue in memory."""
 
+EXPIRE_EVERY_S: Final = 600.0
+"""How long captures may stay beyond their time where none is written."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -29,7 +32,7 @@ class CaptureMetrics:
         )
         self.removed = Counter(
             "podium_ranker_captures_removed",
-            "Captures removed to make room for later ones.",
+            "Captures removed: of their age, or to make room for later ones.",
             registry=registry,
         )
         self.dropped = Counter(
@@ -41,16 +44,22 @@ class CaptureMetrics:
 
 
 class CaptureWriter:
-    """``write`` keeps a capture and returns how many it removed for it."""
+    """``write`` keeps a capture and returns how many it removed for it; ``expire`` removes those
+    whose time is over, and returns how many."""
 
     def __init__(
         self,
         make: Callable[[Trace], Capture],
         write: Callable[[Capture], int],
+        expire: Callable[[], int],
         metrics: CaptureMetrics,
+        *,
+        expire_every_s: float = EXPIRE_EVERY_S,
     ) -> None:
         self._make = make
         self._write = write
+        self._expire = expire
+        self._expire_every_s = expire_every_s
         self._metrics = metrics
         self._waiting: queue.Queue[Trace | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._run, name="captures", daemon=True)
@@ -73,7 +82,15 @@ class CaptureWriter:
             self._thread.join()
 
     def _run(self) -> None:
-        while (trace := self._waiting.get()) is not None:
+        self._remove_expired()
+        while True:
+            try:
+                trace = self._waiting.get(timeout=self._expire_every_s)
+            except queue.Empty:
+                self._remove_expired()
+                continue
+            if trace is None:
+                return
             try:
                 self._metrics.removed.inc(self._write(self._make(trace)))
                 self._metrics.written.inc()
@@ -83,3 +100,9 @@ class CaptureWriter:
             except Exception:
                 self._metrics.dropped.labels("failed").inc()
                 _logger.exception("a capture could not be made")
+
+    def _remove_expired(self) -> None:
+        try:
+            self._metrics.removed.inc(self._expire())
+        except OSError as error:
+            _logger.error("captures could not be removed: %s", error)

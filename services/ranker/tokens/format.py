@@ -41,6 +41,15 @@ SHOWN_MASK = np.uint64((1 << (8 * SHOWN_BYTES)) - 1)
 _FORMAT = 2
 _HEAD = struct.Struct("<BBHQ8s8s8s8s8sQBHH26sBH")
 _HASH_BYTES = 8
+# Format, kind and key version stand at the beginning of every format.
+_LEAST_BYTES = 4
+
+
+class OtherFormatError(ValueError):
+    """The bytes are of a format that this build does not read."""
+
+    def __init__(self, found: int) -> None:
+        super().__init__(f"is of format {found}, this build reads {_FORMAT}")
 
 
 class Kind(IntEnum):
@@ -105,8 +114,11 @@ def packed(token: Token) -> bytes:
 
 
 def unpacked(data: bytes) -> Token:
-    """The way back. Raises ``ValueError`` for bytes of another form."""
-    if len(data) < _HEAD.size or data[0] != _FORMAT:
+    """The way back. Raises ``ValueError`` for bytes of another form, ``OtherFormatError`` for those
+    that begin with the number of another one."""
+    if data[:1] != bytes([_FORMAT]):
+        raise OtherFormatError(data[0]) if data else ValueError("no token")
+    if len(data) < _HEAD.size:
         raise ValueError("not a token of this form")
     _, kind_, version, expires_s, actor, surface, *rest = _HEAD.unpack_from(data)
     filter_, candidates, bundle, *rest = rest
@@ -139,7 +151,7 @@ def unpacked(data: bytes) -> Token:
 
 
 def key_version_of(data: bytes) -> int:
-    """Version of the key that signed what ``unpacked`` takes."""
+    """Version of the key that signed what ``unpacked`` takes: of every format the same bytes."""
     version: int = struct.unpack_from("<H", data, 2)[0]
     return version
 
@@ -158,7 +170,7 @@ def from_text(text: str) -> tuple[bytes, bytes]:
         raise ValueError("not base64") from error
     data, mac = found[:-MAC_BYTES], found[-MAC_BYTES:]
     # Base64 has bits to spare at its end: one token has one text.
-    if len(data) < _HEAD.size or to_text(data, mac) != text:
+    if len(data) < _LEAST_BYTES or to_text(data, mac) != text:
         raise ValueError("not a token")
     return data, mac
 

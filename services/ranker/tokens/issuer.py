@@ -21,6 +21,7 @@ from services.ranker.tokens.format import (
     MAX_VARIANTS,
     SHOWN_MASK,
     Kind,
+    OtherFormatError,
     Token,
     digest_of,
     from_text,
@@ -154,6 +155,8 @@ class Tokens:
             if not self._keys.holds(data, mac, version):
                 raise _refused(field, "has a wrong signature", "TOKEN_SIGNATURE_WRONG")
             return unpacked(data)
+        except OtherFormatError as error:
+            raise _refused(field, str(error), "TOKEN_FORMAT_UNSUPPORTED") from error
         except ValueError as error:
             raise _refused(field, "is not a token of this service", "TOKEN_MALFORMED") from error
 

@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry
 
 from podium.experiment.v1 import experiment_pb2, experiment_pb2_grpc
 from services.common.server import ServerOptions
-from services.common.serving.server import build_loop_server
+from services.common.serving.promise import Promise
+from services.common.serving.server import NoWork, build_loop_server
 from tests.support.eventually import eventually
 
 CALLS = 400
@@ -55,4 +56,40 @@ def test_every_call_that_came_while_the_thread_was_busy_is_answered() -> None:
             f"user-{number}" for number in range(CALLS)
         ]
     # Nothing of them is left open: a drain need not wait for its time.
+    server.drain()
+
+
+class _Waits:
+    """Has no answer yet."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Semaphore(0)
+
+    async def Assign(self, _request: Any, _context: Any) -> Any:  # noqa: N802 - the proto's name
+        self.asked.release()
+        return await Promise[Any]().wait_until(None)
+
+
+def test_a_caller_that_goes_away_is_counted_as_such_and_not_as_late() -> None:
+    service = experiment_pb2.DESCRIPTOR.services_by_name["ExperimentService"]
+    registry, waits = CollectorRegistry(), _Waits()
+    options = ServerOptions(refusing_seconds=0.0)
+    server = build_loop_server(options, registry, {service: waits}, NoWork())
+    server.start()
+    server.set_ready()
+
+    def counted(code: str) -> float:
+        labels = {"method": f"/{service.full_name}/Assign", "code": code}
+        return registry.get_sample_value("podium_rpc_handled_total", labels) or 0.0
+
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        stub = experiment_pb2_grpc.ExperimentServiceStub(channel)
+        call = stub.Assign.future(experiment_pb2.AssignRequest(), timeout=60)
+        assert waits.asked.acquire(timeout=20)
+        call.cancel()
+        eventually(lambda: counted("CANCELLED"), "the caller's leaving")
+        late = stub.Assign.future(experiment_pb2.AssignRequest(), timeout=0.2)
+        assert late.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        eventually(lambda: counted("DEADLINE_EXCEEDED"), "the deadline")
+    assert (counted("CANCELLED"), counted("DEADLINE_EXCEEDED")) == (1, 1)
     server.drain()

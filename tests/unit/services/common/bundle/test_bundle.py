@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
@@ -14,9 +15,10 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from services.common.bundle.index import ItemIndex, recall_at_k
 from services.common.bundle.loaded import LoadedBundle
-from services.common.bundle.manifest import ManifestFeature
+from services.common.bundle.manifest import ManifestFeature, NamedCross, read_manifest
 from services.common.bundle.neighbours import NEIGHBOUR, neighbours_file
 from services.common.bundle.store import BundleStore
+from services.common.crosses import ListedCross
 from services.common.domain import Domain, load_domain
 from services.common.errors import BundleError, NotFound
 from tests.support.tiny_bundle import make_tiny_bundle
@@ -78,6 +80,33 @@ def test_a_manifest_from_before_a_field_keeps_its_digest(store: BundleStore) -> 
     # Without a graph for it, nothing is computed once an item.
     features = np.zeros((3, len(old.item_features)), np.float32)
     assert bundle.item_parts(bundle.item_vectors["course"][:3], features).shape == (3, 0)
+
+
+def test_a_digest_is_of_what_was_written_whatever_the_defaults_are_today(
+    store: BundleStore,
+) -> None:
+    directory = current_path(store)
+    cross = ListedCross(kind="listed", ids="recent_hosts", item="host_id")
+    manifest = BundleStore(directory.parent).manifest(directory.name)
+    named = manifest.model_copy(update={"crosses": [NamedCross(name="visits", cross=cross)]})
+    manifest = named.sealed(manifest.version, manifest.files)
+    # A setting with its default is not said: one more setting will change nothing.
+    short = json.loads(manifest.to_bytes())
+    assert short["crosses"][0]["cross"] == cross.model_dump(exclude_defaults=True)
+
+    # Builds from before said all of them.
+    long = short | {"crosses": [{"name": "visits", "cross": cross.model_dump()}], "digest": ""}
+    text = json.dumps(long, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert digest != manifest.digest
+    for digest_of, written in ((manifest.digest, short), (digest, long | {"digest": digest})):
+        text = json.dumps(written, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+        (directory / "manifest.json").write_text(text)
+        found = read_manifest(directory)
+        assert (found.digest, found.crosses) == (digest_of, manifest.crosses)
+    (directory / "manifest.json").write_text(text.replace("recent_hosts", "recent_rooms"))
+    with pytest.raises(BundleError, match="digest"):
+        read_manifest(directory)
 
 
 def test_score_takes_each_item_with_its_owner(store: BundleStore) -> None:

@@ -6,13 +6,13 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from services.common.bundle.store import BundleStore
 from services.common.errors import Unavailable
-from services.ranker.bundles.loading import BundleLoader
+from services.ranker.bundles.loading import BundleLoader, Unforeseen
 from services.ranker.catalogue.replica import Replica
 from services.ranker.feature_rows import View
 from services.ranker.state import Serving
@@ -35,13 +35,16 @@ class Absent(Replica):
 class Loading:
     """A loader of a bundle whose catalogue never comes."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self, directory: Path, serving: Serving | None = None, error: Exception | None = None
+    ) -> None:
         (directory / "v1").mkdir()
         self.closing, self.specified = threading.Event(), 0
+        self._error = error
         self.loader = BundleLoader(
             BundleStore(directory),
-            Serving(exact_rows=1),
-            load=lambda _: cast(Any, object()),
+            serving or Serving(exact_rows=1),
+            load=self._load,
             specify=self._specify,
             probe=lambda *_: None,
             make_replica=Absent,
@@ -49,6 +52,12 @@ class Loading:
             closing=self.closing,
             look_s=0.0,
         )
+
+    def _load(self, path: Path) -> Any:
+        del path
+        if self._error is not None:
+            raise self._error
+        return object()
 
     def _specify(self, bundle: object) -> Any:
         del bundle
@@ -71,3 +80,25 @@ def test_the_end_of_the_process_ends_the_taking(tmp_path: Path) -> None:
         loading.loader.take("v1")
     assert raised.value.reason == "CLOSING"
     assert loading.specified == 0
+
+
+class InForce(Serving):
+    """Something serves."""
+
+    def __init__(self) -> None:
+        super().__init__(exact_rows=1)
+
+    @property
+    def version(self) -> str | None:
+        return "v0"
+
+
+def test_a_lack_of_memory_is_no_fault_of_the_bundle_where_another_serves(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(Unavailable) as raised:
+        Loading(tmp_path / "a", InForce(), MemoryError()).loader.take("v1")
+    assert raised.value.reason == "OUT_OF_MEMORY"
+    # With none in force the next one gets its turn.
+    (tmp_path / "b").mkdir()
+    with pytest.raises(Unforeseen):
+        Loading(tmp_path / "b", error=MemoryError()).loader.take("v1")

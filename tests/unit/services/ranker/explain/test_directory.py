@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from tests.support.eventually import eventually
 from tests.unit.services.ranker.explain.traced_world import NAMES, World
 from tests.unit.services.ranker.fakes import FakeUsers
 
+DAY_S = 86_400.0
 ROWS = {f"i{n}": {"clicks": n, "live": 1, "score": 0.1 * n} for n in range(8)}
 
 
@@ -41,22 +43,47 @@ def captures(count: int) -> list[Capture]:
 def test_the_oldest_make_room_and_a_restart_knows_them(tmp_path: Path) -> None:
     some = captures(6)
     size = max(len(to_bytes(capture)) for capture in some)
-    files = CaptureFiles(tmp_path, max_bytes=3 * size)
+    files = CaptureFiles(tmp_path, max_bytes=3 * size, max_age_s=DAY_S)
     assert [files.write(capture) for capture in some[:4]] == [0, 0, 0, 1]
     (tmp_path / "half.capture.partial").write_bytes(b"half")
-    again = CaptureFiles(tmp_path, max_bytes=3 * size)
+    again = CaptureFiles(tmp_path, max_bytes=3 * size, max_age_s=DAY_S)
     assert [again.write(capture) for capture in some[4:]] == [1, 1]
     assert {path.stem for path in tmp_path.iterdir()} == {c.rank_id for c in some[3:]}
     # A repeated answer takes the place of the first.
     assert again.write(some[5]) == 0
     with pytest.raises(InvalidArgument, match="all may have"):
-        CaptureFiles(tmp_path / "small", max_bytes=10).write(some[0])
+        CaptureFiles(tmp_path / "small", max_bytes=10, max_age_s=DAY_S).write(some[0])
+
+
+def test_what_is_too_old_is_removed_whether_anything_is_written_or_not(tmp_path: Path) -> None:
+    now_s = [1_000_000.0]
+    some = captures(4)
+
+    def opened() -> CaptureFiles:
+        return CaptureFiles(
+            tmp_path, max_bytes=1 << 20, max_age_s=DAY_S, now_ns=lambda: int(now_s[0] * 1e9)
+        )
+
+    def written(files: CaptureFiles, capture: Capture) -> int:
+        removed = files.write(capture)
+        os.utime(path_of(tmp_path, capture.rank_id), (now_s[0], now_s[0]))
+        return removed
+
+    files = opened()
+    assert [written(files, capture) for capture in some[:2]] == [0, 0]
+    now_s[0] += DAY_S / 2
+    assert (written(files, some[2]), files.expire()) == (0, 0)
+    now_s[0] += DAY_S / 2 + 1
+    # Another process knows how old they are by the files.
+    assert opened().expire() == 2
+    assert written(files, some[3]) == 2
+    assert {path.stem for path in tmp_path.iterdir()} == {c.rank_id for c in some[2:]}
 
 
 def test_what_is_removed_by_others_frees_its_room_in_time(tmp_path: Path) -> None:
     some = captures(5)
     size = max(len(to_bytes(capture)) for capture in some)
-    files = CaptureFiles(tmp_path, max_bytes=2 * size)
+    files = CaptureFiles(tmp_path, max_bytes=2 * size, max_age_s=DAY_S)
     for capture in some:
         files.write(capture)
         path_of(tmp_path, capture.rank_id).unlink()
@@ -65,7 +92,7 @@ def test_what_is_removed_by_others_frees_its_room_in_time(tmp_path: Path) -> Non
 
 
 def test_recorded_commands_write_nothing_and_name_nobody(tmp_path: Path) -> None:
-    files = CaptureFiles(tmp_path, max_bytes=1 << 20)
+    files = CaptureFiles(tmp_path, max_bytes=1 << 20, max_age_s=DAY_S)
     for capture in captures(4):
         files.write(capture)
     (tmp_path / "damaged.capture").write_bytes(b"no capture")
@@ -79,11 +106,14 @@ def test_recorded_commands_write_nothing_and_name_nobody(tmp_path: Path) -> None
 
 def test_actors_are_renamed_under_a_new_key(tmp_path: Path) -> None:
     (capture,) = captures(1)
-    files = CaptureFiles(tmp_path, max_bytes=1 << 20)
+    files = CaptureFiles(tmp_path, max_bytes=1 << 20, max_age_s=DAY_S)
     files.write(capture)
     path = path_of(tmp_path, capture.rank_id)
+    os.utime(path, (1_000.0, 2_000.0))
     both = Pseudonymiser(NAMES.__reduce__()[1][0] | {2: b"2" * KEY_BYTES}, 2)
     assert rename_actors(path, both)
+    # It is no later capture for that.
+    assert path.stat().st_mtime == 2_000.0
     renamed = read_capture(path)
     assert renamed.command.user_id == both.encrypt("user-0")
     assert list(renamed.rows.ids) == [both.encrypt("user-0")]
@@ -120,6 +150,7 @@ def test_a_writer_that_is_behind_drops_and_counts() -> None:
     writer = CaptureWriter(
         lambda trace: replace(capture, rank_id=trace.result.rank_id),
         write,
+        lambda: 0,
         CaptureMetrics(registry),
     )
     offered = traces(WAITING + 3)
@@ -136,3 +167,24 @@ def test_a_writer_that_is_behind_drops_and_counts() -> None:
     assert counted("dropped", reason="failed") == 1
     assert counted("removed") == WAITING - 1
     assert [c.rank_id for c in written] == [t.result.rank_id for t in offered[:WAITING]]
+
+
+def test_a_writer_with_nothing_to_write_still_removes_what_is_too_old() -> None:
+    registry = CollectorRegistry()
+    asked = 0
+
+    def expire() -> int:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise OSError("away")
+        return 2
+
+    (capture,) = captures(1)
+    metrics = CaptureMetrics(registry)
+    writer = CaptureWriter(lambda _: capture, lambda _: 0, expire, metrics, expire_every_s=0.0)
+    writer.start()
+    removed = "podium_ranker_captures_removed_total"
+    eventually(lambda: registry.get_sample_value(removed), "captures to be removed")
+    writer.close()
+    assert asked > 1

@@ -15,7 +15,7 @@ from services.common.assign.assign import Assignment
 from services.common.assign.assign import Reason as Assigned
 from services.common.errors import InvalidArgument
 from services.common.ids import new_rank_id
-from services.common.token_keys import KEY_BYTES, TokenKeys
+from services.common.token_keys import KEY_BYTES, MAC_BYTES, TokenKeys
 from services.ranker.feature_rows import empty_rows
 from services.ranker.tokens.format import (
     MAX_PAGE,
@@ -23,6 +23,7 @@ from services.ranker.tokens.format import (
     MAX_TOKEN_BYTES,
     MAX_VARIANTS,
     SHOWN_MASK,
+    to_text,
 )
 from services.ranker.tokens.issuer import Tokens
 from services.ranker.types import Call, RankCommand, RankResult, Slate, Traffic
@@ -168,6 +169,19 @@ def test_no_other_text_passes_for_a_token(data: st.DataObject) -> None:
         "TOKEN_MALFORMED",
         "TOKEN_KEY_UNKNOWN",
     }
+
+
+@pytest.mark.parametrize(("number", "size"), [(1, 40), (3, 400)])
+def test_a_token_of_another_format_is_told_from_one_that_is_none(number: int, size: int) -> None:
+    data = bytes([number, 1]) + (1).to_bytes(2, "little") + bytes(size)
+    text = to_text(data, TokenKeys({1: key(1)}).mac(data, 1))
+    with pytest.raises(InvalidArgument, match=f"format {number}, this build reads 2") as refused:
+        tokens().next_page(text, ANN, 20)
+    assert refused.value.reason == "TOKEN_FORMAT_UNSUPPORTED"
+    # Nobody but a holder of the key is told.
+    with pytest.raises(InvalidArgument) as refused:
+        tokens().next_page(to_text(data, bytes(MAC_BYTES)), ANN, 20)
+    assert refused.value.reason == "TOKEN_SIGNATURE_WRONG"
 
 
 @pytest.mark.parametrize(
