@@ -23,6 +23,9 @@ BATCH_BYTES = 2 << 20
 FIRST_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 5.0
 _IDLE_WAIT_S = 0.5
+GATHER_S = 0.1
+"""Events that come one after another go out together: a call for each would cost the process that
+answers more than the events do."""
 # gRPC itself refuses a message above the receiver's limit. It gives no reason of Podium's, so that
 # ``error_from_rpc`` names the status; only the text tells size from what passes, e.g. a quota.
 _GRPC_EXHAUSTED = "RESOURCE_EXHAUSTED"
@@ -122,6 +125,8 @@ class SpoolShipper:
                 if self._stop.is_set():
                     return
                 self._spool.written.wait(_IDLE_WAIT_S)
+            elif self._spool.waiting() < BATCH_EVENTS:
+                self._stop.wait(GATHER_S)
 
     def _ship_next(self) -> bool:
         """Ships the next events or skips a gap; False when there was nothing to do."""
