@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import time
+from itertools import product
 from random import getrandbits
+from typing import Final
 
-from ulid import ULID
+_DIGITS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS: Final = tuple(first + second for first, second in product(_DIGITS, repeat=2))
+_SHIFTS: Final = tuple(range(120, -1, -10))
 
 
 def new_rank_id() -> str:
     """Id of one Rank answer: 26 characters, opaque to callers."""
-    return str(ULID())
+    return _ulid(time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10)))
 
 
 def new_event_id() -> str:
     """Id of an event that a service itself reports: 26 characters."""
-    return str(ULID())
+    return new_rank_id()
 
 
 def new_request_id() -> str:
@@ -25,7 +31,7 @@ def new_request_id() -> str:
 
 def id_from(digest: bytes) -> str:
     """An id of the same form made of 16 bytes: equal bytes give equal ids, of no moment."""
-    return str(ULID.from_bytes(digest))
+    return _ulid(int.from_bytes(digest))
 
 
 def event_id_of(rank_id: str, what: str) -> str:
@@ -37,3 +43,11 @@ def event_id_of(rank_id: str, what: str) -> str:
 def seed_of(text: str) -> int:
     """64 bits that depend on a text only."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def _ulid(number: int) -> str:
+    """128 bits in Crockford's base 32, two digits at a time: a request needs several of them.
+
+    https://github.com/ulid/spec
+    """
+    return "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
