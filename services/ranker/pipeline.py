@@ -40,7 +40,7 @@ from services.ranker.results import result_of
 from services.ranker.scoring.chunks import chunks
 from services.ranker.scoring.inputs import score_inputs
 from services.ranker.scoring.value import Scored, unscored, values_of, weights_of
-from services.ranker.selection.stage import select_slate
+from services.ranker.selection.stage import select_slates
 from services.ranker.sources.asking import Sources
 from services.ranker.sources.base import Asked
 from services.ranker.sources.fallback import fallback_slots
@@ -121,12 +121,7 @@ class Pipeline:
         scored = [work for work in works if work.command.call is not Call.SIMILAR]
         self._score(state, scored, rows, inputs, vectors)
         clock.lap("score")
-        for work in works:
-            valued = self._valued(work, vectors[work.row])
-            if work.command.call in (Call.RANK, Call.REFRESH):
-                self._select(state, work, valued, now_ms)
-            else:
-                arrange(state, work, valued.values, valued.predictions)
+        self._select(state, works, [self._valued(w, vectors[w.row]) for w in works], now_ms)
         clock.lap("select")
         results = [result_of(state, work, rows, clock.stages) for work in works]
         self._slates.record([result for result in results if not result.command.dry_run])
@@ -323,10 +318,21 @@ class Pipeline:
             degrade([work], Part.SCORING, Reason.NON_FINITE)
         return scored
 
-    def _select(self, state: ServingState, work: Work, scored: Scored, now_ms: int) -> None:
-        selected = select_slate(state, work, scored, now_ms)
-        if selected.left_out:
-            self._observer.removed(work.plan.spec.name, "load_cap", selected.left_out)
+    def _select(
+        self, state: ServingState, works: Sequence[Work], valued: Sequence[Scored], now_ms: int
+    ) -> None:
+        selecting: list[Work] = []
+        scored: list[Scored] = []
+        for work, of_work in zip(works, valued, strict=True):
+            if work.command.call in (Call.RANK, Call.REFRESH):
+                selecting.append(work)
+                scored.append(of_work)
+            else:
+                arrange(state, work, of_work.values, of_work.predictions)
+        selected = select_slates(state, selecting, scored, now_ms)
+        for work, slate in zip(selecting, selected, strict=True):
+            if slate.left_out:
+                self._observer.removed(work.plan.spec.name, "load_cap", slate.left_out)
 
     def _observe(self, results: Sequence[RankResult], clock: Stopwatch) -> None:
         self._observer.batch(len(results))

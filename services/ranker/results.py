@@ -8,7 +8,7 @@ from services.ranker.arrays import Float32Array, Int64Array
 from services.ranker.feature_rows import FeatureRows
 from services.ranker.plan import SurfacePlan
 from services.ranker.state import ServingState
-from services.ranker.types import Call, RankResult, Removed, Slate, Traffic
+from services.ranker.types import Call, Drawn, Placement, RankResult, Removed, Slate, Traffic
 from services.ranker.work import Work
 
 REFRESH = "refresh"
@@ -65,18 +65,26 @@ def slate_of(
     values: Float32Array,
     predictions: Float32Array,
     sources: Sequence[str],
+    *,
+    placements: Sequence[Placement] = (),
+    teams: Sequence[str] = (),
+    drawn: Drawn | None = None,
 ) -> Slate:
-    """The slate of the candidates at ``best`` [n] of values [N] and predictions [N, O]; ``sources``
-    are those of the n items."""
+    """The slate of the candidates at ``best`` [n], with their values [n], of predictions [N, O];
+    ``sources``, ``placements`` and ``teams`` are those of the n items."""
     plan, slots = work.plan, work.slots[best].tolist()
+    ids = [plan.table.ids[slot] for slot in slots]
     return Slate(
         entity_type=plan.table.entity,
-        ids=[plan.table.ids[slot] for slot in slots],
-        selling_course_ids=selling(plan, slots),
+        ids=ids,
+        selling_course_ids=ids if plan.spec.selling_attribute == "id" else selling(plan, slots),
         sources=sources,
-        values=values[best],
+        values=values,
         objectives=state.spec.objectives if predictions.shape[1] else (),
         predictions=predictions[best],
+        placements=placements,
+        teams=teams,
+        drawn=drawn,
     )
 
 

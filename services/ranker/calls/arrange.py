@@ -67,4 +67,4 @@ def arrange(
         return
     near = likeness(plan, command.item_ids[0], work.slots)
     best = top_k(near, plan.table.tie[work.slots], command.k or plan.spec.default_k)
-    work.slate = slate_of(state, work, best, near, predictions[:, :0], [SIMILAR] * len(best))
+    work.slate = slate_of(state, work, best, near[best], predictions[:, :0], [SIMILAR] * len(best))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -77,9 +78,10 @@ def values_of(
         terms = predictions.copy()
         terms[:, margins.columns] *= margins.amounts[slots][:, None]
     values = terms @ weights
-    sunk: BoolArray = ~np.isfinite(values)
-    if predictions.size and not np.isfinite(predictions.sum()):
-        sunk |= ~np.isfinite(predictions).all(axis=1)
+    # A sum is finite only where every part of it is.
+    if math.isfinite(values.sum()) and math.isfinite(predictions.sum()):
+        return Scored(values, predictions, terms, np.zeros(len(values), np.bool_))
+    sunk: BoolArray = ~np.isfinite(values) | ~np.isfinite(predictions).all(axis=1)
     if sunk.any():
         values = np.where(sunk, SUNK, values).astype(np.float32)
         terms = np.where(sunk[:, None], np.float32(0), terms)

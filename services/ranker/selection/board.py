@@ -45,10 +45,10 @@ class Similarity:
     """
 
     def __init__(self, vectors: Float32Array, earlier: Float32Array | None = None) -> None:
-        self._unit = _unit(vectors)
+        self._unit = unit_vectors(vectors)
         self.first: Float64Array | None = None
         if earlier is not None and len(earlier):
-            cosines = _steps(self._unit @ _unit(earlier).T)
+            cosines = in_steps(self._unit @ unit_vectors(earlier).T)
             self.first = cosines.max(axis=1, initial=0).astype(np.float64)
 
     def to(self, member: int) -> ByteArray:
@@ -61,21 +61,21 @@ class Similarity:
 
     def _to(self, member: int) -> Float32Array:
         one: Float32Array = self._unit[member]
-        return _steps(self._unit @ one)
+        return in_steps(self._unit @ one)
 
     def all_losses(self, cost: float) -> Float64Array:
         """What every member loses beside every other, float64 [C, C]."""
-        return _steps(self._unit @ self._unit.T) * np.float64(cost / SIMILARITY_STEPS)
+        return in_steps(self._unit @ self._unit.T) * np.float64(cost / SIMILARITY_STEPS)
 
 
-def _unit(vectors: Float32Array) -> Float32Array:
+def unit_vectors(vectors: Float32Array) -> Float32Array:
     norms: Float32Array = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
     norms[norms == 0] = 1
     unit: Float32Array = vectors / norms
     return unit
 
 
-def _steps(cosines: Float32Array) -> Float32Array:
+def in_steps(cosines: Float32Array) -> Float32Array:
     """255ths as whole numbers. Rounding takes away what a cosine is above 1 by its own rounding."""
     cosines *= np.float32(SIMILARITY_STEPS)
     np.maximum(cosines, np.float32(0), out=cosines)

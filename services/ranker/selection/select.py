@@ -8,7 +8,7 @@ and unlikeness, drawn, or by two rankings in turn.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,11 +21,39 @@ from services.ranker.selection.dpp import MOST_LOST
 from services.ranker.selection.draw import POLICY as DRAWN_POLICY
 from services.ranker.selection.draw import draw, record
 from services.ranker.selection.fixed import Fixed, fixed_positions
-from services.ranker.selection.greedy import greedy
+from services.ranker.selection.greedy import greedy, opening_of
 from services.ranker.selection.team_draft import POLICY as DRAFT_POLICY
 from services.ranker.selection.team_draft import team_draft
 from services.ranker.selection.top_k import POLICY, order, placed, top_k
 from services.ranker.types import Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A request whose fixed positions are taken, and whose open ones are to be filled.
+
+    ``shares`` float32 [N] is what pacing adds, None for nothing; ``base`` float64 [N] what
+    candidates are worth with it. ``kept`` int64 [N]: the places of ``found`` among all candidates,
+    None where all are left; ``left_out``: how many are not.
+    """
+
+    plan: BoundSelection
+    found: Candidates
+    seed: int
+    rivals: Mapping[str, Float32Array]
+    drawing: bool
+    shares: Float32Array | None
+    base: Float64Array
+    fixed: Fixed
+    contest: Contest
+    spread: float
+    kept: Int64Array | None
+    left_out: int
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the best are taken beside what stands above them."""
+        return bool(self.contest.similarity_weight) and not self.rivals and not self.drawing
 
 
 def select(
@@ -39,8 +67,38 @@ def select(
     explore: bool = False,
     rivals: Mapping[str, Float32Array] | None = None,
 ) -> Selected:
-    """At most ``k`` items. The same arguments give the same slate, whatever the candidates' order
-    is (source pins aside, which take the first that their source yielded).
+    """At most ``k`` items; see ``opened``."""
+    (selected,) = settled(
+        [
+            opened(
+                plan,
+                found,
+                k=k,
+                seed=seed,
+                now_ms=now_ms,
+                first_position=first_position,
+                explore=explore,
+                rivals=rivals,
+            )
+        ]
+    )
+    return selected
+
+
+def opened(
+    plan: BoundSelection,
+    found: Candidates,
+    *,
+    k: int,
+    seed: int,
+    now_ms: int,
+    first_position: int = 0,
+    explore: bool = False,
+    rivals: Mapping[str, Float32Array] | None = None,
+) -> Opened | Selected:
+    """The selection of at most ``k`` items, or what it begins with. The same arguments give the
+    same slate, whatever the candidates' order is (source pins aside, which take the first that
+    their source yielded).
 
     ``first_position``: that of the slate's first item among all that the pages up to this one
     show, by which fixed positions count. ``explore``: the request may; ``seed`` decides.
@@ -58,13 +116,48 @@ def select(
     )
     if not (drawing or rivals or spec.diversity or plan.adjustments is not None or plan.fixes):
         best = top_k(found.values, found.tie, k, found.caps, taken=found.taken)
-        selected = Selected(best, found.values[best], POLICY)
-    else:
-        wanted = Wanted(k, seed, now_ms, first_position)
-        selected = _selected(plan, found, wanted, rivals or {}, drawing)
-    if kept is not None:
-        selected = replace(selected, picked=kept[selected.picked], left_out=left_out)
-    return selected
+        picked = best if kept is None else kept[best]
+        return Selected(picked, found.values[best], POLICY, left_out=left_out)
+    shares = None
+    if plan.adjustments is not None:
+        # What is sunk stays where it is.
+        shares = np.where(found.sunk, np.float32(0), plan.adjustments[found.slots])
+    base = adjusted(found.values.astype(np.float64), shares)
+    fixed = fixed_positions(plan, found, base, Wanted(k, seed, now_ms, first_position))
+    competing = _competing(found, base, fixed)
+    if rivals:
+        # Neither ranking's order: what is worth the same to one must not follow the other's.
+        competing = competing[np.argsort(found.tie[competing])]
+    elif exploration is not None:
+        competing = competing[: exploration.candidates]
+    kind = spec.diversity.kind if spec.diversity is not None else "mmr"
+    weight = similarity_weight(spec.diversity)
+    contest = Contest(found, competing, fixed.candidates, k, weight, kind)
+    return Opened(
+        plan=plan,
+        found=found,
+        seed=seed,
+        rivals=rivals or {},
+        drawing=drawing,
+        shares=shares,
+        base=base,
+        fixed=fixed,
+        contest=contest,
+        spread=spread_of(base[competing]),
+        kept=kept,
+        left_out=left_out,
+    )
+
+
+def settled(requests: Sequence[Opened | Selected]) -> list[Selected]:
+    """The selections of requests that were ``opened``. What one gets does not depend on the
+    others."""
+    greedily = [one for one in requests if isinstance(one, Opened) and one.is_greedy]
+    chosen = iter(greedy([opening_of(one.contest, one.base, one.spread) for one in greedily]))
+    return [
+        one if isinstance(one, Selected) else _settled(one, next(chosen) if one.is_greedy else [])
+        for one in requests
+    ]
 
 
 def _not_overloaded(plan: BoundSelection, found: Candidates) -> tuple[Int64Array | None, int]:
@@ -76,63 +169,45 @@ def _not_overloaded(plan: BoundSelection, found: Candidates) -> tuple[Int64Array
     return (kept, left_out) if left_out and len(kept) else (None, 0)
 
 
-def _selected(
-    plan: BoundSelection,
-    found: Candidates,
-    wanted: Wanted,
-    rivals: Mapping[str, Float32Array],
-    drawing: bool,
-) -> Selected:
-    spec, k, seed = plan.spec, wanted.k, wanted.seed
-    shares = None
-    if plan.adjustments is not None:
-        # What is sunk stays where it is.
-        shares = np.where(found.sunk, np.float32(0), plan.adjustments[found.slots])
-    base = adjusted(found.values.astype(np.float64), shares)
-    fixed = fixed_positions(plan, found, base, wanted)
-    weight = similarity_weight(spec.diversity)
-    competing = _competing(found, base, fixed)
-    if rivals:
-        # Neither ranking's order: what is worth the same to one must not follow the other's.
-        competing = competing[np.argsort(found.tie[competing])]
-    elif spec.exploration is not None:
-        competing = competing[: spec.exploration.candidates]
-    kind = spec.diversity.kind if spec.diversity is not None else "mmr"
-    contest = Contest(found, competing, fixed.candidates, k, weight, kind)
-    spread = spread_of(base[competing])
-    spreads = [spread]
+def _settled(one: Opened, chosen: list[int]) -> Selected:
+    """``chosen``: candidates for the open positions, where they are taken greedily."""
+    found, contest, seed = one.found, one.contest, one.seed
+    exploration = one.plan.spec.exploration
+    spreads = [one.spread]
     teams: list[str] = []
     values, drawings, policy = found.values, None, POLICY
-    chosen: list[int] = []
-    if rivals:
+    if one.rivals:
         policy = DRAFT_POLICY
-        bases = [adjusted(v.astype(np.float64), shares) for v in rivals.values()]
-        spreads = [spread_of(b[competing]) for b in bases]
+        bases = [adjusted(v.astype(np.float64), one.shares) for v in one.rivals.values()]
+        spreads = [spread_of(b[contest.competing]) for b in bases]
         chosen, picked_by = team_draft(contest, bases, spreads, seed=seed)
-        names = list(rivals)
+        names = list(one.rivals)
         teams = [names[team] for team in picked_by]
-        values = _credited(rivals, chosen, teams)
-    elif drawing and spec.exploration is not None:
+        values = _credited(one.rivals, chosen, teams)
+    elif one.drawing and exploration is not None:
         policy = DRAWN_POLICY
-        drawings = draw(contest, base, spread, seed=seed, temperature=spec.exploration.temperature)
+        temperature = exploration.temperature
+        drawings = draw(contest, one.base, one.spread, seed=seed, temperature=temperature)
         chosen = drawings.chosen
-    elif weight:
-        policy = kind
-        chosen = greedy(contest, base, spread)
-    slate, placements = _completed(found, base, fixed, chosen, k, drawn=drawings is not None)
+    elif one.is_greedy:
+        policy = contest.kind
+    slate, placements = _completed(
+        found, one.base, one.fixed, chosen, contest.k, drawn=drawings is not None
+    )
     drawn = None
-    if drawings is not None and spec.exploration is not None:
-        drawn = record(contest, drawings, slate, spec.exploration, shares, spread, seed)
+    if drawings is not None and exploration is not None:
+        drawn = record(contest, drawings, slate, exploration, one.shares, one.spread, seed)
     credited = dict(zip(chosen, teams, strict=True)) if teams else {}
     picked = np.array(slate, np.int64)
     return Selected(
-        picked,
+        picked if one.kept is None else one.kept[picked],
         values[picked],
         policy,
-        placements if any(p is not Placement.VALUE for p in placements) else (),
-        [credited.get(index, "") for index in slate] if rivals else (),
+        placements,
+        [credited.get(index, "") for index in slate] if one.rivals else (),
         drawn,
-        spreads=spreads,
+        one.left_out,
+        spreads,
     )
 
 
@@ -160,8 +235,9 @@ def _completed(
     k: int,
     *,
     drawn: bool,
-) -> tuple[list[int], list[Placement]]:
-    """The slate, and how each item came to its position; by value where ``chosen`` runs out."""
+) -> tuple[list[int], Sequence[Placement]]:
+    """The slate, and how each item came to its position, nothing where all did by value; by value
+    where ``chosen`` runs out."""
     slate = placed(chosen, fixed.candidates, k)
     if len(slate) < min(k, len(base)):
         open_positions = [p for p in range(k) if p not in fixed.candidates]
@@ -170,6 +246,8 @@ def _completed(
     reasons = {fixed.candidates[at]: reason for at, reason in fixed.reasons.items()}
     if drawn:
         reasons |= dict.fromkeys(chosen, Placement.DRAWN)
+    if reasons.keys().isdisjoint(slate):
+        return slate, ()
     return slate, [reasons.get(index, Placement.VALUE) for index in slate]
 
 

@@ -1,9 +1,9 @@
-"""Selection for a request in the pipeline: from its scored candidates to its slate."""
+"""Selection for the requests of a micro-batch: from their scored candidates to their slates."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from services.ranker.calls.candidates import slots_of_hashes
 from services.ranker.results import REFRESH, slate_of
 from services.ranker.scoring.value import Scored, values_under
 from services.ranker.selection.candidates import Candidates, Selected
-from services.ranker.selection.select import select
+from services.ranker.selection.select import Opened, opened, settled
 from services.ranker.sources.fallback import FALLBACK
 from services.ranker.state import ServingState
 from services.ranker.tokens.format import SHOWN_MASK
@@ -22,18 +22,26 @@ from services.ranker.work import Work
 _NO_SOURCE = 255
 
 
-def select_slate(state: ServingState, work: Work, scored: Scored, now_ms: int) -> Selected:
-    """Gives a request its slate and its policy.
+def select_slates(
+    state: ServingState, works: Sequence[Work], scored: Sequence[Scored], now_ms: int
+) -> list[Selected]:
+    """Gives the requests of a micro-batch their slates and policies."""
+    pairs = list(zip(works, scored, strict=True))
+    selected = settled([_opened(work, of_work, now_ms) for work, of_work in pairs])
+    for (work, of_work), slate in zip(pairs, selected, strict=True):
+        _take(state, work, of_work, slate)
+    return selected
 
-    Who looks at what is served (dry runs, TEST traffic), and a slate that is scored anew, get no
-    draws; without predictions there is neither a draw nor a second ranking.
-    """
+
+def _opened(work: Work, scored: Scored, now_ms: int) -> Opened | Selected:
+    """Who looks at what is served (dry runs, TEST traffic), and a slate that is scored anew, get no
+    draws; without predictions there is neither a draw nor a second ranking."""
     plan, command = work.plan, work.command
     is_scored = work.predictions is not None
     teams = work.teams if is_scored else {}
     following = command.following
     work.shown = _shown(work)
-    selected = select(
+    return opened(
         plan.selection,
         _candidates(work, scored),
         k=command.k or plan.spec.default_k,
@@ -43,20 +51,26 @@ def select_slate(state: ServingState, work: Work, scored: Scored, now_ms: int) -
         explore=is_scored and _may_explore(command),
         rivals={team: values_under(scored, weights) for team, weights in teams.items()},
     )
+
+
+def _take(state: ServingState, work: Work, scored: Scored, selected: Selected) -> None:
+    plan = work.plan
     names = [*(source.name for source in plan.spec.sources), FALLBACK]
     sources = [names[place] for place in work.origin[selected.picked].tolist()]
-    if command.call is Call.REFRESH:
+    if work.command.call is Call.REFRESH:
         sources = [REFRESH] * len(selected.picked)
-    slate = slate_of(state, work, selected.picked, scored.values, scored.predictions, sources)
     work.policy, work.spreads = selected.policy, selected.spreads
-    work.slate = replace(
-        slate,
-        values=selected.values,
+    work.slate = slate_of(
+        state,
+        work,
+        selected.picked,
+        selected.values,
+        scored.predictions,
+        sources,
         placements=selected.placements,
         teams=selected.teams,
         drawn=selected.drawn,
     )
-    return selected
 
 
 def _may_explore(command: RankCommand) -> bool:

@@ -14,11 +14,13 @@ POLICY = "top_k"
 
 def order(values: Float32Array | Float64Array, tie: UInt64Array) -> Int64Array:
     """Indices of values [N] from the highest; equal values by ``tie`` [N] from the lowest."""
-    ranked = np.argsort(-values, kind="stable")
-    sorted_values = values[ranked]
-    if len(values) > 1 and (sorted_values[1:] == sorted_values[:-1]).any():
-        return np.lexsort((tie, -values))
-    return ranked
+    descending = -values
+    ranked = np.argsort(descending)
+    in_order = descending[ranked]
+    if (in_order[1:] > in_order[:-1]).all():
+        return ranked
+    # Some are equal, or not a number.
+    return np.lexsort((tie, descending))
 
 
 def top_k(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,14 @@ class Named:
                 if len(found) == limit:
                     break
         return found
+
+    def firsts(self, lists: Sequence[Sequence[str]], limit: int) -> list[Int64Array]:
+        """For each list of texts the slots of its first text, then those of the second, and so on,
+        int64: the first ``limit`` of them all."""
+        codes = [-1 if code is None else code for texts in lists for code in map(self.code, texts)]
+        slots, place = self.groups.heads(np.array(codes, np.int64), limit)
+        ends = np.searchsorted(place, np.cumsum([0, *map(len, lists)])).tolist()
+        return [slots[start:end][:limit] for start, end in pairwise(ends)]
 
 
 def named(ground: Ground, attribute: str, order_by: str | None = None) -> Named:

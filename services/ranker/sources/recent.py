@@ -44,12 +44,7 @@ class BoundRecent:
                 [id_ for id_ in ids if id_ not in out]
                 for ids, out in zip(lists, left_out, strict=True)
             ]
-        return [self._of(ids) for ids in lists]
-
-    def _of(self, ids: Sequence[str]) -> Int64Array:
-        quota = self.source.quota
-        slots = [slot for head in self.items.heads(ids, quota) for slot in head]
-        return np.array(slots[:quota], np.int64)
+        return self.items.firsts(lists, source.quota)
 
 
 @dataclass(frozen=True)

@@ -88,5 +88,6 @@ class BoundSimilar:
             first = np.unique(slots, return_index=True)[1]
             slots = slots[np.sort(first)]
         if self.own:
-            slots = slots[~np.isin(slots, last)]
+            for slot in last:
+                slots = slots[slots != slot]
         return slots[:quota]

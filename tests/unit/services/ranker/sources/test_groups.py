@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ranker.sources.groups import Groups
+from services.ranker.sources.groups import Groups, Named
 
 LARGE = 2**63 - 1
 VALUES = st.one_of(
@@ -41,3 +41,19 @@ def test_a_group_is_its_eligible_items_sorted(
     slots, place = groups.heads(np.array(asked, np.int64), limit)
     pairs = [(slot, n) for n, number in enumerate(asked) for slot in expected.get(number, [])]
     assert list(zip(slots.tolist(), place.tolist(), strict=True)) == pairs
+
+
+def test_firsts_are_the_heads_of_each_text_in_turn() -> None:
+    codes = np.array([1, 2, 1, 0, 3, 1], np.int64)
+    eligible = np.array([True, True, True, True, False, True])
+    groups = Groups.of(codes, 4, eligible, np.array([5, 4, 9, 1, 1, 7]), np.arange(6, dtype="u8"))
+    items = Named(groups, {"a": 1, "b": 2, "gone": 3, "later": 8}.get)
+    lists = [["b", "a"], [], ["nothing", "gone", "later"], ["a", "b"]]
+    assert [found.tolist() for found in items.firsts(lists, 2)] == [[1, 2], [], [], [2, 5]]
+    assert [found.tolist() for found in items.firsts(lists, 9)] == [
+        [1, 2, 5, 0],
+        [],
+        [],
+        [2, 5, 0, 1],
+    ]
+    assert [len(found) for found in items.firsts([[], []], 3)] == [0, 0]
