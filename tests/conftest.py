@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from services.common.memory import collect_for_batches
+
 # Machines are shared: how long an example takes says nothing.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -19,7 +21,9 @@ ROOM_BYTES = 4 << 30
 
 
 def pytest_configure() -> None:
-    """Temporary files lie in memory where there is room, unless TMPDIR says otherwise."""
+    """Temporary files lie in memory where there is room, unless TMPDIR says otherwise; garbage is
+    looked for less often."""
+    collect_for_batches()
     if "TMPDIR" in os.environ or not os.access(MEMORY_FILES, os.W_OK):
         return
     if shutil.disk_usage(MEMORY_FILES).free >= ROOM_BYTES:
