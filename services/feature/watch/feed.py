@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 from services.common.errors import Unavailable
 from services.feature.watch.acknowledged import Acknowledgements
-from services.feature.watch.hub import EntityHub, Refresh
+from services.feature.watch.changes import Refresh
+from services.feature.watch.hub import EntityHub
+from services.feature.watch.urgent import UrgentChanges
 
 POLL_S = 0.02
 """While something logged is not applied, the store is looked at this often."""
@@ -38,7 +40,7 @@ class CatalogueFeed:
     """Looks at the store off the event loop. ``load`` first, then ``start``.
 
     ``synced_position`` gives the log's end; ``applied`` is told how far the store has come,
-    ``installed`` when there are changes.
+    ``installed`` when there are changes, and whether there are urgent ones among them.
     """
 
     def __init__(
@@ -54,7 +56,8 @@ class CatalogueFeed:
         self.hub = hub
         self.as_of_ms = 0
         """The rows hold everything that was in the log at this time."""
-        self.installed: Callable[[], None] = lambda: None
+        self.urgent = UrgentChanges()
+        self.installed: Callable[[bool], None] = lambda _: None
         self._acknowledgements = acknowledgements
         self._synced_position = synced_position
         self._applied = applied
@@ -142,4 +145,5 @@ class CatalogueFeed:
         self.as_of_ms = max(self.as_of_ms, found.as_of_ms)
         if self.hub.install(found):
             self._installs.append((self.hub.version, Waited(found.urgent_s, found.moving_s)))
-            self.installed()
+            self.urgent.installed(self.hub.version, found.updates, found.moved)
+            self.installed(len(found.updates) > found.moved)

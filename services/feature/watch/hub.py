@@ -20,7 +20,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 from services.feature.definitions import FeatureView, Key
 from services.feature.rows.moving import expiry_ms, next_hop_ms
@@ -28,9 +28,10 @@ from services.feature.rows.row_cache import RowCache
 from services.feature.rows.rows import Row, RowReader, decoded
 from services.feature.store.protocol import FeatureStore, StoreView
 from services.feature.watch.acknowledged import Acknowledgements
+from services.feature.watch.changes import Changed, Changes, Refresh, Update
 
 MOVING_INTERVAL_S: Final = 2.0
-"""What only moves is gathered for this long, so that a value told is younger than 5 s."""
+"""What only moves is gathered for this long at least, so that a value told is younger than 5 s."""
 
 MAX_CHANGES: Final = 20_000
 """Changes of the store read in one refresh."""
@@ -46,49 +47,6 @@ _LOOKS_A_TURN: Final = 16
 _COURTESY_S: Final = 0.0002
 _EPOCH_BYTES = 8
 _TOKEN = struct.Struct("<8s16sQ")
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """A row that changed; ``row`` is None when the entity is not to be shown any more."""
-
-    entity: str
-    identity: str
-    row: Row | None
-
-
-@dataclass(frozen=True, slots=True)
-class Refresh:
-    """What a look at the store found.
-
-    The store held the log up to ``position``; with ``updates`` the rows hold all that was
-    acknowledged at ``as_of_ms``. ``urgent_s`` and ``moving_s``: when the oldest of these updates
-    was acknowledged (monotonic), None where there is none. ``more``: another refresh would find
-    something at once; otherwise nothing is due before ``due_s`` unless events come.
-    """
-
-    updates: list[Update]
-    position: int
-    as_of_ms: int
-    urgent_s: float | None = None
-    moving_s: float | None = None
-    more: bool = False
-    due_s: float = float("inf")
-
-
-class Changed(NamedTuple):
-    """A row that changed with ``version``; None for one gone."""
-
-    key: Key
-    row: Row | None
-    version: int
-
-
-class Changes(NamedTuple):
-    """Rows that changed, oldest change first; with them a watcher has seen version ``reached``."""
-
-    rows: list[Changed]
-    reached: int
 
 
 @dataclass(slots=True)
@@ -141,6 +99,8 @@ class EntityHub:
         self._looking = _Gathered()
         self._found: dict[Key, Update] = {}
         self._told_s = 0.0
+        self.moving_interval_s = MOVING_INTERVAL_S
+        """For how long what only moves is gathered."""
 
     @property
     def version(self) -> int:
@@ -200,6 +160,7 @@ class EntityHub:
             moving_s if moved else None,
             more or bool(self._looking.keys),
             self._due_s(now_ms, now_s),
+            len(moved),
         )
 
     def install(self, refresh: Refresh) -> bool:
@@ -241,6 +202,15 @@ class EntityHub:
             found.append(Changed(key, row, version))
             since = version
         return Changes(found, self._version)
+
+    def pending(self, since: int) -> int:
+        """How many changes there were after ``since``, of any type."""
+        return len(self._versions) - bisect_right(self._versions, since)
+
+    def current(self, keys: Iterable[Key]) -> list[Changed]:
+        """The rows of ``keys`` as they are now."""
+        found = [(key, self._rows[key]) for key in keys if key in self._rows]
+        return [Changed(key, row, version) for key, (version, row) in found]
 
     def forgotten(self, version: int) -> bool:
         """Whether it is not known any more what changed since ``version``."""
@@ -332,7 +302,7 @@ class EntityHub:
         """Looks at some of what was gathered; the updates once all of it is looked at."""
         looking = self._looking
         if not looking.keys and not self._found:
-            if now_s < self._told_s + MOVING_INTERVAL_S or not self._gathered.keys:
+            if now_s < self._told_s + self.moving_interval_s or not self._gathered.keys:
                 return [], now_s
             self._told_s = now_s
             looking = self._looking = self._gathered
@@ -355,7 +325,7 @@ class EntityHub:
             times.append(self._due[0][0])
         if times:
             due_s = now_s + max(0, min(times) - now_ms) / 1000
-        return min(due_s, self._told_s + MOVING_INTERVAL_S) if self._gathered.keys else due_s
+        return min(due_s, self._told_s + self.moving_interval_s) if self._gathered.keys else due_s
 
     def _look_next(self, key: Key, times_ms: Sequence[int]) -> None:
         """Has an entity looked at when the first of these comes, whatever was due before."""

@@ -3,6 +3,10 @@
 A step is encoded once for all watchers of the same views that need it. A watcher keeps the version
 it has seen and nothing else: one that is slow misses what was overtaken meanwhile, and gets each
 row as it is when its turn comes.
+
+Where many rows have changed, urgent changes are told first, in a step of their own, which does not
+move the version on: they come once more with the others. While watchers are late, what only moves
+is gathered for longer.
 """
 
 from __future__ import annotations
@@ -16,8 +20,9 @@ from typing import Final, Protocol
 
 from services.feature.definitions import FeatureView, Key
 from services.feature.rows.rows import Row
+from services.feature.watch.changes import Changes
 from services.feature.watch.feed import CatalogueFeed, Waited
-from services.feature.watch.hub import Changes, EntityHub, views_digest
+from services.feature.watch.hub import MOVING_INTERVAL_S, EntityHub, views_digest
 from services.feature.watch.turns import Turns
 
 HEARTBEAT_S: Final = 1.0
@@ -34,7 +39,16 @@ ROWS_ON_THE_LOOP: Final = 256
 SNAPSHOT_S: Final = 5.0
 """For so long a snapshot is given to all that come; changes since follow it."""
 
+ALONE_ROWS: Final = 64
+"""Where more rows than that have changed, the urgent ones are told before them."""
+
+MOST_INTERVAL_S: Final = 3.5
+"""What only moves is gathered for this long at most; ``MOVING_INTERVAL_S`` is the least."""
+
 _KEPT_STEPS: Final = 32
+
+_StepKey = tuple[bytes, int, int | None, int]
+"""Views, version before, which urgent changes were told before (None for all changes), version."""
 
 Rows = Sequence[tuple[str, Row]]
 """(id, row) of one entity type."""
@@ -98,6 +112,8 @@ class _Step:
     data: bytes | None
     reached: int
     waited: Waited
+    alone: bool = False
+    """Urgent changes only: of others nothing up to ``reached`` is in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,21 +127,27 @@ class _Snapshot:
 class WatchStreams:
     """Streams of steps over one feed. ``start`` before the first, ``close`` after the last."""
 
-    def __init__(self, feed: CatalogueFeed, encoder: StepEncoder, observer: WatchObserver) -> None:
+    def __init__(
+        self,
+        feed: CatalogueFeed,
+        encoder: StepEncoder,
+        observer: WatchObserver,
+        *,
+        alone_rows: int = ALONE_ROWS,
+    ) -> None:
+        self._alone_rows = alone_rows
         self._feed = feed
         self._hub: EntityHub = feed.hub
         self._encoder = encoder
         self._observer = observer
         self._turns = Turns()
-        self._steps: OrderedDict[tuple[bytes, int, int], asyncio.Task[_Step] | _Step] = (
-            OrderedDict()
-        )
+        self._steps: OrderedDict[_StepKey, asyncio.Task[_Step] | _Step] = OrderedDict()
         self._snapshots: dict[bytes, asyncio.Task[_Snapshot]] = {}
         self._closed = False
 
     def start(self) -> None:
         """Starts handing out turns."""
-        self._feed.installed = self._turns.change
+        self._feed.installed = self._installed
         self._turns.start()
 
     async def close(self) -> None:
@@ -140,6 +162,7 @@ class WatchStreams:
         watched = _Watched(views)
         hub = self._hub
         version = hub.resume(views, resume_token)
+        told = version or 0
         sent_s = time.monotonic()
         while True:
             if version is None or hub.forgotten(version):
@@ -150,7 +173,8 @@ class WatchStreams:
                 for data in snapshot.steps:
                     await self._turns.soon()
                     yield data
-                version, sent_s = snapshot.version, time.monotonic()
+                version = told = snapshot.version
+                sent_s = time.monotonic()
             if hub.version == version:
                 await self._turns.changed(sent_s + HEARTBEAT_S)
             else:
@@ -158,26 +182,70 @@ class WatchStreams:
             if self._closed:
                 return
             if hub.version > version and not hub.forgotten(version):
-                step = await self._step(watched, version)
-                version = step.reached
+                step = self._urgent_step(watched, version, told)
+                if step is None:
+                    step = await self._step(watched, version, told)
+                waited = step.waited
+                if told > version and not step.alone:
+                    # The urgent changes among these did not wait for this step.
+                    waited = waited._replace(urgent_s=None)
+                told = max(told, step.reached)
+                version = version if step.alone else step.reached
                 if step.data is not None:
                     sent_s = time.monotonic()
-                    self._observer.told(step.waited, sent_s)
+                    self._observer.told(waited, sent_s)
                     yield step.data
             if time.monotonic() - sent_s >= HEARTBEAT_S:
                 sent_s = time.monotonic()
                 as_of_ms = self._feed.as_of_ms if hub.version == version else 0
                 yield self._encoder.heartbeat(hub.token(views, version), as_of_ms)
 
-    async def _step(self, watched: _Watched, since: int) -> _Step:
-        """What follows version ``since``, made once for all that ask for it."""
-        key = (watched.digest, since, self._hub.version)
+    def _installed(self, urgent: bool) -> None:
+        late_s = 2 * self._turns.behind_s
+        self._hub.moving_interval_s = min(max(MOVING_INTERVAL_S, late_s), MOST_INTERVAL_S)
+        self._turns.change(urgent=urgent)
+
+    def _urgent_step(self, watched: _Watched, since: int, told: int) -> _Step | None:
+        """The urgent changes after ``told`` for a watcher that has seen version ``since``; None
+        where they need no step of their own."""
+        urgent = self._feed.urgent
+        if urgent.version <= told or self._hub.pending(since) <= self._alone_rows:
+            return None
+        key = (watched.digest, since, told, urgent.version)
+        known = self._steps.get(key)
+        if isinstance(known, _Step):
+            return known
+        keys = urgent.since(told)
+        if keys is None or len(keys) > ROWS_ON_THE_LOOP:
+            return None
+        rows = self._hub.current([key for key in keys if key[0] in watched.views])
+        step = self._encode(watched, told, Changes(rows, urgent.version), 0, seen=since)
+        if step.reached < urgent.version:
+            return None
+        self._keep(key, step)
+        return step
+
+    async def _step(self, watched: _Watched, since: int, told: int) -> _Step:
+        """What follows version ``since``, made once for all that ask for it.
+
+        One of many rows serves until more has moved: what came since is little, and follows it. It
+        has older rows than those who were told of an urgent change since may get.
+        """
+        made = self._hub.version
+        moved = self._feed.urgent.moved_version
+        if moved > since and told <= moved and self._hub.pending(since) > self._alone_rows:
+            made = moved
+        key = (watched.digest, since, None, made)
         known = self._steps.get(key)
         if known is None:
-            known = self._steps[key] = self._make_step(watched, since)
-            while len(self._steps) > _KEPT_STEPS:
-                self._steps.popitem(last=False)
+            known = self._make_step(watched, since)
+            self._keep(key, known)
         return known if isinstance(known, _Step) else await asyncio.shield(known)
+
+    def _keep(self, key: _StepKey, step: asyncio.Task[_Step] | _Step) -> None:
+        self._steps[key] = step
+        while len(self._steps) > _KEPT_STEPS:
+            self._steps.popitem(last=False)
 
     def _make_step(self, watched: _Watched, since: int) -> asyncio.Task[_Step] | _Step:
         changes = self._hub.changes(watched.entities, since, STEP_ROWS)
@@ -188,8 +256,17 @@ class WatchStreams:
             asyncio.to_thread(self._encode, watched, since, changes, as_of_ms)
         )
 
-    def _encode(self, watched: _Watched, since: int, changes: Changes, as_of_ms: int) -> _Step:
-        """One step of as many of the changes as fit."""
+    def _encode(
+        self,
+        watched: _Watched,
+        since: int,
+        changes: Changes,
+        as_of_ms: int,
+        *,
+        seen: int | None = None,
+    ) -> _Step:
+        """One step of as many of the changes as fit. ``seen``: the version that watchers have seen
+        who get urgent changes alone."""
         reached = changes.reached
         upserts: dict[str, list[tuple[str, Row]]] = {}
         gone: list[Key] = []
@@ -207,12 +284,15 @@ class WatchStreams:
             else:
                 upserts.setdefault(entity, []).append((identity, row))
             size, before = size + needed, changed.version
+        alone = seen is not None
         waited = self._feed.waited(since, reached)
+        if alone:
+            waited = waited._replace(moving_s=None)
         if not upserts and not gone:
-            return _Step(None, reached, waited)
-        token = self._hub.token(tuple(watched.views.values()), reached)
+            return _Step(None, reached, waited, alone)
+        token = self._hub.token(tuple(watched.views.values()), reached if seen is None else seen)
         rows = [(watched.views[entity], found) for entity, found in upserts.items()]
-        return _Step(self._encoder.delta(rows, gone, token, as_of_ms), reached, waited)
+        return _Step(self._encoder.delta(rows, gone, token, as_of_ms), reached, waited, alone)
 
     def _snapshot(self, watched: _Watched) -> asyncio.Task[_Snapshot]:
         """A snapshot that is at most a few seconds old, or is being made."""

@@ -1,4 +1,8 @@
-"""Turns of many watchers on one event loop, a few at a time: other calls get theirs in between."""
+"""Turns of many watchers on one event loop, a few at a time: other calls get theirs in between.
+
+An urgent change gives a turn to all, also to those whose turn for something else has not come yet:
+where much is to be sent to each, that takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,8 @@ class Turns:
     the loop's time is left for others, unless it is late."""
 
     def __init__(self) -> None:
-        # (since when, turn)
+        # (since when, turn); those in ``_first`` are for urgent changes.
+        self._first: deque[tuple[float, _Turn]] = deque()
         self._due: deque[tuple[float, _Turn]] = deque()
         # (when it is due at the latest, number, turn)
         self._waiting: list[tuple[float, int, _Turn]] = []
@@ -30,6 +35,13 @@ class Turns:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
+        self._behind_since_s: float | None = None
+
+    @property
+    def behind_s(self) -> float:
+        """For how long there has always been somebody whose turn was due."""
+        since_s = self._behind_since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
 
     def start(self) -> None:
         """Starts handing out."""
@@ -43,7 +55,7 @@ class Turns:
             with suppress(asyncio.CancelledError):
                 await self._task
         self.change()
-        while self._due:
+        while self._due or self._first:
             self._hand_out()
 
     async def soon(self) -> None:
@@ -66,11 +78,16 @@ class Turns:
             self._wake.set()
         await turn
 
-    def change(self) -> None:
-        """Gives a turn to all that wait for a change."""
+    def change(self, *, urgent: bool = False) -> None:
+        """Gives a turn to all that wait for a change; of an urgent one before all others, and to
+        all others."""
         now_s = time.monotonic()
-        self._due.extend((now_s, turn) for _, _, turn in self._waiting)
+        turns = self._first if urgent else self._due
+        turns.extend((now_s, turn) for _, _, turn in self._waiting)
         self._waiting.clear()
+        if urgent:
+            turns.extend((now_s, turn) for _, turn in self._due)
+            self._due.clear()
         self._wake.set()
 
     async def _run(self) -> None:
@@ -79,14 +96,17 @@ class Turns:
             while self._waiting and self._waiting[0][0] <= now_s:
                 until_s, _, turn = heapq.heappop(self._waiting)
                 self._due.append((until_s, turn))
-            if not self._due:
+            if not self._due and not self._first:
+                self._behind_since_s = None
                 self._wake.clear()
                 due_s = self._waiting[0][0] - now_s if self._waiting else None
                 with suppress(TimeoutError):
                     async with asyncio.timeout(due_s):
                         await self._wake.wait()
                 continue
-            late = now_s - self._due[0][0] > HURRY_S
+            if self._behind_since_s is None:
+                self._behind_since_s = now_s
+            late = any(t and now_s - t[0][0] > HURRY_S for t in (self._first, self._due))
             self._hand_out()
             # Twice: once for the turns, once for what they began.
             await asyncio.sleep(0)
@@ -95,9 +115,16 @@ class Turns:
             await asyncio.sleep(min(took_s, LONGEST_REST_S) / (4 if late else 1))
 
     def _hand_out(self) -> None:
-        given = 0
-        while self._due and given < TURNS_AT_ONCE:
-            _, turn = self._due.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                given += 1
+        # Whoever has another turn gets it in the end, however many urgent changes there are.
+        given = _give(self._first, TURNS_AT_ONCE)
+        _give(self._due, 1 if given else TURNS_AT_ONCE)
+
+
+def _give(turns: deque[tuple[float, _Turn]], most: int) -> int:
+    given = 0
+    while turns and given < most:
+        _, turn = turns.popleft()
+        if not turn.done():
+            turn.set_result(None)
+            given += 1
+    return given

@@ -17,13 +17,8 @@ from services.feature.applying.apply import Applier
 from services.feature.definitions import compile_views
 from services.feature.rows.rows import Row, row_readers
 from services.feature.store.embedded import EmbeddedStore
-from services.feature.watch.hub import (
-    LOOKS_A_REFRESH,
-    MOVING_INTERVAL_S,
-    EntityHub,
-    Refresh,
-    Update,
-)
+from services.feature.watch.changes import Refresh, Update
+from services.feature.watch.hub import LOOKS_A_REFRESH, MOVING_INTERVAL_S, EntityHub
 from tests.support.feature_streams import (
     START_MS,
     domain_with,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from services.feature.definitions import FeatureView, compile_views
 from services.feature.rows.rows import Row, row_readers
 from services.feature.watch.acknowledged import Acknowledgements
+from services.feature.watch.changes import Refresh, Update
 from services.feature.watch.feed import CatalogueFeed, Waited
-from services.feature.watch.hub import EntityHub, Refresh, Update
-from services.feature.watch.stream import CHUNK_BYTES, WatchStreams
+from services.feature.watch.hub import MOVING_INTERVAL_S, EntityHub
+from services.feature.watch.stream import CHUNK_BYTES, MOST_INTERVAL_S, WatchStreams
 from tests.support.feature_streams import START_MS, domain_with
 
 DOMAIN = domain_with({})
@@ -75,7 +77,9 @@ class Observer:
 class World:
     """A hub whose rows are set, and the streams over it."""
 
-    def __init__(self, encoder: Encoder, kept_tombstones: int = 100) -> None:
+    def __init__(
+        self, encoder: Encoder, kept_tombstones: int = 100, alone_rows: int = 1_000
+    ) -> None:
         self.encoder = encoder
         self.observer = Observer()
         store: Any = None
@@ -89,18 +93,21 @@ class World:
             applied=lambda _: None,
             clock_ms=lambda: START_MS,
         )
-        self.streams = WatchStreams(self.feed, encoder, self.observer)
+        self.streams = WatchStreams(self.feed, encoder, self.observer, alone_rows=alone_rows)
         self.as_of_ms = START_MS
 
-    def set(self, values: dict[tuple[str, str], int | None], **times: float) -> None:
-        """Changes rows; None takes one away."""
+    def set(
+        self, values: dict[tuple[str, str], int | None], *, moves: bool = False, **times: float
+    ) -> None:
+        """Changes rows; None takes one away. ``moves``: these changes are not urgent."""
         self.as_of_ms += 1
         updates = [
             Update(*key, None if value is None else Row((value,), b"\1"))
             for key, value in values.items()
             if value is not None or any(known == key for known, _ in self.hub.snapshot((key[0],)))
         ]
-        self.feed.take(Refresh(updates, 0, self.as_of_ms, **times))
+        moved = len(updates) if moves else 0
+        self.feed.take(Refresh(updates, 0, self.as_of_ms, moved=moved, **times))
 
     def rows(self) -> Rows:
         return dict(self.hub.snapshot(("course", "room")))
@@ -166,7 +173,7 @@ WATCHERS = 3
 OPERATIONS = st.lists(
     st.one_of(
         st.tuples(
-            st.just("set"),
+            st.sampled_from(["set", "move"]),
             st.dictionaries(
                 st.sampled_from(KEYS), st.none() | st.integers(0, 9), min_size=1, max_size=5
             ),
@@ -180,16 +187,21 @@ OPERATIONS = st.lists(
 
 
 @settings(max_examples=80, deadline=None)
-@given(operations=OPERATIONS, rows_a_step=st.integers(0, 4), kept=st.integers(0, 3))
+@given(
+    operations=OPERATIONS,
+    rows_a_step=st.integers(0, 4),
+    kept=st.integers(0, 3),
+    alone_rows=st.integers(0, 2),
+)
 def test_whoever_joins_leaves_and_resumes_ends_with_the_rows_as_they_are(
-    operations: list[tuple[str, Any]], rows_a_step: int, kept: int
+    operations: list[tuple[str, Any]], rows_a_step: int, kept: int, alone_rows: int
 ) -> None:
     async def play() -> None:
-        async with World(Encoder(rows_a_step), kept_tombstones=kept) as world:
+        async with World(Encoder(rows_a_step), kept, alone_rows) as world:
             watchers = [Watcher(world) for _ in range(WATCHERS)]
             for kind, what in operations:
-                if kind == "set":
-                    world.set(what)
+                if kind in ("set", "move"):
+                    world.set(what, moves=kind == "move")
                 elif kind == "leave":
                     await watchers[what].leave()
                 elif watchers[what].behind:
@@ -295,5 +307,74 @@ def test_a_change_of_other_types_is_no_step() -> None:
             step: Any = await anext(stream)
             assert set(step["upserts"]) == {("course", "c")}
             await stream.aclose()
+
+    asyncio.run(play())
+
+
+def test_an_urgent_change_does_not_wait_for_many_that_only_move() -> None:
+    async def play() -> None:
+        async with World(Encoder(), alone_rows=2) as world:
+            world.set(dict.fromkeys(KEYS, 0))
+            watchers = [Watcher(world) for _ in range(3)]
+            first, second, third = watchers
+            for watcher in watchers:
+                await watcher.catch_up()
+            before = second.token
+
+            world.set(dict.fromkeys(KEYS, 1), moves=True, moving_s=1.0)
+            await first.catch_up()
+            world.set({KEYS[0]: None, KEYS[1]: 2}, urgent_s=2.0)
+            world.observer.waited.clear()
+            step = await second.step()
+            assert (list(step["upserts"]), step["gone"]) == ([KEYS[1]], [KEYS[0]])
+            # Of the rest it has seen no more than before.
+            assert (second.token, step["as_of_ms"]) == (before, 0)
+            assert KEYS[0] not in second.rows
+            step = await second.step()
+            assert step["gone"] == [KEYS[0]]
+            assert step["upserts"] == world.rows()
+            assert world.observer.waited == [Waited(2.0, None), Waited(None, 1.0)]
+
+            # To who comes back the same is told, with what moved meanwhile.
+            await third.leave()
+            world.set(dict.fromkeys(KEYS[2:], 3), moves=True)
+            third.kinds.clear()
+            await third.catch_up()
+            assert third.kinds == ["delta", "delta"]
+            for watcher in watchers:
+                await watcher.catch_up()
+                assert watcher.rows == world.rows()
+                await watcher.leave()
+
+    asyncio.run(play())
+
+
+def test_what_was_told_alone_is_not_taken_back_by_a_step_made_before() -> None:
+    async def play() -> None:
+        async with World(Encoder(), alone_rows=2) as world:
+            world.set(dict.fromkeys(KEYS, 0))
+            first, second = Watcher(world), Watcher(world)
+            await first.catch_up()
+            await second.catch_up()
+            world.set(dict.fromkeys(KEYS, 1), moves=True)
+            await first.catch_up()
+            world.set({KEYS[0]: None})
+            while second.behind:
+                await second.step()
+                assert KEYS[0] not in second.rows
+            await first.leave()
+            await second.leave()
+
+    asyncio.run(play())
+
+
+def test_what_only_moves_is_gathered_for_longer_while_watchers_are_late() -> None:
+    async def play() -> None:
+        async with World(Encoder()) as world:
+            world.set({KEYS[0]: 1})
+            assert world.hub.moving_interval_s == MOVING_INTERVAL_S
+            world.streams._turns._behind_since_s = time.monotonic() - MOST_INTERVAL_S
+            world.set({KEYS[0]: 2}, moves=True)
+            assert world.hub.moving_interval_s == MOST_INTERVAL_S
 
     asyncio.run(play())

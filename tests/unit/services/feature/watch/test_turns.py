@@ -94,3 +94,39 @@ def test_who_has_gone_takes_nobodys_turn() -> None:
         await turns.close()
 
     asyncio.run(play())
+
+
+def test_an_urgent_change_comes_before_turns_that_are_due_but_does_not_keep_them_out() -> None:
+    async def play() -> None:
+        turns, given = Turns(), []
+
+        async def due(number: int) -> None:
+            await turns.soon()
+            given.append(("due", number))
+
+        async def waits(number: int) -> None:
+            await turns.changed(time.monotonic() + FAR_S)
+            given.append(("waits", number))
+
+        count = 3 * TURNS_AT_ONCE
+        tasks = [asyncio.create_task(due(number)) for number in range(count)]
+        tasks += [asyncio.create_task(waits(number)) for number in range(count)]
+        await asyncio.sleep(0)
+        turns.change(urgent=True)
+        later = [asyncio.create_task(due(count + number)) for number in range(2)]
+        await asyncio.sleep(0)
+        assert turns.behind_s == 0
+        turns.start()
+        await later[1]
+        # Everybody has a turn for the change; one that came after it comes after each few of those.
+        assert given.index(("due", count)) == TURNS_AT_ONCE
+        assert given.index(("due", count + 1)) == 2 * TURNS_AT_ONCE + 1
+        assert turns.behind_s > 0
+        await asyncio.gather(*tasks)
+        assert [name for name in given if name[1] < count] == [
+            *(("waits", number) for number in range(count)),
+            *(("due", number) for number in range(count)),
+        ]
+        await turns.close()
+
+    asyncio.run(play())
