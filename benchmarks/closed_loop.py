@@ -11,7 +11,8 @@ worlds and visitors (two-stage bootstrap). Seeds are ones that nothing was tuned
 
 Worlds with strong position bias hold the shipped bundle against one that was trained without
 positions. A further loop in the first world guarantees new courses fewer impressions, as many as
-its traffic can pay. With a workspace, worlds that are done are not repeated. The last line is JSON.
+its traffic can pay, within three days. With a workspace, worlds that are done are not repeated. The
+last line is JSON.
 """
 
 from __future__ import annotations

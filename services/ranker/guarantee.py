@@ -36,8 +36,8 @@ SCHEDULED_SHARE = 0.75
 _LEAST_LEFT = 0.001
 """Share of the time that always counts as left: nobody needs all traffic at once."""
 
-_ROUND = ((np.uint64(30), 0xBF58476D1CE4E5B9), (np.uint64(27), 0x94D049BB133111EB))
-_LAST_SHIFT, _FRACTION_SHIFT = np.uint64(31), np.uint64(11)
+_FACTORS = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
+_HALF, _FRACTION = np.uint64(32), np.uint64(11)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +128,10 @@ def turns(needed: Float64Array, tie: UInt64Array, seeds: UInt64Array) -> Float64
     in proportion to its weight (Efraimidis & Spirakis 2006). An item's turn depends on its weight
     and the seed alone, not on who else takes part.
     """
-    mixed = tie[None, :] ^ seeds[:, None]
-    for shift, factor in _ROUND:
-        mixed = (mixed ^ (mixed >> shift)) * np.uint64(factor)
-    mixed ^= mixed >> _LAST_SHIFT
-    uniform = ((mixed >> _FRACTION_SHIFT).astype(np.float64) + 0.5) * 2.0**-53
+    mixed = (tie[None, :] ^ seeds[:, None]) * _FACTORS[0]
+    mixed ^= mixed >> _HALF
+    mixed *= _FACTORS[1]
+    uniform = ((mixed >> _FRACTION).astype(np.float64) + 0.5) * 2.0**-53
     with np.errstate(divide="ignore"):
         times: Float64Array = -np.log(uniform) / needed
     return times

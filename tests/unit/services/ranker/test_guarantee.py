@@ -22,7 +22,7 @@ from services.ranker.guarantee_metrics import GuaranteeMetrics, standings_of
 from services.ranker.plan import SurfaceSpec
 from services.ranker.selection.select import select
 from services.ranker.sources.base import Asked
-from services.ranker.sources.guaranteed import Guaranteed
+from services.ranker.sources.guaranteed import MOST_DRAWN, Guaranteed
 from services.ranker.sources.shared import Trending
 from services.ranker.state import ServingState, prepare
 from services.ranker.types import Placement
@@ -266,3 +266,11 @@ def test_metrics_say_how_far_behind_the_guarantee_is() -> None:
     assert value("new_items_behind") == 3 + 4
     needed_an_hour = 3 / 0.4 + 4 / 0.01 + 2 / 0.7
     assert value("new_items_needed_per_second") == pytest.approx(needed_an_hour / 3_600)
+
+
+def test_of_very_many_those_that_need_most_draw() -> None:
+    rows = {f"n{n}": aged(0.5, 0) for n in range(MOST_DRAWN)}
+    rows |= {f"late{n}": aged(0.5, 2) for n in range(40)}
+    found = brought(state_of(rows), list(range(300)))
+    assert all(len(set(ids)) == 2 for ids in found)
+    assert {id_[0] for ids in found for id_ in ids} == {"n"}
