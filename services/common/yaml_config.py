@@ -17,8 +17,11 @@ from services.common.errors import ConfigError
 Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[int | str, ...]
 
+MAX_DEPTH = 100
+"""Mappings and lists within one another."""
 
-class _StrictLoader(yaml.SafeLoader):
+
+class _StrictLoader(yaml.CSafeLoader):
     """Refuses a key given twice or that is no scalar, and a value that does not fit its tag."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -85,8 +88,8 @@ def load_yaml(
 def _parse(path: Path, text: str) -> tuple[yaml.Node | None, Any]:
     """The nodes of ``text`` and what they say. Raises ``ConfigError`` where it is not YAML."""
     root: yaml.Node | None = None
-    loader: _StrictLoader | None = None
     try:
+        _check_depth(path, text)
         loader = _StrictLoader(text)
         root = loader.get_single_node()
         return root, loader.construct_document(root) if root is not None else None
@@ -99,9 +102,20 @@ def _parse(path: Path, text: str) -> tuple[yaml.Node | None, Any]:
         line = mark.line + 1 if mark else 0
         field = _field_at(root, mark.index) if root and mark else ""
         raise ConfigError(str(path), line, field, error.problem or "malformed YAML") from error
-    except RecursionError as error:
-        line = loader.line + 1 if loader is not None else 0
-        raise ConfigError(str(path), line, "", "is nested too deeply") from error
+
+
+def _check_depth(path: Path, text: str) -> None:
+    """Raises ``ConfigError`` where more is nested than any file of ours: libyaml recurses, and
+    would end the process."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            line = event.start_mark.line + 1 if event.start_mark else 0
+            raise ConfigError(str(path), line, "", "is nested too deeply")
 
 
 def yaml_text(data: object) -> str:
