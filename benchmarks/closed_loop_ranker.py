@@ -18,6 +18,7 @@ from services.common.assign.assign import Definitions
 from services.common.bundle.loaded import LoadedBundle
 from services.common.ids import seed_of
 from services.ranker.arrays import Float32Array
+from services.ranker.definitions.in_force import FixedDefinitions
 from services.ranker.governor import Governor
 from services.ranker.last_known import LastKnownRows
 from services.ranker.pipeline import Pipeline
@@ -92,7 +93,7 @@ class Ranker:
         self._pipeline = Pipeline(
             self._in_force,
             users,
-            Definitions({}, ""),
+            FixedDefinitions(Definitions({}, "")),
             _Nowhere(),
             _Nowhere(),
             last_known=LastKnownRows(capacity=1, max_age_s=0.0, monotonic_s=lambda: 0.0),

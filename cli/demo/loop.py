@@ -85,6 +85,7 @@ class Loop:
         with self.part("simulate"):
             self._simulate()
         self._services.start("feature")
+        self._services.start("experiment")
         log, dataset = str(self.directory / "log"), str(self.directory / "dataset")
         with self.part("dataset"):
             run(["dataset", "--log", log, "--out", dataset], self._environment)
@@ -114,7 +115,6 @@ class Loop:
         """Starts the services that are not running yet and waits until all are SERVING."""
         with self.part("start the services"):
             self._services.start("ranker")
-            self._services.start("experiment")
             for name in self._ports:
                 self._services.wait_ready(name, self.target(name), READY_TIMEOUT_SECONDS)
                 self.console.print(f"{name} serves on {self.target(name)}")

@@ -118,6 +118,7 @@ def demo_environment(directory: Path, ports: Mapping[str, int]) -> dict[str, str
         "PODIUM_BUNDLES_DIR": str(directory / "bundles"),
         "PODIUM_LOGGED_FEATURE_SHARE": "1.0",
         "PODIUM_FEATURE_TARGET": f"localhost:{ports['feature']}",
+        "PODIUM_EXPERIMENT_TARGET": f"localhost:{ports['experiment']}",
     }
     for name, port in ports.items():
         environment[f"PODIUM_{name.upper()}_PORT"] = str(port)

@@ -135,8 +135,8 @@ class RankerSettings(CommonSettings):
     )
     replica_dir: Path = Field(
         default=Path("data/replica"),
-        description="Directory of the catalogue's last copy, and of what this replica set aside "
-        "(quarantine.json).",
+        description="Directory of the last copies of the catalogue and of the experiments' "
+        "definitions, and of what this replica set aside (quarantine.json).",
     )
     capture_dir: Path = Field(
         default=Path("data/captures"),
@@ -168,6 +168,17 @@ class RankerSettings(CommonSettings):
     )
     feature_target: str = Field(
         default="localhost:50051", description="Where the feature service listens, HOST:PORT."
+    )
+    experiment_target: str = Field(
+        default="",
+        description="Where the experiment service listens, HOST:PORT; where it is empty, the "
+        "experiments file decides.",
+    )
+    definitions_stale_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        le=86_400,
+        description="Age from which on the experiments' definitions count as stale.",
     )
     feature_timeout_ms: int = Field(
         default=200,

@@ -46,6 +46,10 @@ from services.ranker.bundles.watcher import BundleWatcher
 from services.ranker.calls.answering import Answering
 from services.ranker.catalogue.disk import ReplicaDisk
 from services.ranker.catalogue.replica import Replica, ReplicaTimes
+from services.ranker.definitions.disk import DefinitionsDisk
+from services.ranker.definitions.in_force import DefinitionsInForce, FixedDefinitions
+from services.ranker.definitions.replica import DefinitionsReplica
+from services.ranker.experiment_client import ExperimentClient
 from services.ranker.explain.capture import capture_of
 from services.ranker.explain.directory import CaptureFiles, recorded_commands
 from services.ranker.explain.tracing import Tracing
@@ -75,6 +79,20 @@ BUNDLES_PART = "podium.ranker.bundles"
 _PROBE_TIMEOUT_S = 1.0
 _READY_LOOK_S = 0.05
 _GIVE_WAY_S = 0.1
+_DEFINITIONS_WAIT_S = 2.0
+
+
+@dataclass(frozen=True)
+class WatchedDefinitions:
+    """The definitions of the experiment service, and the channel to it."""
+
+    replica: DefinitionsReplica
+    channel: grpc.Channel
+
+    def close(self) -> None:
+        """Ends the watch, then the channel."""
+        self.replica.close()
+        self.channel.close()
 
 
 @dataclass(frozen=True)
@@ -90,9 +108,12 @@ class RankerApp:
     captures: CaptureWriter
     channel: grpc.Channel
     registry: CollectorRegistry
+    watched: WatchedDefinitions | None
 
     def start(self) -> None:
-        """Starts the threads: captures, the shadow, shipping, bundles."""
+        """Starts the threads: definitions, captures, the shadow, shipping, bundles."""
+        if self.watched is not None:
+            self.watched.replica.start()
         self.captures.start()
         self.shadow.start()
         self.shipper.start()
@@ -102,6 +123,10 @@ class RankerApp:
         """Waits until a bundle and a catalogue are in force and warm, or ``stop`` is set."""
         while not stop.is_set() and not self.serving.wait_ready(_READY_LOOK_S):
             continue
+        if self.watched is not None and not stop.is_set():
+            # Without the experiment service and a copy nobody is in an experiment, and answers say
+            # so: that is better than no answers.
+            self.watched.replica.wait_installed(_DEFINITIONS_WAIT_S)
 
     def close(self) -> None:
         """Ends everything but the server, which is drained before."""
@@ -111,12 +136,19 @@ class RankerApp:
         self.shipper.close()
         self.spool.close()
         self.channel.close()
+        if self.watched is not None:
+            self.watched.close()
 
 
 def build(settings: RankerSettings) -> RankerApp:
     """Puts a ranker together. Raises ``ConfigError`` and what opening the spool raises."""
     domain = load_domain(settings.domain_file)
-    definitions = load_experiments(settings.experiments_file, domain)
+    watched = watched_definitions(settings)
+    definitions: DefinitionsInForce = (
+        FixedDefinitions(load_experiments(settings.experiments_file, domain))
+        if watched is None
+        else watched.replica
+    )
     registry = new_registry()
     metrics = RankerMetrics(registry)
     channel = open_channel(settings.feature_target)
@@ -127,7 +159,7 @@ def build(settings: RankerSettings) -> RankerApp:
     shipper = SpoolShipper(
         spool, ingest_sender(channel, spool.producer, spool_metrics), spool_metrics
     )
-    origin = Origin(domain.config_hash, definitions.hash)
+    origin = Origin(domain.config_hash, definitions.current().hash)
     files = CaptureFiles(
         settings.capture_dir,
         max_bytes=settings.capture_max_bytes,
@@ -261,6 +293,7 @@ def build(settings: RankerSettings) -> RankerApp:
         report=lambda all_serve: server.report(BUNDLES_PART, is_serving=all_serve),
     )
     metrics.watch_catalogue_age(loader.catalogue_age_s)
+    metrics.watch_definitions_age(lambda: definitions.age_ms() / 1000)
     GuaranteeMetrics(registry, lambda: standings_of(serving.current, system_clock_ms()))
     keys = make_token_keys(settings)
     servicer = RankerServicer(
@@ -270,7 +303,7 @@ def build(settings: RankerSettings) -> RankerApp:
             name: filterable_fields(domain, surface.entity)
             for name, surface in domain.surfaces.items()
         },
-        lambda forced: assign(definitions, {}, forced),
+        lambda forced: assign(definitions.current(), {}, forced),
         lambda surface, item_id: serving.current().plans[surface].table.has(item_id),
         trust_metadata=settings.environment == "dev",
         may_debug=may_debug(settings),
@@ -283,7 +316,22 @@ def build(settings: RankerSettings) -> RankerApp:
         batcher,
     )
     _logger.info("models run on %s", providers(settings.device)[0])
-    return RankerApp(server, serving, bundles, shadow, spool, shipper, captures, channel, registry)
+    return RankerApp(
+        server, serving, bundles, shadow, spool, shipper, captures, channel, registry, watched
+    )
+
+
+def watched_definitions(settings: RankerSettings) -> WatchedDefinitions | None:
+    """Those of the experiment service; None where there is none."""
+    if not settings.experiment_target:
+        return None
+    channel = open_channel(settings.experiment_target)
+    replica = DefinitionsReplica(
+        ExperimentClient(channel).watch,
+        DefinitionsDisk(settings.replica_dir),
+        stale_s=settings.definitions_stale_seconds,
+    )
+    return WatchedDefinitions(replica, channel)
 
 
 def may_debug(settings: RankerSettings) -> Callable[[str], bool]:

@@ -135,7 +135,11 @@ class RankerMetrics:
             "How far the catalogue is behind the clock.",
             registry=registry,
         )
-
+        self._definitions_age_s = Gauge(
+            "podium_ranker_definitions_age_seconds",
+            "How long ago the experiments' definitions were last known to be in force.",
+            registry=registry,
+        )
         self._level = Gauge(
             "podium_ranker_candidates_level",
             "Share of the configured candidates that requests get: below 1 while answers take "
@@ -232,6 +236,10 @@ class RankerMetrics:
     def watch_level(self, level: Callable[[], float]) -> None:
         """Reads the governor's level whenever metrics are collected."""
         self._level.set_function(level)
+
+    def watch_definitions_age(self, age_s: Callable[[], float]) -> None:
+        """Reads the definitions' age from ``age_s`` whenever metrics are collected."""
+        self._definitions_age_s.set_function(age_s)
 
     def watch_catalogue_age(self, age_s: Callable[[], float]) -> None:
         """Reads the catalogue's age from ``age_s`` whenever metrics are collected."""

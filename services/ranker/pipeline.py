@@ -16,16 +16,16 @@ from services.common.actor import actor_key
 from services.common.assign.assign import (
     Assignment,
     Definitions,
-    assign,
     interleaved,
     objective_weights,
-    units_of,
 )
 from services.common.clock import system_clock_ms
 from services.common.ids import seed_of
 from services.ranker.arrays import BoolArray, Float32Array
 from services.ranker.calls.arrange import arrange, held, of_another_bundle
 from services.ranker.calls.candidates import call_candidates
+from services.ranker.definitions.assigning import assigned_to
+from services.ranker.definitions.in_force import DefinitionsInForce
 from services.ranker.explain.trace import Moment
 from services.ranker.explain.tracing import NO_TRACING, Tracing
 from services.ranker.feature_rows import FeatureRows
@@ -66,7 +66,7 @@ class Pipeline:
         self,
         state: Callable[[], ServingState],
         users: UserFeatures,
-        definitions: Definitions,
+        definitions: DefinitionsInForce,
         slates: SlateLog,
         observer: Observer,
         *,
@@ -147,7 +147,11 @@ class Pipeline:
     ) -> Started:
         """The same with a bundle and rows of the caller's choice."""
         clock = Stopwatch()
-        works = [self._work(state, command) for command in commands]
+        definitions = self._definitions.current()
+        works = [self._work(state, command, definitions) for command in commands]
+        stale = self._definitions.stale()
+        if stale is not None:
+            degrade(works, Part.EXPERIMENTS, stale, age_ms=self._definitions.age_ms())
         for row, work in enumerate(works):
             work.row = row
         clock.lap("assign")
@@ -156,23 +160,23 @@ class Pipeline:
         pending = users.start(state.spec.views["user"], keys, timeout_s)
         return Started(state, works, keys, pending, clock)
 
-    def _work(self, state: ServingState, command: RankCommand) -> Work:
+    def _work(self, state: ServingState, command: RankCommand, definitions: Definitions) -> Work:
         retrieves = command.call in (Call.RANK, Call.SIMILAR)
         plan = state.plan_of(command.surface, command.filter if retrieves else None)
-        units = units_of(command.user_id, command.device_id)
-        assignments = assign(self._definitions, units, command.forced_variants)
+        assignments = assigned_to(command, definitions, self._clock_ms())
         if command.call is Call.SIMILAR:
             assignments = []
         if command.following is not None:
-            assignments = held(assignments, self._definitions, command.following.variants)
-        weights = self._weights(state, plan, assignments)
+            assignments = held(assignments, definitions, command.following.variants)
+        weights = self._weights(state, plan, definitions, assignments)
         teams = {
-            team: self._weights(state, plan, assigned)
-            for team, assigned in interleaved(self._definitions, assignments).items()
+            team: self._weights(state, plan, definitions, assigned)
+            for team, assigned in interleaved(definitions, assignments).items()
         }
         rank_id = command.rank_id or self._new_rank_id()
         seed = seed_of(rank_id) if command.seed is None else command.seed
         work = Work(command, plan, assignments, weights, rank_id, seed, teams)
+        work.definitions_hash = definitions.hash
         stale = state.tables.stale()
         if stale is not None:
             degrade([work], Part.CATALOGUE, stale, age_ms=state.tables.age_ms())
@@ -181,9 +185,13 @@ class Pipeline:
         return work
 
     def _weights(
-        self, state: ServingState, plan: SurfacePlan, assignments: Sequence[Assignment]
+        self,
+        state: ServingState,
+        plan: SurfacePlan,
+        definitions: Definitions,
+        assignments: Sequence[Assignment],
     ) -> Float32Array:
-        replaced = objective_weights(self._definitions, assignments)
+        replaced = objective_weights(definitions, assignments)
         spec = state.spec
         return weights_of(spec.objectives, plan.spec.weights, replaced, default=spec.weights)
 

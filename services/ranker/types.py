@@ -48,6 +48,7 @@ class Part(enum.Enum):
     CATALOGUE = 2
     RETRIEVAL = 3
     SCORING = 4
+    EXPERIMENTS = 5
 
 
 class Call(enum.Enum):

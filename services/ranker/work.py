@@ -23,7 +23,8 @@ class Work:
     interleave, by the variant that is credited; empty where none are. ``found``: the slots that
     each source yielded; ``retrieved``: the candidates before they were filtered;
     ``spreads``: as selection tells; ``shown``: slots of what earlier pages showed, where caps or
-    diversity count it, the last at the end."""
+    diversity count it, the last at the end; ``definitions_hash``: of
+    the definitions that assigned."""
 
     command: RankCommand
     plan: SurfacePlan
@@ -44,6 +45,7 @@ class Work:
     spreads: Sequence[float] = ()
     shown: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
     removed: list[Removed] = field(default_factory=list)
+    definitions_hash: str = ""
 
 
 @dataclass

@@ -23,10 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from podium.common.v1 import common_pb2 as podium_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%podium/experiment/v1/experiment.proto\x12\x14podium.experiment.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1dpodium/common/v1/common.proto\"\xd9\x01\n\rAssignRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.podium.common.v1.Actor\x12\x17\n\x0f\x65xperiment_keys\x18\x02 \x03(\t\x12P\n\x0f\x66orced_variants\x18\x03 \x03(\x0b\x32\x37.podium.experiment.v1.AssignRequest.ForcedVariantsEntry\x1a\x35\n\x13\x46orcedVariantsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"]\n\x0e\x41ssignResponse\x12\x31\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x1c.podium.common.v1.Assignment\x12\x18\n\x10\x64\x65\x66initions_hash\x18\x02 \x01(\t\"\x18\n\x16ListExperimentsRequest\"j\n\x17ListExperimentsResponse\x12\x35\n\x0b\x65xperiments\x18\x01 \x03(\x0b\x32 .podium.experiment.v1.Experiment\x12\x18\n\x10\x64\x65\x66initions_hash\x18\x02 \x01(\t\"\xa7\x01\n\nExperiment\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x11\n\tunit_type\x18\x03 \x01(\t\x12\x10\n\x08\x63overage\x18\x04 \x01(\x01\x12\x0f\n\x07running\x18\x05 \x01(\x08\x12\x10\n\x08revision\x18\x06 \x01(\x05\x12/\n\x08variants\x18\x07 \x03(\x0b\x32\x1d.podium.experiment.v1.Variant\"\xd3\x01\n\x07Variant\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12N\n\x11objective_weights\x18\x03 \x03(\x0b\x32\x33.podium.experiment.v1.Variant.ObjectiveWeightsEntry\x12\x12\n\ninterleave\x18\x04 \x03(\t\x12\x0e\n\x06\x62undle\x18\x05 \x01(\t\x1a\x37\n\x15ObjectiveWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\xf5\x01\n\x11\x45xperimentService\x12p\n\x06\x41ssign\x12#.podium.experiment.v1.AssignRequest\x1a$.podium.experiment.v1.AssignResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/units:assign:\x01*\x12n\n\x0fListExperiments\x12,.podium.experiment.v1.ListExperimentsRequest\x1a-.podium.experiment.v1.ListExperimentsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%podium/experiment/v1/experiment.proto\x12\x14podium.experiment.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpodium/common/v1/common.proto\"\x93\x02\n\rAssignRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.podium.common.v1.Actor\x12\x17\n\x0f\x65xperiment_keys\x18\x02 \x03(\t\x12P\n\x0f\x66orced_variants\x18\x03 \x03(\x0b\x32\x37.podium.experiment.v1.AssignRequest.ForcedVariantsEntry\x12\x38\n\x07\x63ontext\x18\x04 \x01(\x0b\x32\'.podium.experiment.v1.EvaluationContext\x1a\x35\n\x13\x46orcedVariantsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf2\x01\n\x11\x45valuationContext\x12\x41\n\x05units\x18\x01 \x03(\x0b\x32\x32.podium.experiment.v1.EvaluationContext.UnitsEntry\x12+\n\nattributes\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12?\n\x10sticky_documents\x18\x03 \x01(\x0b\x32%.podium.experiment.v1.StickyDocuments\x1a,\n\nUnitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"J\n\x0fStickyDocuments\x12\x37\n\tdocuments\x18\x01 \x03(\x0b\x32$.podium.experiment.v1.StickyDocument\"\xb4\x01\n\x0eStickyDocument\x12\x11\n\tunit_type\x18\x01 \x01(\t\x12\x0f\n\x07unit_id\x18\x02 \x01(\t\x12J\n\x0b\x61ssignments\x18\x03 \x03(\x0b\x32\x35.podium.experiment.v1.StickyDocument.AssignmentsEntry\x1a\x32\n\x10\x41ssignmentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9b\x01\n\x0e\x41ssignResponse\x12\x31\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x1c.podium.common.v1.Assignment\x12\x18\n\x10\x64\x65\x66initions_hash\x18\x02 \x01(\t\x12<\n\x0esticky_changes\x18\x03 \x03(\x0b\x32$.podium.experiment.v1.StickyDocument\"\x18\n\x16ListExperimentsRequest\"j\n\x17ListExperimentsResponse\x12\x35\n\x0b\x65xperiments\x18\x01 \x03(\x0b\x32 .podium.experiment.v1.Experiment\x12\x18\n\x10\x64\x65\x66initions_hash\x18\x02 \x01(\t\"\xa7\x01\n\nExperiment\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x11\n\tunit_type\x18\x03 \x01(\t\x12\x10\n\x08\x63overage\x18\x04 \x01(\x01\x12\x0f\n\x07running\x18\x05 \x01(\x08\x12\x10\n\x08revision\x18\x06 \x01(\x05\x12/\n\x08variants\x18\x07 \x03(\x0b\x32\x1d.podium.experiment.v1.Variant\"\xd3\x01\n\x07Variant\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12N\n\x11objective_weights\x18\x03 \x03(\x0b\x32\x33.podium.experiment.v1.Variant.ObjectiveWeightsEntry\x12\x12\n\ninterleave\x18\x04 \x03(\t\x12\x0e\n\x06\x62undle\x18\x05 \x01(\t\x1a\x37\n\x15ObjectiveWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"/\n\x17WatchExperimentsRequest\x12\x14\n\x0cresume_token\x18\x01 \x01(\x0c\"\xb8\x03\n\x18WatchExperimentsResponse\x12\x37\n\x05reset\x18\x01 \x01(\x0b\x32&.podium.experiment.v1.DefinitionsResetH\x00\x12@\n\x0esnapshot_chunk\x18\x02 \x01(\x0b\x32&.podium.experiment.v1.DefinitionsChunkH\x00\x12\x44\n\x0csnapshot_end\x18\x03 \x01(\x0b\x32,.podium.experiment.v1.DefinitionsSnapshotEndH\x00\x12\x37\n\x05\x64\x65lta\x18\x04 \x01(\x0b\x32&.podium.experiment.v1.DefinitionsDeltaH\x00\x12?\n\theartbeat\x18\x05 \x01(\x0b\x32*.podium.experiment.v1.DefinitionsHeartbeatH\x00\x12\x14\n\x0cresume_token\x18\x06 \x01(\x0c\x12)\n\x05\x61s_of\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x64\x65\x66initions_hash\x18\x08 \x01(\tB\x06\n\x04step\"\x12\n\x10\x44\x65\x66initionsReset\"I\n\x10\x44\x65\x66initionsChunk\x12\x35\n\x0b\x64\x65\x66initions\x18\x01 \x03(\x0b\x32 .podium.experiment.v1.Definition\"-\n\x16\x44\x65\x66initionsSnapshotEnd\x12\x13\n\x0b\x64\x65\x66initions\x18\x01 \x01(\x03\"~\n\x10\x44\x65\x66initionsDelta\x12\x31\n\x07upserts\x18\x01 \x03(\x0b\x32 .podium.experiment.v1.Definition\x12\x37\n\ntombstones\x18\x02 \x03(\x0b\x32#.podium.experiment.v1.DefinitionRef\"\x16\n\x14\x44\x65\x66initionsHeartbeat\"l\n\nDefinition\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x05\x12\x19\n\x11\x65valuator_version\x18\x04 \x01(\x05\x12\x16\n\x0e\x63\x61nonical_json\x18\x05 \x01(\t\"*\n\rDefinitionRef\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t2\xea\x02\n\x11\x45xperimentService\x12p\n\x06\x41ssign\x12#.podium.experiment.v1.AssignRequest\x1a$.podium.experiment.v1.AssignResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/units:assign:\x01*\x12n\n\x0fListExperiments\x12,.podium.experiment.v1.ListExperimentsRequest\x1a-.podium.experiment.v1.ListExperimentsResponse\x12s\n\x10WatchExperiments\x12-.podium.experiment.v1.WatchExperimentsRequest\x1a..podium.experiment.v1.WatchExperimentsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,26 +37,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ASSIGNREQUEST_FORCEDVARIANTSENTRY']._loaded_options = None
   _globals['_ASSIGNREQUEST_FORCEDVARIANTSENTRY']._serialized_options = b'8\001'
+  _globals['_EVALUATIONCONTEXT_UNITSENTRY']._loaded_options = None
+  _globals['_EVALUATIONCONTEXT_UNITSENTRY']._serialized_options = b'8\001'
+  _globals['_STICKYDOCUMENT_ASSIGNMENTSENTRY']._loaded_options = None
+  _globals['_STICKYDOCUMENT_ASSIGNMENTSENTRY']._serialized_options = b'8\001'
   _globals['_VARIANT_OBJECTIVEWEIGHTSENTRY']._loaded_options = None
   _globals['_VARIANT_OBJECTIVEWEIGHTSENTRY']._serialized_options = b'8\001'
   _globals['_EXPERIMENTSERVICE'].methods_by_name['Assign']._loaded_options = None
   _globals['_EXPERIMENTSERVICE'].methods_by_name['Assign']._serialized_options = b'\202\323\344\223\002\025\"\020/v1/units:assign:\001*'
-  _globals['_ASSIGNREQUEST']._serialized_start=125
-  _globals['_ASSIGNREQUEST']._serialized_end=342
-  _globals['_ASSIGNREQUEST_FORCEDVARIANTSENTRY']._serialized_start=289
-  _globals['_ASSIGNREQUEST_FORCEDVARIANTSENTRY']._serialized_end=342
-  _globals['_ASSIGNRESPONSE']._serialized_start=344
-  _globals['_ASSIGNRESPONSE']._serialized_end=437
-  _globals['_LISTEXPERIMENTSREQUEST']._serialized_start=439
-  _globals['_LISTEXPERIMENTSREQUEST']._serialized_end=463
-  _globals['_LISTEXPERIMENTSRESPONSE']._serialized_start=465
-  _globals['_LISTEXPERIMENTSRESPONSE']._serialized_end=571
-  _globals['_EXPERIMENT']._serialized_start=574
-  _globals['_EXPERIMENT']._serialized_end=741
-  _globals['_VARIANT']._serialized_start=744
-  _globals['_VARIANT']._serialized_end=955
-  _globals['_VARIANT_OBJECTIVEWEIGHTSENTRY']._serialized_start=900
-  _globals['_VARIANT_OBJECTIVEWEIGHTSENTRY']._serialized_end=955
-  _globals['_EXPERIMENTSERVICE']._serialized_start=958
-  _globals['_EXPERIMENTSERVICE']._serialized_end=1203
+  _globals['_ASSIGNREQUEST']._serialized_start=188
+  _globals['_ASSIGNREQUEST']._serialized_end=463
+  _globals['_ASSIGNREQUEST_FORCEDVARIANTSENTRY']._serialized_start=410
+  _globals['_ASSIGNREQUEST_FORCEDVARIANTSENTRY']._serialized_end=463
+  _globals['_EVALUATIONCONTEXT']._serialized_start=466
+  _globals['_EVALUATIONCONTEXT']._serialized_end=708
+  _globals['_EVALUATIONCONTEXT_UNITSENTRY']._serialized_start=664
+  _globals['_EVALUATIONCONTEXT_UNITSENTRY']._serialized_end=708
+  _globals['_STICKYDOCUMENTS']._serialized_start=710
+  _globals['_STICKYDOCUMENTS']._serialized_end=784
+  _globals['_STICKYDOCUMENT']._serialized_start=787
+  _globals['_STICKYDOCUMENT']._serialized_end=967
+  _globals['_STICKYDOCUMENT_ASSIGNMENTSENTRY']._serialized_start=917
+  _globals['_STICKYDOCUMENT_ASSIGNMENTSENTRY']._serialized_end=967
+  _globals['_ASSIGNRESPONSE']._serialized_start=970
+  _globals['_ASSIGNRESPONSE']._serialized_end=1125
+  _globals['_LISTEXPERIMENTSREQUEST']._serialized_start=1127
+  _globals['_LISTEXPERIMENTSREQUEST']._serialized_end=1151
+  _globals['_LISTEXPERIMENTSRESPONSE']._serialized_start=1153
+  _globals['_LISTEXPERIMENTSRESPONSE']._serialized_end=1259
+  _globals['_EXPERIMENT']._serialized_start=1262
+  _globals['_EXPERIMENT']._serialized_end=1429
+  _globals['_VARIANT']._serialized_start=1432
+  _globals['_VARIANT']._serialized_end=1643
+  _globals['_VARIANT_OBJECTIVEWEIGHTSENTRY']._serialized_start=1588
+  _globals['_VARIANT_OBJECTIVEWEIGHTSENTRY']._serialized_end=1643
+  _globals['_WATCHEXPERIMENTSREQUEST']._serialized_start=1645
+  _globals['_WATCHEXPERIMENTSREQUEST']._serialized_end=1692
+  _globals['_WATCHEXPERIMENTSRESPONSE']._serialized_start=1695
+  _globals['_WATCHEXPERIMENTSRESPONSE']._serialized_end=2135
+  _globals['_DEFINITIONSRESET']._serialized_start=2137
+  _globals['_DEFINITIONSRESET']._serialized_end=2155
+  _globals['_DEFINITIONSCHUNK']._serialized_start=2157
+  _globals['_DEFINITIONSCHUNK']._serialized_end=2230
+  _globals['_DEFINITIONSSNAPSHOTEND']._serialized_start=2232
+  _globals['_DEFINITIONSSNAPSHOTEND']._serialized_end=2277
+  _globals['_DEFINITIONSDELTA']._serialized_start=2279
+  _globals['_DEFINITIONSDELTA']._serialized_end=2405
+  _globals['_DEFINITIONSHEARTBEAT']._serialized_start=2407
+  _globals['_DEFINITIONSHEARTBEAT']._serialized_end=2429
+  _globals['_DEFINITION']._serialized_start=2431
+  _globals['_DEFINITION']._serialized_end=2539
+  _globals['_DEFINITIONREF']._serialized_start=2541
+  _globals['_DEFINITIONREF']._serialized_end=2583
+  _globals['_EXPERIMENTSERVICE']._serialized_start=2586
+  _globals['_EXPERIMENTSERVICE']._serialized_end=2948
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,8 @@
+import datetime
+
 from google.api import annotations_pb2 as _annotations_pb2
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from podium.common.v1 import common_pb2 as _common_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -9,7 +13,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AssignRequest(_message.Message):
-    __slots__ = ("actor", "experiment_keys", "forced_variants")
+    __slots__ = ("actor", "experiment_keys", "forced_variants", "context")
     class ForcedVariantsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -20,18 +24,62 @@ class AssignRequest(_message.Message):
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENT_KEYS_FIELD_NUMBER: _ClassVar[int]
     FORCED_VARIANTS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
     actor: _common_pb2.Actor
     experiment_keys: _containers.RepeatedScalarFieldContainer[str]
     forced_variants: _containers.ScalarMap[str, str]
-    def __init__(self, actor: _Optional[_Union[_common_pb2.Actor, _Mapping]] = ..., experiment_keys: _Optional[_Iterable[str]] = ..., forced_variants: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    context: EvaluationContext
+    def __init__(self, actor: _Optional[_Union[_common_pb2.Actor, _Mapping]] = ..., experiment_keys: _Optional[_Iterable[str]] = ..., forced_variants: _Optional[_Mapping[str, str]] = ..., context: _Optional[_Union[EvaluationContext, _Mapping]] = ...) -> None: ...
+
+class EvaluationContext(_message.Message):
+    __slots__ = ("units", "attributes", "sticky_documents")
+    class UnitsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    UNITS_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    STICKY_DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
+    units: _containers.ScalarMap[str, str]
+    attributes: _struct_pb2.Struct
+    sticky_documents: StickyDocuments
+    def __init__(self, units: _Optional[_Mapping[str, str]] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., sticky_documents: _Optional[_Union[StickyDocuments, _Mapping]] = ...) -> None: ...
+
+class StickyDocuments(_message.Message):
+    __slots__ = ("documents",)
+    DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
+    documents: _containers.RepeatedCompositeFieldContainer[StickyDocument]
+    def __init__(self, documents: _Optional[_Iterable[_Union[StickyDocument, _Mapping]]] = ...) -> None: ...
+
+class StickyDocument(_message.Message):
+    __slots__ = ("unit_type", "unit_id", "assignments")
+    class AssignmentsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    UNIT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    UNIT_ID_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
+    unit_type: str
+    unit_id: str
+    assignments: _containers.ScalarMap[str, str]
+    def __init__(self, unit_type: _Optional[str] = ..., unit_id: _Optional[str] = ..., assignments: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class AssignResponse(_message.Message):
-    __slots__ = ("assignments", "definitions_hash")
+    __slots__ = ("assignments", "definitions_hash", "sticky_changes")
     ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     DEFINITIONS_HASH_FIELD_NUMBER: _ClassVar[int]
+    STICKY_CHANGES_FIELD_NUMBER: _ClassVar[int]
     assignments: _containers.RepeatedCompositeFieldContainer[_common_pb2.Assignment]
     definitions_hash: str
-    def __init__(self, assignments: _Optional[_Iterable[_Union[_common_pb2.Assignment, _Mapping]]] = ..., definitions_hash: _Optional[str] = ...) -> None: ...
+    sticky_changes: _containers.RepeatedCompositeFieldContainer[StickyDocument]
+    def __init__(self, assignments: _Optional[_Iterable[_Union[_common_pb2.Assignment, _Mapping]]] = ..., definitions_hash: _Optional[str] = ..., sticky_changes: _Optional[_Iterable[_Union[StickyDocument, _Mapping]]] = ...) -> None: ...
 
 class ListExperimentsRequest(_message.Message):
     __slots__ = ()
@@ -83,3 +131,79 @@ class Variant(_message.Message):
     interleave: _containers.RepeatedScalarFieldContainer[str]
     bundle: str
     def __init__(self, key: _Optional[str] = ..., weight: _Optional[float] = ..., objective_weights: _Optional[_Mapping[str, float]] = ..., interleave: _Optional[_Iterable[str]] = ..., bundle: _Optional[str] = ...) -> None: ...
+
+class WatchExperimentsRequest(_message.Message):
+    __slots__ = ("resume_token",)
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    resume_token: bytes
+    def __init__(self, resume_token: _Optional[bytes] = ...) -> None: ...
+
+class WatchExperimentsResponse(_message.Message):
+    __slots__ = ("reset", "snapshot_chunk", "snapshot_end", "delta", "heartbeat", "resume_token", "as_of", "definitions_hash")
+    RESET_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_CHUNK_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_END_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
+    DEFINITIONS_HASH_FIELD_NUMBER: _ClassVar[int]
+    reset: DefinitionsReset
+    snapshot_chunk: DefinitionsChunk
+    snapshot_end: DefinitionsSnapshotEnd
+    delta: DefinitionsDelta
+    heartbeat: DefinitionsHeartbeat
+    resume_token: bytes
+    as_of: _timestamp_pb2.Timestamp
+    definitions_hash: str
+    def __init__(self, reset: _Optional[_Union[DefinitionsReset, _Mapping]] = ..., snapshot_chunk: _Optional[_Union[DefinitionsChunk, _Mapping]] = ..., snapshot_end: _Optional[_Union[DefinitionsSnapshotEnd, _Mapping]] = ..., delta: _Optional[_Union[DefinitionsDelta, _Mapping]] = ..., heartbeat: _Optional[_Union[DefinitionsHeartbeat, _Mapping]] = ..., resume_token: _Optional[bytes] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., definitions_hash: _Optional[str] = ...) -> None: ...
+
+class DefinitionsReset(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DefinitionsChunk(_message.Message):
+    __slots__ = ("definitions",)
+    DEFINITIONS_FIELD_NUMBER: _ClassVar[int]
+    definitions: _containers.RepeatedCompositeFieldContainer[Definition]
+    def __init__(self, definitions: _Optional[_Iterable[_Union[Definition, _Mapping]]] = ...) -> None: ...
+
+class DefinitionsSnapshotEnd(_message.Message):
+    __slots__ = ("definitions",)
+    DEFINITIONS_FIELD_NUMBER: _ClassVar[int]
+    definitions: int
+    def __init__(self, definitions: _Optional[int] = ...) -> None: ...
+
+class DefinitionsDelta(_message.Message):
+    __slots__ = ("upserts", "tombstones")
+    UPSERTS_FIELD_NUMBER: _ClassVar[int]
+    TOMBSTONES_FIELD_NUMBER: _ClassVar[int]
+    upserts: _containers.RepeatedCompositeFieldContainer[Definition]
+    tombstones: _containers.RepeatedCompositeFieldContainer[DefinitionRef]
+    def __init__(self, upserts: _Optional[_Iterable[_Union[Definition, _Mapping]]] = ..., tombstones: _Optional[_Iterable[_Union[DefinitionRef, _Mapping]]] = ...) -> None: ...
+
+class DefinitionsHeartbeat(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Definition(_message.Message):
+    __slots__ = ("kind", "key", "revision", "evaluator_version", "canonical_json")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    EVALUATOR_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CANONICAL_JSON_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    key: str
+    revision: int
+    evaluator_version: int
+    canonical_json: str
+    def __init__(self, kind: _Optional[str] = ..., key: _Optional[str] = ..., revision: _Optional[int] = ..., evaluator_version: _Optional[int] = ..., canonical_json: _Optional[str] = ...) -> None: ...
+
+class DefinitionRef(_message.Message):
+    __slots__ = ("kind", "key")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    key: str
+    def __init__(self, kind: _Optional[str] = ..., key: _Optional[str] = ...) -> None: ...

@@ -45,6 +45,11 @@ class ExperimentServiceStub:
                 request_serializer=podium_dot_experiment_dot_v1_dot_experiment__pb2.ListExperimentsRequest.SerializeToString,
                 response_deserializer=podium_dot_experiment_dot_v1_dot_experiment__pb2.ListExperimentsResponse.FromString,
                 _registered_method=True)
+        self.WatchExperiments = channel.unary_stream(
+                '/podium.experiment.v1.ExperimentService/WatchExperiments',
+                request_serializer=podium_dot_experiment_dot_v1_dot_experiment__pb2.WatchExperimentsRequest.SerializeToString,
+                response_deserializer=podium_dot_experiment_dot_v1_dot_experiment__pb2.WatchExperimentsResponse.FromString,
+                _registered_method=True)
 
 
 class ExperimentServiceServicer:
@@ -66,6 +71,14 @@ class ExperimentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchExperiments(self, request, context):
+        """Streams all definitions, then their changes, within a second of each; a heartbeat each second
+        when there are none. Whoever keeps them can assign by itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExperimentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +91,11 @@ def add_ExperimentServiceServicer_to_server(servicer, server):
                     servicer.ListExperiments,
                     request_deserializer=podium_dot_experiment_dot_v1_dot_experiment__pb2.ListExperimentsRequest.FromString,
                     response_serializer=podium_dot_experiment_dot_v1_dot_experiment__pb2.ListExperimentsResponse.SerializeToString,
+            ),
+            'WatchExperiments': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchExperiments,
+                    request_deserializer=podium_dot_experiment_dot_v1_dot_experiment__pb2.WatchExperimentsRequest.FromString,
+                    response_serializer=podium_dot_experiment_dot_v1_dot_experiment__pb2.WatchExperimentsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +153,33 @@ class ExperimentService:
             '/podium.experiment.v1.ExperimentService/ListExperiments',
             podium_dot_experiment_dot_v1_dot_experiment__pb2.ListExperimentsRequest.SerializeToString,
             podium_dot_experiment_dot_v1_dot_experiment__pb2.ListExperimentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchExperiments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/podium.experiment.v1.ExperimentService/WatchExperiments',
+            podium_dot_experiment_dot_v1_dot_experiment__pb2.WatchExperimentsRequest.SerializeToString,
+            podium_dot_experiment_dot_v1_dot_experiment__pb2.WatchExperimentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,10 @@ class ExperimentServiceStub:
     """
     ListExperiments: _grpc.UnaryUnaryMultiCallable[_experiment_pb2.ListExperimentsRequest, _experiment_pb2.ListExperimentsResponse]
     """Lists the experiments in force."""
+    WatchExperiments: _grpc.UnaryStreamMultiCallable[_experiment_pb2.WatchExperimentsRequest, _experiment_pb2.WatchExperimentsResponse]
+    """Streams all definitions, then their changes, within a second of each; a heartbeat each second
+    when there are none. Whoever keeps them can assign by itself.
+    """
 
 @_typing.type_check_only
 class ExperimentServiceAsyncStub(ExperimentServiceStub):
@@ -51,6 +55,10 @@ class ExperimentServiceAsyncStub(ExperimentServiceStub):
     """
     ListExperiments: _aio.UnaryUnaryMultiCallable[_experiment_pb2.ListExperimentsRequest, _experiment_pb2.ListExperimentsResponse]  # type: ignore[assignment]
     """Lists the experiments in force."""
+    WatchExperiments: _aio.UnaryStreamMultiCallable[_experiment_pb2.WatchExperimentsRequest, _experiment_pb2.WatchExperimentsResponse]  # type: ignore[assignment]
+    """Streams all definitions, then their changes, within a second of each; a heartbeat each second
+    when there are none. Whoever keeps them can assign by itself.
+    """
 
 class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Assigns units to variants."""
@@ -72,5 +80,15 @@ class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_experiment_pb2.ListExperimentsResponse, _abc.Awaitable[_experiment_pb2.ListExperimentsResponse]]:
         """Lists the experiments in force."""
+
+    @_abc_1.abstractmethod
+    def WatchExperiments(
+        self,
+        request: _experiment_pb2.WatchExperimentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_experiment_pb2.WatchExperimentsResponse], _abc.AsyncIterator[_experiment_pb2.WatchExperimentsResponse]]:
+        """Streams all definitions, then their changes, within a second of each; a heartbeat each second
+        when there are none. Whoever keeps them can assign by itself.
+        """
 
 def add_ExperimentServiceServicer_to_server(servicer: ExperimentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -294,11 +294,13 @@ class Degradation(_message.Message):
         PART_CATALOGUE: _ClassVar[Degradation.Part]
         PART_RETRIEVAL: _ClassVar[Degradation.Part]
         PART_SCORING: _ClassVar[Degradation.Part]
+        PART_EXPERIMENTS: _ClassVar[Degradation.Part]
     PART_UNSPECIFIED: Degradation.Part
     PART_USER_FEATURES: Degradation.Part
     PART_CATALOGUE: Degradation.Part
     PART_RETRIEVAL: Degradation.Part
     PART_SCORING: Degradation.Part
+    PART_EXPERIMENTS: Degradation.Part
     class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         REASON_UNSPECIFIED: _ClassVar[Degradation.Reason]

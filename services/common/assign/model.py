@@ -250,6 +250,11 @@ class Definitions:
 
         return Compiled(self)
 
+    @cached_property
+    def naming_bundles(self) -> tuple[str, ...]:
+        """Keys of the experiments of which a variant names a bundle."""
+        return tuple(k for k, e in self.experiments.items() if any(v.bundle for v in e.variants))
+
 
 class Assignment(NamedTuple):
     """The outcome of one experiment. ``variant_key`` is empty when the unit is not in it;

@@ -18,12 +18,12 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from services.common.turns import Turns
 from services.feature.definitions import FeatureView, Key
 from services.feature.rows.rows import Row
 from services.feature.watch.changes import Changes
 from services.feature.watch.feed import CatalogueFeed, Waited
 from services.feature.watch.hub import MOVING_INTERVAL_S, EntityHub, views_digest
-from services.feature.watch.turns import Turns
 
 HEARTBEAT_S: Final = 1.0
 CHUNK_BYTES: Final = 900 << 10

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.common.actor import actor_key
-from services.common.assign.assign import Definitions, assign, bundle_wanted, units_of
+from services.common.assign.assign import Definitions, bundle_wanted
+from services.common.clock import system_clock_ms
 from services.common.errors import PodiumError
 from services.ranker.bundles.routing import version_for
 from services.ranker.bundles.shared_rows import SharedRows
+from services.ranker.definitions.assigning import assigned_to
+from services.ranker.definitions.in_force import DefinitionsInForce
 from services.ranker.pipeline import Pipeline
 from services.ranker.ports import UserFeatures
 from services.ranker.state import InForce
@@ -60,27 +63,24 @@ class MixedPipeline:
         in_force: Callable[[], InForce],
         pipeline: Pipeline,
         users: UserFeatures,
-        definitions: Definitions,
+        definitions: DefinitionsInForce,
         answers: Answers,
         *,
         idle: threading.Event,
         log_error: Callable[[str, Exception], None],
+        clock_ms: Callable[[], int] = system_clock_ms,
     ) -> None:
         """``idle`` is set while no micro-batch is under way."""
         self._in_force = in_force
         self._pipeline = pipeline
         self._users = users
         self._definitions = definitions
-        self._naming = [
-            key
-            for key, experiment in definitions.experiments.items()
-            if any(variant.bundle for variant in experiment.variants)
-        ]
         self._answers = answers
         self._idle = idle
         self._idle.set()
         self._latest: Mixed | None = None
         self._log_error = log_error
+        self._clock_ms = clock_ms
 
     def begin(self, commands: Sequence[RankCommand]) -> Mixed:
         """Finds each request's bundle, assigns variants and asks for the users' rows."""
@@ -104,7 +104,8 @@ class MixedPipeline:
 
     def _begin(self, commands: Sequence[RankCommand]) -> Mixed:
         in_force = self._in_force()
-        if not in_force.routes.mixed and not self._naming:
+        definitions = self._definitions.current()
+        if not in_force.routes.mixed and not definitions.naming_bundles:
             live = in_force.routes.live
             started = self._pipeline.begin_with(commands, in_force.live, self._users)
             return Mixed(in_force, [Group(live, [*range(len(commands))], [*commands], started)])
@@ -113,7 +114,7 @@ class MixedPipeline:
         places: dict[str, list[int]] = {}
         replaced: set[int] = set()
         for place, command in enumerate(commands):
-            version, is_wanted = self._version(in_force, digests, command)
+            version, is_wanted = self._version(in_force, digests, command, definitions)
             places.setdefault(version, []).append(place)
             if not is_wanted:
                 replaced.add(place)
@@ -153,18 +154,21 @@ class MixedPipeline:
         return found
 
     def _version(
-        self, in_force: InForce, digests: dict[bytes, str], command: RankCommand
+        self,
+        in_force: InForce,
+        digests: dict[bytes, str],
+        command: RankCommand,
+        definitions: Definitions,
     ) -> tuple[str, bool]:
         routes = in_force.routes
         if command.call is Call.SIMILAR:
             return routes.live, True
         wanted = ""
-        if self._naming:
-            units = units_of(command.user_id, command.device_id)
-            assigned = assign(
-                self._definitions, units, _forced(command, self._naming), self._naming
+        if definitions.naming_bundles:
+            assigned = assigned_to(
+                command, definitions, self._clock_ms(), definitions.naming_bundles
             )
-            wanted = bundle_wanted(self._definitions, assigned)
+            wanted = bundle_wanted(definitions, assigned)
         following = command.following
         return version_for(
             routes,
@@ -217,7 +221,3 @@ class MixedPipeline:
 
     def _log_replaced(self, version: str, error: Exception) -> None:
         self._log_error(f"bundle {version} failed, the live one answers in its place", error)
-
-
-def _forced(command: RankCommand, naming: Sequence[str]) -> dict[str, str]:
-    return {key: variant for key, variant in command.forced_variants.items() if key in naming}

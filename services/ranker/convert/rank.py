@@ -66,6 +66,7 @@ _PART = {
     Part.CATALOGUE: ranker_pb2.Degradation.PART_CATALOGUE,
     Part.RETRIEVAL: ranker_pb2.Degradation.PART_RETRIEVAL,
     Part.SCORING: ranker_pb2.Degradation.PART_SCORING,
+    Part.EXPERIMENTS: ranker_pb2.Degradation.PART_EXPERIMENTS,
 }
 
 

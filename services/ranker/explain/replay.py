@@ -14,6 +14,7 @@ import numpy as np
 
 from services.common.assign.assign import Definitions
 from services.common.errors import FailedPrecondition
+from services.ranker.definitions.in_force import FixedDefinitions
 from services.ranker.explain.capture import Capture, CapturedSlate, slate_of
 from services.ranker.explain.rows import repeated
 from services.ranker.explain.trace import Trace
@@ -63,7 +64,7 @@ def replayed(capture: Capture, model: Model, spec: BundleSpec) -> Trace:
     pipeline = Pipeline(
         lambda: state,
         answering,
-        Definitions({}, ""),
+        FixedDefinitions(Definitions({}, "")),
         answering,
         answering,
         governor=answering,
@@ -193,11 +194,14 @@ def _work(capture: Capture, state: ServingState, row: int) -> Work:
     return work
 
 
+_READ_BEFORE = (Part.USER_FEATURES, Part.CATALOGUE, Part.EXPERIMENTS)
+
+
 def _is_given(degradation: Degradation) -> bool:
     """Whether it happened before what is run anew."""
     if degradation.part is Part.SCORING:
         return degradation.reason is Reason.REPLACED
-    is_earlier = degradation.part in (Part.USER_FEATURES, Part.CATALOGUE)
+    is_earlier = degradation.part in _READ_BEFORE
     return is_earlier and degradation.reason is not Reason.NON_FINITE
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.ranker.explain.trace import Trace
 
@@ -34,6 +34,10 @@ class Versions:
 def versions_of(trace: Trace, origin: Origin) -> Versions:
     """What a traced request was ranked by."""
     result = trace.result
+    # Definitions change while the ranker runs: the request knows which decided.
+    decided = trace.work.definitions_hash
+    if decided:
+        origin = replace(origin, experiments_hash=decided)
     return Versions(
         bundle=result.bundle_version,
         origin=origin,

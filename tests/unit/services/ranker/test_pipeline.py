@@ -22,6 +22,7 @@ from services.common.errors import (
     Unavailable,
     UnknownFeatureView,
 )
+from services.ranker.definitions.in_force import FixedDefinitions
 from services.ranker.filters.rules import NotInList, OpenWindow, Positive, Require
 from services.ranker.governor import Governor
 from services.ranker.last_known import LastKnownRows
@@ -93,7 +94,7 @@ def make_pipeline(
     return Pipeline(
         lambda: state,
         users,
-        definitions,
+        FixedDefinitions(definitions),
         recorder,
         recorder,
         governor=governor or Governor(target_s=1, floor=1),

@@ -20,6 +20,7 @@ from services.ranker.bundles.recent import RecentRequests
 from services.ranker.bundles.routing import Routes, Share, in_canary
 from services.ranker.bundles.shadow import ShadowLimits, ShadowScoring
 from services.ranker.bundles.warming import Warming
+from services.ranker.definitions.in_force import FixedDefinitions
 from services.ranker.feature_rows import joined
 from services.ranker.governor import Governor
 from services.ranker.last_known import LastKnownRows
@@ -135,7 +136,7 @@ class World:
             lambda: self.in_force,
             self.pipeline,
             self.users,
-            definitions,
+            FixedDefinitions(definitions),
             BundleAnswers(self.faults, self.recent, self.counts, self.shadow.offer),
             idle=self.idle,
             log_error=lambda _, __: None,
@@ -145,7 +146,7 @@ class World:
         return Pipeline(
             lambda: self.in_force.live,
             self.users,
-            definitions,
+            FixedDefinitions(definitions),
             recorder,
             recorder,
             governor=Governor(target_s=1, floor=1),

@@ -21,6 +21,7 @@ from services.common.domain_selection import (
 )
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
 from services.ranker.arrays import Float32Array
+from services.ranker.definitions.in_force import FixedDefinitions
 from services.ranker.explain.capture import Capture, capture_of
 from services.ranker.explain.trace import Trace
 from services.ranker.explain.tracing import Tracing
@@ -104,7 +105,7 @@ VARIANTS = (
     Variant("b", 0.3, {"buy": -1.0}),
     Variant("both", 0.4, interleave=("a", "b")),
 )
-DEFINITIONS = Definitions({"e": Experiment("e", "user", "s", VARIANTS)}, "hash")
+DEFINITIONS = Definitions({"e": Experiment("e", "user", "s", VARIANTS)}, "experiments")
 
 
 class NanModel(FakeModel):
@@ -139,7 +140,7 @@ class World:
         self.pipeline = Pipeline(
             lambda: self.state,
             self.users,
-            DEFINITIONS,
+            FixedDefinitions(DEFINITIONS),
             recorder,
             recorder,
             governor=self.governor,

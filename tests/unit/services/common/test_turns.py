@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from services.feature.watch.turns import TURNS_AT_ONCE, Turns
+from services.common.turns import TURNS_AT_ONCE, Turns
 
 FAR_S = 3_600.0
 

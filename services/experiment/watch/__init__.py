@@ -1,0 +1,1 @@
+"""What watchers of the definitions are sent."""
