@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cli.features.client import Served
     from offline.dataset.skew import FeatureSkew
     from services.feature.views.documents import ViewDocument
+    from services.feature.views.registry import ViewRegistry
 
 SHORT_HASH = 16
 
@@ -94,13 +95,12 @@ def backfill(
     from services.common.domain import load_domain
     from services.common.errors import NotFound
     from services.feature.views.documents import documents_of, merged
-    from services.feature.views.registry import registry_of
 
     declared = load_domain(domain)
     if name not in declared.features:
         raise NotFound(f"{domain} declares no feature {name!r}", reason="UNKNOWN_FEATURE")
     wanted = [d for d in documents_of(declared) if name in d.feature_names()]
-    registry = registry_of(log)
+    registry = _registry_of(log)
     merged(declared.name, [declared, *registry.documents()])
     added = registry.register(wanted)
     typer.echo(f"{len(added)} of {len(wanted)} views are new to the registry")
@@ -116,9 +116,7 @@ def rebuild(*, log: Log = DEFAULT_LOG, target: Target = DEFAULT_TARGET) -> None:
 
     A running service serves from the old store meanwhile, as long as that can be read.
     """
-    from services.feature.views.registry import registry_of
-
-    build = registry_of(log).ask_for_new_store()
+    build = _registry_of(log).ask_for_new_store()
     took_s, served = wait_for(target, lambda found: found.build >= build)
     typer.echo(f"rebuilt in {took_s:.1f} s, {served.position:,} logged events")
 
@@ -143,14 +141,18 @@ def retire(
     from services.common.domain import load_domain
     from services.common.errors import FailedPrecondition, InvalidArgument
     from services.feature.definitions import compile_views
-    from services.feature.views.registry import registry_of
 
     if bool(hash_prefix) == unused:
         raise InvalidArgument.field("hash", "name a view's hash, or give --unused")
+    if not bundles.is_dir():
+        # What a wrong folder does not name, a bundle may still need.
+        raise InvalidArgument.field(
+            "bundles", f"there is no folder {bundles}: what bundles name is not known"
+        )
     named = named_by_bundles(bundles)
     for view in compile_views(load_domain(domain)).values():
         named.setdefault(view.hash, []).append(str(domain))
-    registry = registry_of(log)
+    registry = _registry_of(log)
     chosen: Sequence[ViewDocument]
     if unused:
         chosen = [document for document in registry.documents() if document.hash not in named]
@@ -215,6 +217,19 @@ def diff(
         )
     if differing:
         raise typer.Exit(1)
+
+
+def _registry_of(log: Path) -> ViewRegistry:
+    """The registry of a log that is there: nobody would look at another one.
+
+    Raises ``NotFound`` without a log.
+    """
+    from services.common.errors import NotFound
+    from services.feature.views.registry import registry_of
+
+    if not log.is_dir():
+        raise NotFound(f"there is no event log at {log}", reason="LOG_NOT_FOUND")
+    return registry_of(log)
 
 
 def _show_skews(skews: Sequence[FeatureSkew]) -> None:

@@ -66,6 +66,7 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     domain_file = with_block(0, tmp_path / "next.yaml")
     view = compile_views(load_domain(domain_file))["course"]
     run("simulate", "--log", f"{tmp_path}/log", *shlex.split("--users 40 --weeks 3 --courses 30"))
+    (tmp_path / "bundles").mkdir()
     with running_service(LIVE_COURSES, tmp_path) as running:
 
         def at(part: str) -> str:
