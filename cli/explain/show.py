@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
     from cli.explain.log import Followed, LoggedSlate, Shown, Story
     from services.ranker.explain.capture import Capture
-    from services.ranker.explain.explanation import Explanation, Item
+    from services.ranker.explain.explanation import Explanation, FirstPassTold, Item
+
+MOST_CUT = 20
+"""Candidates that the first pass left out, of which are told."""
 
 
 def show_story(console: Console, rank_id: str, story: Story) -> None:
@@ -148,6 +151,8 @@ def show_explanation(console: Console, told: Explanation, capture: Capture) -> N
         highlight=False,
     )
     _show_candidates(console, told)
+    if told.first_pass is not None:
+        _show_first_pass(console, told.first_pass)
     table = Table(title="Why each item is where it is", title_justify="left")
     table.add_column("#", justify="right")
     table.add_column("item", overflow="fold")
@@ -196,6 +201,18 @@ def _show_features(console: Console, items: Sequence[Item]) -> None:
     )
 
 
+def _show_first_pass(console: Console, told: FirstPassTold) -> None:
+    by = "its value" if told.learned else "its place in its source: the bundle has no first pass"
+    table = Table(title="Left out by the first pass, the best of them", title_justify="left")
+    table.add_column("place", justify="right")
+    table.add_column("item", overflow="fold")
+    table.add_column("value", justify="right")
+    for cut in told.cut[:MOST_CUT]:
+        table.add_row(f"{cut.place:,}", Text(cut.id), f"{cut.value:.4g}")
+    table.caption = f"{len(told.cut):,} of {told.candidates:,} candidates, each by {by}"
+    console.print(table)
+
+
 def _like(item: Item) -> str:
     if not item.like:
         return ""
@@ -212,5 +229,7 @@ def _show_candidates(console: Console, told: Explanation) -> None:
         table.add_row(Text(count.source), f"{count.found:,}", "", f"{count.candidates:,}", shown)
     for reason, removed in told.removed_by:
         table.add_row(Text(reason), "", f"{removed:,}", "", "")
+    if told.first_pass is not None:
+        table.add_row("first pass", "", f"{len(told.first_pass.cut):,}", "", "")
     table.add_row("all", "", "", f"{told.scored:,}", f"{len(told.items):,}")
     console.print(table)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from offline.training.first_pass import FirstPassHead
 from offline.training.layout import Layout
 from offline.training.ranker import ItemFirstLayer, SplitRanker
 from offline.training.towers import ItemTower, ServingUserTower
@@ -43,6 +44,16 @@ def export_first_layer(layer: ItemFirstLayer, layout: Layout, path: Path) -> Non
     """Writes the items' share of the ranker's first layer; see ``LoadedBundle.item_parts``."""
     inputs = {"item_features": torch.zeros(3, len(layout.item_features))}
     _export(layer, inputs, dict.fromkeys(inputs, "items"), path)
+
+
+def export_first_pass(head: FirstPassHead, layout: Layout, path: Path) -> None:
+    """Writes the items' logits of the first pass; see ``LoadedBundle.item_logits``."""
+    rows = 3
+    inputs = {
+        "item_features": torch.zeros(rows, len(layout.item_features)),
+        "surface": torch.zeros(rows, dtype=torch.long),
+    }
+    _export(head, inputs, dict.fromkeys(inputs, "items"), path)
 
 
 def export_ranker(ranker: SplitRanker, layout: Layout, path: Path) -> None:

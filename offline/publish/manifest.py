@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from offline.dataset.tables import cross_items
 from offline.training.layout import Layout, layout_of
 from offline.training.transforms import still_columns
 from services.common.bundle.manifest import (
+    FirstPassOutput,
     IndexEntry,
     Manifest,
     ManifestFeature,
@@ -35,8 +37,12 @@ def manifest_of(
     training_window: TrainingWindow,
     indexes: Mapping[str, IndexEntry],
     metrics: Mapping[str, float],
+    slopes: Mapping[str, Sequence[float]] = MappingProxyType({}),
 ) -> Manifest:
-    """A manifest without version, files and digest: those are sealed when it is published."""
+    """A manifest without version, files and digest: those are sealed when it is published.
+
+    ``slopes``: of the first pass, by surface; empty where the bundle has none.
+    """
     layout: Layout = layout_of(domain)
     stamp = created_at.astimezone(UTC)
     return Manifest(
@@ -60,6 +66,7 @@ def manifest_of(
         still_features=[layout.item_features[column] for column in still_columns(domain)],
         carried_features=_carried(domain, layout),
         crosses=[NamedCross(name=n, cross=c) for n, c in domain.model.crosses.items()],
+        first_pass=_first_pass(slopes),
         feature_order_hash=feature_order_hash(
             layout.user_features, layout.item_features, layout.tower_columns
         ),
@@ -87,6 +94,12 @@ def _carried(domain: Domain, layout: Layout) -> dict[str, list[str]]:
         if read:
             found[name] = read
     return found
+
+
+def _first_pass(slopes: Mapping[str, Sequence[float]]) -> FirstPassOutput | None:
+    if not slopes:
+        return None
+    return FirstPassOutput(slopes={name: [*given] for name, given in slopes.items()})
 
 
 def index_entry(entity: str, kind: str, rows: int) -> IndexEntry:

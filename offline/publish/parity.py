@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from offline.training.data import FloatArray, ItemRows
 from offline.training.encode import item_tensors
+from offline.training.first_pass import FirstPassHead
 from offline.training.ranker import ItemFirstLayer, ServingRanker
 from offline.training.ranking_rows import RankingRows
 from offline.training.towers import ItemTower, ServingUserTower
 from services.common.bundle.index import ItemIndex, recall_at_k
 from services.common.bundle.loaded import GraphSession
-from services.common.bundle.manifest import FIRST_LAYER_FILE
+from services.common.bundle.manifest import FIRST_LAYER_FILE, FIRST_PASS_FILE
 from services.common.errors import BundleError
 
 Inputs = dict[str, NDArray[Any]]
@@ -39,6 +40,7 @@ class Parity:
     ranker: float
     recall: dict[str, float]
     first_layer: float = 0.0
+    first_pass: float = 0.0
 
     def figures(self) -> dict[str, float]:
         """For the manifest's metrics."""
@@ -47,6 +49,7 @@ class Parity:
             "parity.item_tower": self.item_tower,
             "parity.ranker": self.ranker,
             "parity.first_layer": self.first_layer,
+            "parity.first_pass": self.first_pass,
         }
         return graphs | {f"index.{entity}.recall": r for entity, r in self.recall.items()}
 
@@ -90,6 +93,21 @@ def first_layer_difference(
     with torch.inference_mode():
         expected = ItemFirstLayer(ranker.ranker)(torch.from_numpy(features)).numpy()
     return difference(expected, session.run({"item_features": features}))
+
+
+def first_pass_difference(
+    head: FirstPassHead, session: GraphSession | None, rows: RankingRows
+) -> float:
+    """Largest difference of the first pass' logits of items; 0 without one."""
+    if session is None:
+        return 0.0
+    inputs: Inputs = {
+        "item_features": rows.examples.item_features[:ROWS],
+        "surface": rows.examples.surface[:ROWS],
+    }
+    with torch.inference_mode():
+        expected = head(*(torch.from_numpy(value) for value in inputs.values())).numpy()
+    return difference(expected, session.run(inputs))
 
 
 def ranker_difference(
@@ -149,6 +167,7 @@ def require_parity(parity: Parity) -> None:
         "user_tower.onnx": parity.user_tower,
         "item_tower.onnx": parity.item_tower,
         FIRST_LAYER_FILE: parity.first_layer,
+        FIRST_PASS_FILE: parity.first_pass,
         "ranker.onnx": parity.ranker,
     }
     for name, worst in graphs.items():

@@ -14,6 +14,7 @@ import numpy as np
 from offline.dataset.tables import DatasetMeta
 from offline.publish.export import (
     export_first_layer,
+    export_first_pass,
     export_item_tower,
     export_ranker,
     export_user_tower,
@@ -22,6 +23,7 @@ from offline.publish.manifest import index_entry, manifest_of
 from offline.publish.parity import (
     Parity,
     first_layer_difference,
+    first_pass_difference,
     index_recall,
     item_tower_difference,
     ranker_difference,
@@ -37,6 +39,7 @@ from services.common.bundle.index import ItemIndex
 from services.common.bundle.loaded import GraphSession
 from services.common.bundle.manifest import (
     FIRST_LAYER_FILE,
+    FIRST_PASS_FILE,
     ITEM_TOWER_FILE,
     RANKER_FILE,
     USER_TOWER_FILE,
@@ -84,6 +87,8 @@ def publish(
         if ranker.ranker.shape.still:
             layer = ItemFirstLayer(ranker.ranker)
             export_first_layer(layer, layout, staging / FIRST_LAYER_FILE)
+        if models.first_pass.slopes:
+            export_first_pass(models.first_pass.head, layout, staging / FIRST_PASS_FILE)
         vocabularies = {n: v.to_pylist() for n, v in models.vocabularies.values.items()}
         _write_json(staging / VOCABULARY_FILE, vocabularies)
         progress("export", 0.8)
@@ -104,6 +109,7 @@ def publish(
             ),
             indexes=indexes,
             metrics=models.metrics | parity.figures(),
+            slopes={name: s.tolist() for name, s in models.first_pass.slopes.items()},
         )
         version = store.publish(staging, manifest)
     return Published(store.manifest(version), parity)
@@ -119,6 +125,7 @@ def measure_parity(
 
     item_tower = session(ITEM_TOWER_FILE)
     first_layer = session(FIRST_LAYER_FILE) if ranker.ranker.shape.still else None
+    first_pass = session(FIRST_PASS_FILE) if models.first_pass.slopes else None
     return Parity(
         user_tower_difference(models.towers.serving_user, session(USER_TOWER_FILE), models.check),
         max(
@@ -128,6 +135,7 @@ def measure_parity(
         ranker_difference(ranker, session(RANKER_FILE), first_layer, models.check),
         recall,
         first_layer_difference(ranker, first_layer, models.check),
+        first_pass_difference(models.first_pass.head, first_pass, models.check),
     )
 
 

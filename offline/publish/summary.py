@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 
 from offline.publish.publish import Published
+from offline.training.first_pass import figures
 from offline.training.measures import Reliability
 from offline.training.train import TrainedModels
 
@@ -40,6 +41,9 @@ def summary(models: TrainedModels, published: Published, seconds: dict[str, floa
         parts.append(objectives)
     if models.ranker.reliability:
         parts.append(_reliability(models.ranker.reliability))
+    first_pass = _first_pass(models.first_pass.metrics, manifest.surfaces)
+    if first_pass.row_count:
+        parts.append(first_pass)
     files = Table("file", "bytes", "index", "kind", "rows", "recall@500")
     indexes = {entry.file: (name, entry) for name, entry in manifest.indexes.items()}
     for name, entry in manifest.files.items():
@@ -87,6 +91,17 @@ def _losses(models: TrainedModels) -> Table:
             _number(ranker.losses[epoch]) if epoch < len(ranker.losses) else "",
         )
     table.caption = f"the ranker kept is that after epoch {ranker.best_epoch}"
+    return table
+
+
+def _first_pass(metrics: Mapping[str, float], surfaces: Sequence[str]) -> Table:
+    """Share of the ranker's best slate among the items that are kept, a row a surface and size."""
+    table = Table("first pass of surface", "items", "kept", "recall", "by nearness alone")
+    for surface in surfaces:
+        for kept, (recall, nearness) in figures(metrics, surface).items():
+            items = _number(metrics[f"{surface}.items"])
+            table.add_row(surface, items, str(kept), _number(recall), _number(nearness))
+    table.caption = "share of the ranker's best slate that is kept, users it was not fitted to"
     return table
 
 

@@ -18,6 +18,7 @@ from offline.training.data import (
     Vocabularies,
     build_vocabularies,
 )
+from offline.training.first_pass import FittedFirstPass, fit_first_pass
 from offline.training.inputs import TrainingInputs, read_trend
 from offline.training.layout import Layout, layout_of
 from offline.training.neighbours import ItemNeighbours, item_neighbours
@@ -58,6 +59,7 @@ class TrainedModels:
     towers: Towers
     ranker: FittedRanker
     neighbours: ItemNeighbours
+    first_pass: FittedFirstPass
     check: RankingRows
     rows: dict[str, int]
     seconds: dict[str, float]
@@ -65,9 +67,11 @@ class TrainedModels:
     @property
     def metrics(self) -> dict[str, float]:
         """Validation figures by name: of the models before the towers' last pass, which reads the
-        validation split too."""
+        validation split too; of the first pass beside the towers that serve."""
         retrieval = {f"retrieval.{n}": v for n, v in self.towers.metrics.items()}
-        return retrieval | {f"ranker.{n}": v for n, v in self.ranker.metrics.items()}
+        first_pass = {f"first_pass.{n}": v for n, v in self.first_pass.metrics.items()}
+        ranker = {f"ranker.{n}": v for n, v in self.ranker.metrics.items()}
+        return retrieval | ranker | first_pass
 
 
 def train(
@@ -168,8 +172,23 @@ def train(
     if not len(check_examples):
         check_examples = inputs.reader.split(TRAIN, VALIDATION_ROWS)
     check = with_vectors(towers, check_examples)
+    if catalogue is not None:
+        catalogue = catalogue_vectors(
+            domain, dataset, layout, inputs.catalogues, inputs.retrieval.histories, towers
+        )
+    first_pass = fit_first_pass(domain, ranker.ranker, check, catalogue, seed=seed)
+    clock.done("first pass")
     return TrainedModels(
-        layout, vocabularies, inputs.catalogues, towers, ranker, neighbours, check, rows, seconds
+        layout,
+        vocabularies,
+        inputs.catalogues,
+        towers,
+        ranker,
+        neighbours,
+        first_pass,
+        check,
+        rows,
+        seconds,
     )
 
 

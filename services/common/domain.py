@@ -148,13 +148,15 @@ class Objective(_Strict):
 class Surface(_Strict):
     """A named place in the app that asks for a slate of one entity type.
 
-    ``caps``: at most so many items of one value of an attribute. ``margin``: what an item earns,
-    for the objectives of money.
+    ``candidates``: how many are gathered; ``scored``: how many of them, the best by the first pass,
+    the ranker gets, all without it. ``caps``: at most so many items of one value of an attribute.
+    ``margin``: what an item earns, for the objectives of money.
     """
 
     entity: Name
     default_k: int = Field(default=20, ge=1, le=200)
     candidates: int = Field(default=500, ge=1, le=5_000)
+    scored: int | None = Field(default=None, ge=1, le=5_000)
     sources: list[Source] = Field(min_length=1, max_length=MAX_SOURCES)
     filters: list[Filter] = []
     caps: dict[Name, Annotated[int, Field(ge=1)]] = {}

@@ -178,6 +178,10 @@ def _surface_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
                     f"{surface.entity}'s tower reads {attribute!r}, which is not a feature of it",
                 )
         held = shown_by(domain, surface.entity)
+        if surface.scored is not None and surface.scored >= surface.candidates:
+            yield (*at, "scored"), f"must be below candidates, which are {surface.candidates}"
+        elif surface.scored is not None and surface.scored < surface.default_k:
+            yield (*at, "scored"), f"must not be below default_k, which is {surface.default_k}"
         yield from source_errors(domain, at, surface)
         yield from filter_errors(domain, name, held)
         for attribute in surface.caps:

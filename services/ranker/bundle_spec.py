@@ -36,6 +36,7 @@ def bundle_spec(bundle: LoadedBundle, domain: Domain) -> BundleSpec:
     manifest = bundle.manifest
     _require_fit(manifest, domain)
     _warn_of_missing_columns(manifest, domain)
+    _warn_of_no_first_pass(manifest, domain)
     views = {entity: _view(view) for entity, view in manifest.feature_views.items()}
     entities = dict.fromkeys(surface.entity for surface in domain.surfaces.values())
     weights = {name: objective.weight for name, objective in domain.objectives.items()}
@@ -75,6 +76,7 @@ def bundle_spec(bundle: LoadedBundle, domain: Domain) -> BundleSpec:
         still_columns=tuple(manifest.item_features.index(n) for n in manifest.still_features),
         money=tuple(name for name, objective in domain.objectives.items() if objective.money),
         currency_rates={domain.currency: 1.0, **domain.currency_rates},
+        slopes=_slopes(manifest),
     )
 
 
@@ -120,6 +122,24 @@ def _warn_of_missing_columns(manifest: Manifest, domain: Domain) -> None:
                     name,
                     part,
                 )
+
+
+def _warn_of_no_first_pass(manifest: Manifest, domain: Domain) -> None:
+    slopes = _slopes(manifest)
+    for name, surface in domain.surfaces.items():
+        if surface.scored is not None and name not in slopes:
+            _logger.warning(
+                "bundle %s has no first pass of surface %s: which candidates are scored is decided "
+                "by their places in the sources",
+                manifest.version,
+                name,
+            )
+
+
+def _slopes(manifest: Manifest) -> dict[str, Float32Array]:
+    if manifest.first_pass is None:
+        return {}
+    return {n: np.array(s, np.float32) for n, s in manifest.first_pass.slopes.items()}
 
 
 def _columns(manifest: Manifest, domain: Domain, entity: str) -> set[str]:
@@ -183,6 +203,7 @@ def _surface(name: str, surface: Surface) -> SurfaceSpec:
         weights=dict(surface.objective_weights),
         selection=surface.selection,
         margin=surface.margin,
+        scored=surface.scored,
     )
 
 

@@ -38,6 +38,8 @@ from services.ranker.plan import SurfacePlan
 from services.ranker.ports import Observer, SlateLog, UserFeatures
 from services.ranker.results import result_of
 from services.ranker.scoring.chunks import chunks
+from services.ranker.scoring.cut import REASON as CUT
+from services.ranker.scoring.cut import cut
 from services.ranker.scoring.inputs import score_inputs
 from services.ranker.scoring.value import Scored, unscored, values_of, weights_of
 from services.ranker.selection.stage import select_slates
@@ -118,6 +120,9 @@ class Pipeline:
         for work in works:
             self._filter(work, rows, now_ms)
         clock.lap("filter")
+        for work in works:
+            self._cut(work, vectors[work.row], now_ms)
+        clock.lap("first_pass")
         scored = [work for work in works if work.command.call is not Call.SIMILAR]
         self._score(state, scored, rows, inputs, vectors)
         clock.lap("score")
@@ -297,6 +302,14 @@ class Pipeline:
             work.origin = np.full(len(work.slots), len(plan.spec.sources), np.uint8)
         if plan.any_repaired and plan.table.repaired[work.slots].any():
             degrade([work], Part.CATALOGUE, Reason.NON_FINITE)
+
+    def _cut(self, work: Work, vector: Float32Array, now_ms: int) -> None:
+        sunk = cut(work, vector, self._governor, now_ms)
+        if sunk:
+            self._observer.non_finite(Part.SCORING, sunk)
+            degrade([work], Part.SCORING, Reason.NON_FINITE)
+        if work.cut is not None:
+            self._observer.removed(work.plan.spec.name, CUT, work.cut.left_out)
 
     def _score(
         self,

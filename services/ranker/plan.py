@@ -24,6 +24,7 @@ from services.ranker.filters.asking import Asking
 from services.ranker.filters.rules import BoundFilter, Filter
 from services.ranker.guarantee import Guarantee
 from services.ranker.ports import Model
+from services.ranker.scoring.first_pass import FirstPass
 from services.ranker.scoring.margins import bind_margins
 from services.ranker.scoring.value import Margins
 from services.ranker.selection.bound import BoundSelection, bind
@@ -49,7 +50,8 @@ _ENCODE_ROWS = 4096
 @dataclass(frozen=True)
 class SurfaceSpec:
     """A configured surface. ``weights`` are the objective weights it overrides, by name;
-    ``margin`` says what an item earns."""
+    ``margin`` says what an item earns; ``scored`` how many candidates the ranker gets, None for
+    all."""
 
     name: str
     entity: str
@@ -62,6 +64,7 @@ class SurfaceSpec:
     weights: Mapping[str, float]
     selection: Selection = field(default_factory=Selection)
     margin: Margin | None = None
+    scored: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ class BundleSpec:
     were trained without. ``crosses``: the columns of cross features, in order.
     ``still_columns``: of the item features, those that ``Model.item_parts`` reads.
     ``money``: the objectives that are multiplied by an item's margin. ``currency_rates``: minor
-    units of the domain's currency that one of another's is worth, by code.
+    units of the domain's currency that one of another's is worth, by code. ``slopes``
+    float32 [O] of the first pass, by surface.
     """
 
     version: str
@@ -115,6 +119,7 @@ class BundleSpec:
     crosses: Mapping[str, Cross] = field(default_factory=dict)
     money: tuple[str, ...] = ()
     currency_rates: Mapping[str, float] = field(default_factory=dict)
+    slopes: Mapping[str, Float32Array] = field(default_factory=dict)
 
     def catalogue_views(self) -> dict[str, View]:
         """The views of the entity types that some surface ranks, or whose features are carried."""
@@ -146,7 +151,8 @@ class ItemMatrix:
 class SurfacePlan:
     """One surface over one bundle and one catalogue version. ``sources`` are those of the
     specification, by name, in its order, bound to ``ground``; ``made`` is what the next version may
-    use again. ``margins`` is None where no objective is of money."""
+    use again. ``margins`` is None where no objective is of money, ``first_pass`` where all
+    candidates are scored."""
 
     spec: SurfaceSpec
     surface_index: int
@@ -161,6 +167,7 @@ class SurfacePlan:
     made: Made
     selection: BoundSelection
     margins: Margins | None
+    first_pass: FirstPass | None = None
 
 
 def item_matrix(
@@ -224,6 +231,7 @@ def surface_plan(
     *,
     histories: Histories | None,
     before: SurfacePlan | None,
+    first_pass: FirstPass | None = None,
     exact_rows: int,
     now_ms: int,
 ) -> SurfacePlan:
@@ -274,6 +282,7 @@ def surface_plan(
         margins=bind_margins(
             surface.margin, spec.currency_rates, spec.objectives, spec.money, table
         ),
+        first_pass=first_pass,
     )
 
 

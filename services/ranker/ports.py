@@ -93,6 +93,10 @@ class Model(Protocol):
         """What stands still of n items adds to the ranker's first layer: [n, H], H 0 for nothing,
         of item_vector [n, D] and raw item_features [n, I]."""
 
+    def item_logits(self, item_features: Float32Array, surface: Int64Array) -> Float32Array:
+        """The first pass' logits of n items, [n, O], of raw item_features [n, I] on surface [n];
+        asked only where the bundle's specification has slopes of the surface."""
+
     @property
     def ranker_inputs(self) -> frozenset[str]:
         """Which arguments of ``score`` the ranker reads; of others the values do not matter."""

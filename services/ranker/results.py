@@ -44,10 +44,15 @@ def result_of(
         row=work.row,
         seed=work.seed,
         hashes=table.tie[slots],
-        more=len(work.slots) > len(slate.ids),
+        more=len(work.slots) + _cut(work) > len(slate.ids),
         prices_minor=state.prices.of(table.entity, slots, slate.selling_course_ids),
         removed=[*work.removed, *_unselected(work)],
     )
+
+
+def _cut(work: Work) -> int:
+    """Candidates that were not scored; a next page may show them."""
+    return 0 if work.cut is None else work.cut.left_out
 
 
 def _unselected(work: Work) -> list[Removed]:

@@ -29,6 +29,7 @@ from services.ranker.plan import (
     surface_plan,
 )
 from services.ranker.ports import Model
+from services.ranker.scoring.first_pass import bind_first_pass
 from services.ranker.sources.base import Histories
 from services.ranker.sources.breaker import Breaker
 from services.ranker.types import Reason
@@ -106,6 +107,16 @@ def prepare(
             items[surface.entity],
             histories=histories,
             before=None if same is None else same.plans[name],
+            first_pass=bind_first_pass(
+                model,
+                surface.scored,
+                spec.slopes.get(name),
+                spec.surface_index.get(name, 0),
+                carried.by_entity[surface.entity],
+                items[surface.entity].features,
+                None if same is None else same.plans[name].first_pass,
+                0 if same is None else same.tables.number,
+            ),
             exact_rows=exact_rows,
             now_ms=now_ms,
         )

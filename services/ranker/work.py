@@ -11,6 +11,7 @@ from services.common.assign.assign import Assignment
 from services.ranker.arrays import ByteArray, Float32Array, Int64Array
 from services.ranker.plan import SurfacePlan
 from services.ranker.ports import PendingRows
+from services.ranker.scoring.first_pass import Cut
 from services.ranker.selection.top_k import POLICY
 from services.ranker.state import ServingState
 from services.ranker.stopwatch import Stopwatch
@@ -22,6 +23,7 @@ class Work:
     """One request on its way through the stages. ``teams``: the weights of the two rankings to
     interleave, by the variant that is credited; empty where none are. ``found``: the slots that
     each source yielded; ``retrieved``: the candidates before they were filtered;
+    ``cut``: what the first pass kept, None where all went on to the ranker;
     ``spreads``: as selection tells; ``shown``: slots of what earlier pages showed, where caps or
     diversity count it, the last at the end; ``definitions_hash``: of
     the definitions that assigned."""
@@ -39,6 +41,7 @@ class Work:
     retrieved: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
     slots: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
     origin: ByteArray = field(default_factory=lambda: np.zeros(0, np.uint8))
+    cut: Cut | None = None
     predictions: Float32Array | None = None
     slate: Slate | None = None
     policy: str = POLICY

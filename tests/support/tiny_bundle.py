@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -21,6 +22,7 @@ from offline.training.layout import Layout, layout_of
 from services.common.bundle.index import ItemIndex
 from services.common.bundle.loaded import GraphSession
 from services.common.bundle.manifest import (
+    FIRST_PASS_FILE,
     ITEM_TOWER_FILE,
     RANKER_FILE,
     USER_TOWER_FILE,
@@ -43,11 +45,12 @@ def make_tiny_bundle(
     seed: int = 0,
     promote: bool = True,
     created_at: datetime | None = None,
+    first_pass: Mapping[str, Sequence[float]] = MappingProxyType({}),
 ) -> str:
     """Publishes a random bundle over ``catalogue[entity][id][attribute]``; returns its version.
 
     Entity types with an entry in ``catalogue`` (even an empty one) get an index. Equal arguments
-    give equal weights.
+    give equal weights. ``first_pass``: slopes by surface; without any the bundle has none.
     """
     layout = layout_of(domain)
     random = np.random.default_rng(seed)
@@ -63,6 +66,8 @@ def make_tiny_bundle(
         _save(_item_tower(layout, tables, random, dim), staging / ITEM_TOWER_FILE)
         _save(_user_tower(layout, tables, random, dim), staging / USER_TOWER_FILE)
         _save(_ranker(layout, random, dim), staging / RANKER_FILE)
+        if first_pass:
+            _save(_first_pass(layout, random), staging / FIRST_PASS_FILE)
         (staging / VOCABULARY_FILE).write_text(json.dumps(vocabularies))
         tower = GraphSession(staging / ITEM_TOWER_FILE, threads=1, device="cpu")
         indexes = {}
@@ -86,6 +91,7 @@ def make_tiny_bundle(
             training_window=TrainingWindow(start_ms=0, end_ms=0, log_position=0),
             indexes=indexes,
             metrics={},
+            slopes=first_pass,
         )
         version = store.publish(staging, manifest)
     if promote:
@@ -242,6 +248,23 @@ def _ranker(layout: Layout, random: np.random.Generator, dim: int) -> onnx.Model
     bounded = graph.node("Min", "position", last)
     logit = graph.node("Add", logit, graph.node("Gather", graph.constant(bias), bounded))
     return graph.model(graph.node("Sigmoid", logit), objectives)
+
+
+def _first_pass(layout: Layout, random: np.random.Generator) -> onnx.ModelProto:
+    graph = _Graph(
+        "first_pass",
+        {
+            "item_features": (TensorProto.FLOAT, ["n", len(layout.item_features)]),
+            "surface": (TensorProto.INT64, ["n"]),
+        },
+    )
+    objectives = len(layout.objectives)
+    bias = random.normal(size=(len(layout.surfaces) + 1, objectives)).astype(np.float32)
+    logit = graph.node("Gather", graph.constant(bias), "surface")
+    if layout.item_features:
+        features = _numeric(graph, "item_features", layout.item_features, objectives, random)
+        logit = graph.node("Add", logit, features)
+    return graph.model(logit, objectives)
 
 
 def _numeric(

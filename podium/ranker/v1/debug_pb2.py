@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpodium/ranker/v1/debug.proto\x12\x10podium.ranker.v1\"\x95\x03\n\x05\x44\x65\x62ug\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.podium.ranker.v1.ItemDebug\x12\x12\n\nobjectives\x18\x02 \x03(\t\x12\x0f\n\x07weights\x18\x03 \x03(\x02\x12\x0e\n\x06policy\x18\x04 \x01(\t\x12.\n\x07sources\x18\x05 \x03(\x0b\x32\x1d.podium.ranker.v1.SourceDebug\x12.\n\x07\x66ilters\x18\x06 \x03(\x0b\x32\x1d.podium.ranker.v1.FilterDebug\x12/\n\x07removed\x18\x07 \x03(\x0b\x32\x1e.podium.ranker.v1.RemovedDebug\x12\x14\n\x0cscored_count\x18\x08 \x01(\x05\x12\x17\n\x0fover_load_count\x18\t \x01(\x05\x12\x18\n\x10\x63\x61ndidates_level\x18\n \x01(\x01\x12\x0c\n\x04seed\x18\x0b \x01(\x06\x12\x31\n\x08versions\x18\x0c \x01(\x0b\x32\x1f.podium.ranker.v1.VersionsDebug\x12\x10\n\x08\x63\x61ptured\x18\r \x01(\x08\"\xfc\x03\n\tItemDebug\x12\n\n\x02id\x18\x01 \x01(\t\x12\x30\n\x08\x66ound_by\x18\x02 \x03(\x0b\x32\x1e.podium.ranker.v1.FoundByDebug\x12\r\n\x05value\x18\x03 \x01(\x02\x12\x13\n\x0bvalue_place\x18\x04 \x01(\x05\x12\x15\n\rprobabilities\x18\x05 \x03(\x02\x12\r\n\x05terms\x18\x06 \x03(\x02\x12\x13\n\x06margin\x18\x07 \x01(\x02H\x00\x88\x01\x01\x12\x0e\n\x06pacing\x18\x08 \x01(\x02\x12\x0f\n\x07like_id\x18\t \x01(\t\x12\x10\n\x08likeness\x18\n \x01(\x01\x12\x15\n\rlikeness_cost\x18\x0b \x01(\x01\x12\x38\n\tplacement\x18\x0c \x01(\x0e\x32%.podium.ranker.v1.ItemDebug.Placement\x12\x30\n\x08\x66\x65\x61tures\x18\r \x03(\x0b\x32\x1e.podium.ranker.v1.FeatureDebug\"\x90\x01\n\tPlacement\x12\x19\n\x15PLACEMENT_UNSPECIFIED\x10\x00\x12\x13\n\x0fPLACEMENT_VALUE\x10\x01\x12\x13\n\x0fPLACEMENT_DRAWN\x10\x02\x12\x11\n\rPLACEMENT_PIN\x10\x03\x12\x16\n\x12PLACEMENT_NEW_ITEM\x10\x04\x12\x13\n\x0fPLACEMENT_FLOOR\x10\x05\x42\t\n\x07_margin\"-\n\x0c\x46oundByDebug\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05place\x18\x02 \x01(\x05\"\xdf\x01\n\x0c\x46\x65\x61tureDebug\x12\x31\n\x04side\x18\x01 \x01(\x0e\x32#.podium.ranker.v1.FeatureDebug.Side\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x1a\n\rfeature_value\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\r\n\x05value\x18\x04 \x01(\x01\x12\x15\n\rprobabilities\x18\x05 \x03(\x02\":\n\x04Side\x12\x14\n\x10SIDE_UNSPECIFIED\x10\x00\x12\r\n\tSIDE_USER\x10\x01\x12\r\n\tSIDE_ITEM\x10\x02\x42\x10\n\x0e_feature_value\"`\n\x0bSourceDebug\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x13\n\x0b\x66ound_count\x18\x02 \x01(\x05\x12\x17\n\x0f\x63\x61ndidate_count\x18\x03 \x01(\x05\x12\x13\n\x0bshown_count\x18\x04 \x01(\x05\"4\n\x0b\x46ilterDebug\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x15\n\rremoved_count\x18\x02 \x01(\x05\"*\n\x0cRemovedDebug\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x91\x01\n\rVersionsDebug\x12\x13\n\x0b\x64omain_hash\x18\x01 \x01(\t\x12\x18\n\x10\x65xperiments_hash\x18\x02 \x01(\t\x12\x19\n\x11\x66\x65\x61ture_view_hash\x18\x03 \x01(\t\x12\x1c\n\x14\x66\x65\x61ture_log_position\x18\x04 \x01(\x03\x12\x18\n\x10\x63\x61talogue_change\x18\x05 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpodium/ranker/v1/debug.proto\x12\x10podium.ranker.v1\"\xcb\x03\n\x05\x44\x65\x62ug\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.podium.ranker.v1.ItemDebug\x12\x12\n\nobjectives\x18\x02 \x03(\t\x12\x0f\n\x07weights\x18\x03 \x03(\x02\x12\x0e\n\x06policy\x18\x04 \x01(\t\x12.\n\x07sources\x18\x05 \x03(\x0b\x32\x1d.podium.ranker.v1.SourceDebug\x12.\n\x07\x66ilters\x18\x06 \x03(\x0b\x32\x1d.podium.ranker.v1.FilterDebug\x12/\n\x07removed\x18\x07 \x03(\x0b\x32\x1e.podium.ranker.v1.RemovedDebug\x12\x14\n\x0cscored_count\x18\x08 \x01(\x05\x12\x17\n\x0fover_load_count\x18\t \x01(\x05\x12\x18\n\x10\x63\x61ndidates_level\x18\n \x01(\x01\x12\x0c\n\x04seed\x18\x0b \x01(\x06\x12\x31\n\x08versions\x18\x0c \x01(\x0b\x32\x1f.podium.ranker.v1.VersionsDebug\x12\x10\n\x08\x63\x61ptured\x18\r \x01(\x08\x12\x34\n\nfirst_pass\x18\x0e \x01(\x0b\x32 .podium.ranker.v1.FirstPassDebug\"\xe4\x04\n\tItemDebug\x12\n\n\x02id\x18\x01 \x01(\t\x12\x30\n\x08\x66ound_by\x18\x02 \x03(\x0b\x32\x1e.podium.ranker.v1.FoundByDebug\x12\r\n\x05value\x18\x03 \x01(\x02\x12\x13\n\x0bvalue_place\x18\x04 \x01(\x05\x12\x15\n\rprobabilities\x18\x05 \x03(\x02\x12\r\n\x05terms\x18\x06 \x03(\x02\x12\x13\n\x06margin\x18\x07 \x01(\x02H\x00\x88\x01\x01\x12\x0e\n\x06pacing\x18\x08 \x01(\x02\x12\x0f\n\x07like_id\x18\t \x01(\t\x12\x10\n\x08likeness\x18\n \x01(\x01\x12\x15\n\rlikeness_cost\x18\x0b \x01(\x01\x12\x38\n\tplacement\x18\x0c \x01(\x0e\x32%.podium.ranker.v1.ItemDebug.Placement\x12\x30\n\x08\x66\x65\x61tures\x18\r \x03(\x0b\x32\x1e.podium.ranker.v1.FeatureDebug\x12\x1d\n\x10\x66irst_pass_value\x18\x0e \x01(\x02H\x01\x88\x01\x01\x12\x1d\n\x10\x66irst_pass_place\x18\x0f \x01(\x05H\x02\x88\x01\x01\"\x90\x01\n\tPlacement\x12\x19\n\x15PLACEMENT_UNSPECIFIED\x10\x00\x12\x13\n\x0fPLACEMENT_VALUE\x10\x01\x12\x13\n\x0fPLACEMENT_DRAWN\x10\x02\x12\x11\n\rPLACEMENT_PIN\x10\x03\x12\x16\n\x12PLACEMENT_NEW_ITEM\x10\x04\x12\x13\n\x0fPLACEMENT_FLOOR\x10\x05\x42\t\n\x07_marginB\x13\n\x11_first_pass_valueB\x13\n\x11_first_pass_place\"-\n\x0c\x46oundByDebug\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05place\x18\x02 \x01(\x05\"\xdf\x01\n\x0c\x46\x65\x61tureDebug\x12\x31\n\x04side\x18\x01 \x01(\x0e\x32#.podium.ranker.v1.FeatureDebug.Side\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x1a\n\rfeature_value\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\r\n\x05value\x18\x04 \x01(\x01\x12\x15\n\rprobabilities\x18\x05 \x03(\x02\":\n\x04Side\x12\x14\n\x10SIDE_UNSPECIFIED\x10\x00\x12\r\n\tSIDE_USER\x10\x01\x12\r\n\tSIDE_ITEM\x10\x02\x42\x10\n\x0e_feature_value\"`\n\x0bSourceDebug\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x13\n\x0b\x66ound_count\x18\x02 \x01(\x05\x12\x17\n\x0f\x63\x61ndidate_count\x18\x03 \x01(\x05\x12\x13\n\x0bshown_count\x18\x04 \x01(\x05\"4\n\x0b\x46ilterDebug\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x15\n\rremoved_count\x18\x02 \x01(\x05\"*\n\x0cRemovedDebug\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"f\n\x0e\x46irstPassDebug\x12\x17\n\x0f\x63\x61ndidate_count\x18\x01 \x01(\x05\x12\x12\n\nis_learned\x18\x02 \x01(\x08\x12\'\n\x03\x63ut\x18\x03 \x03(\x0b\x32\x1a.podium.ranker.v1.CutDebug\"C\n\x08\x43utDebug\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\r\n\x05place\x18\x03 \x01(\x05\x42\x08\n\x06_value\"\x91\x01\n\rVersionsDebug\x12\x13\n\x0b\x64omain_hash\x18\x01 \x01(\t\x12\x18\n\x10\x65xperiments_hash\x18\x02 \x01(\t\x12\x19\n\x11\x66\x65\x61ture_view_hash\x18\x03 \x01(\t\x12\x1c\n\x14\x66\x65\x61ture_log_position\x18\x04 \x01(\x03\x12\x18\n\x10\x63\x61talogue_change\x18\x05 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,23 +32,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'podium.ranker.v1.debug_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DEBUG']._serialized_start=51
-  _globals['_DEBUG']._serialized_end=456
-  _globals['_ITEMDEBUG']._serialized_start=459
-  _globals['_ITEMDEBUG']._serialized_end=967
-  _globals['_ITEMDEBUG_PLACEMENT']._serialized_start=812
-  _globals['_ITEMDEBUG_PLACEMENT']._serialized_end=956
-  _globals['_FOUNDBYDEBUG']._serialized_start=969
-  _globals['_FOUNDBYDEBUG']._serialized_end=1014
-  _globals['_FEATUREDEBUG']._serialized_start=1017
-  _globals['_FEATUREDEBUG']._serialized_end=1240
-  _globals['_FEATUREDEBUG_SIDE']._serialized_start=1164
-  _globals['_FEATUREDEBUG_SIDE']._serialized_end=1222
-  _globals['_SOURCEDEBUG']._serialized_start=1242
-  _globals['_SOURCEDEBUG']._serialized_end=1338
-  _globals['_FILTERDEBUG']._serialized_start=1340
-  _globals['_FILTERDEBUG']._serialized_end=1392
-  _globals['_REMOVEDDEBUG']._serialized_start=1394
-  _globals['_REMOVEDDEBUG']._serialized_end=1436
-  _globals['_VERSIONSDEBUG']._serialized_start=1439
-  _globals['_VERSIONSDEBUG']._serialized_end=1584
+  _globals['_DEBUG']._serialized_end=510
+  _globals['_ITEMDEBUG']._serialized_start=513
+  _globals['_ITEMDEBUG']._serialized_end=1125
+  _globals['_ITEMDEBUG_PLACEMENT']._serialized_start=928
+  _globals['_ITEMDEBUG_PLACEMENT']._serialized_end=1072
+  _globals['_FOUNDBYDEBUG']._serialized_start=1127
+  _globals['_FOUNDBYDEBUG']._serialized_end=1172
+  _globals['_FEATUREDEBUG']._serialized_start=1175
+  _globals['_FEATUREDEBUG']._serialized_end=1398
+  _globals['_FEATUREDEBUG_SIDE']._serialized_start=1322
+  _globals['_FEATUREDEBUG_SIDE']._serialized_end=1380
+  _globals['_SOURCEDEBUG']._serialized_start=1400
+  _globals['_SOURCEDEBUG']._serialized_end=1496
+  _globals['_FILTERDEBUG']._serialized_start=1498
+  _globals['_FILTERDEBUG']._serialized_end=1550
+  _globals['_REMOVEDDEBUG']._serialized_start=1552
+  _globals['_REMOVEDDEBUG']._serialized_end=1594
+  _globals['_FIRSTPASSDEBUG']._serialized_start=1596
+  _globals['_FIRSTPASSDEBUG']._serialized_end=1698
+  _globals['_CUTDEBUG']._serialized_start=1700
+  _globals['_CUTDEBUG']._serialized_end=1767
+  _globals['_VERSIONSDEBUG']._serialized_start=1770
+  _globals['_VERSIONSDEBUG']._serialized_end=1915
 # @@protoc_insertion_point(module_scope)

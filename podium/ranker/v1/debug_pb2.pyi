@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Debug(_message.Message):
-    __slots__ = ("items", "objectives", "weights", "policy", "sources", "filters", "removed", "scored_count", "over_load_count", "candidates_level", "seed", "versions", "captured")
+    __slots__ = ("items", "objectives", "weights", "policy", "sources", "filters", "removed", "scored_count", "over_load_count", "candidates_level", "seed", "versions", "captured", "first_pass")
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     OBJECTIVES_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +22,7 @@ class Debug(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     CAPTURED_FIELD_NUMBER: _ClassVar[int]
+    FIRST_PASS_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[ItemDebug]
     objectives: _containers.RepeatedScalarFieldContainer[str]
     weights: _containers.RepeatedScalarFieldContainer[float]
@@ -35,10 +36,11 @@ class Debug(_message.Message):
     seed: int
     versions: VersionsDebug
     captured: bool
-    def __init__(self, items: _Optional[_Iterable[_Union[ItemDebug, _Mapping]]] = ..., objectives: _Optional[_Iterable[str]] = ..., weights: _Optional[_Iterable[float]] = ..., policy: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[SourceDebug, _Mapping]]] = ..., filters: _Optional[_Iterable[_Union[FilterDebug, _Mapping]]] = ..., removed: _Optional[_Iterable[_Union[RemovedDebug, _Mapping]]] = ..., scored_count: _Optional[int] = ..., over_load_count: _Optional[int] = ..., candidates_level: _Optional[float] = ..., seed: _Optional[int] = ..., versions: _Optional[_Union[VersionsDebug, _Mapping]] = ..., captured: _Optional[bool] = ...) -> None: ...
+    first_pass: FirstPassDebug
+    def __init__(self, items: _Optional[_Iterable[_Union[ItemDebug, _Mapping]]] = ..., objectives: _Optional[_Iterable[str]] = ..., weights: _Optional[_Iterable[float]] = ..., policy: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[SourceDebug, _Mapping]]] = ..., filters: _Optional[_Iterable[_Union[FilterDebug, _Mapping]]] = ..., removed: _Optional[_Iterable[_Union[RemovedDebug, _Mapping]]] = ..., scored_count: _Optional[int] = ..., over_load_count: _Optional[int] = ..., candidates_level: _Optional[float] = ..., seed: _Optional[int] = ..., versions: _Optional[_Union[VersionsDebug, _Mapping]] = ..., captured: _Optional[bool] = ..., first_pass: _Optional[_Union[FirstPassDebug, _Mapping]] = ...) -> None: ...
 
 class ItemDebug(_message.Message):
-    __slots__ = ("id", "found_by", "value", "value_place", "probabilities", "terms", "margin", "pacing", "like_id", "likeness", "likeness_cost", "placement", "features")
+    __slots__ = ("id", "found_by", "value", "value_place", "probabilities", "terms", "margin", "pacing", "like_id", "likeness", "likeness_cost", "placement", "features", "first_pass_value", "first_pass_place")
     class Placement(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         PLACEMENT_UNSPECIFIED: _ClassVar[ItemDebug.Placement]
@@ -66,6 +68,8 @@ class ItemDebug(_message.Message):
     LIKENESS_COST_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
+    FIRST_PASS_VALUE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_PASS_PLACE_FIELD_NUMBER: _ClassVar[int]
     id: str
     found_by: _containers.RepeatedCompositeFieldContainer[FoundByDebug]
     value: float
@@ -79,7 +83,9 @@ class ItemDebug(_message.Message):
     likeness_cost: float
     placement: ItemDebug.Placement
     features: _containers.RepeatedCompositeFieldContainer[FeatureDebug]
-    def __init__(self, id: _Optional[str] = ..., found_by: _Optional[_Iterable[_Union[FoundByDebug, _Mapping]]] = ..., value: _Optional[float] = ..., value_place: _Optional[int] = ..., probabilities: _Optional[_Iterable[float]] = ..., terms: _Optional[_Iterable[float]] = ..., margin: _Optional[float] = ..., pacing: _Optional[float] = ..., like_id: _Optional[str] = ..., likeness: _Optional[float] = ..., likeness_cost: _Optional[float] = ..., placement: _Optional[_Union[ItemDebug.Placement, str]] = ..., features: _Optional[_Iterable[_Union[FeatureDebug, _Mapping]]] = ...) -> None: ...
+    first_pass_value: float
+    first_pass_place: int
+    def __init__(self, id: _Optional[str] = ..., found_by: _Optional[_Iterable[_Union[FoundByDebug, _Mapping]]] = ..., value: _Optional[float] = ..., value_place: _Optional[int] = ..., probabilities: _Optional[_Iterable[float]] = ..., terms: _Optional[_Iterable[float]] = ..., margin: _Optional[float] = ..., pacing: _Optional[float] = ..., like_id: _Optional[str] = ..., likeness: _Optional[float] = ..., likeness_cost: _Optional[float] = ..., placement: _Optional[_Union[ItemDebug.Placement, str]] = ..., features: _Optional[_Iterable[_Union[FeatureDebug, _Mapping]]] = ..., first_pass_value: _Optional[float] = ..., first_pass_place: _Optional[int] = ...) -> None: ...
 
 class FoundByDebug(_message.Message):
     __slots__ = ("source", "place")
@@ -138,6 +144,26 @@ class RemovedDebug(_message.Message):
     id: str
     reason: str
     def __init__(self, id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class FirstPassDebug(_message.Message):
+    __slots__ = ("candidate_count", "is_learned", "cut")
+    CANDIDATE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    IS_LEARNED_FIELD_NUMBER: _ClassVar[int]
+    CUT_FIELD_NUMBER: _ClassVar[int]
+    candidate_count: int
+    is_learned: bool
+    cut: _containers.RepeatedCompositeFieldContainer[CutDebug]
+    def __init__(self, candidate_count: _Optional[int] = ..., is_learned: _Optional[bool] = ..., cut: _Optional[_Iterable[_Union[CutDebug, _Mapping]]] = ...) -> None: ...
+
+class CutDebug(_message.Message):
+    __slots__ = ("id", "value", "place")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    value: float
+    place: int
+    def __init__(self, id: _Optional[str] = ..., value: _Optional[float] = ..., place: _Optional[int] = ...) -> None: ...
 
 class VersionsDebug(_message.Message):
     __slots__ = ("domain_hash", "experiments_hash", "feature_view_hash", "feature_log_position", "catalogue_change")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from services.common.bundle.index import FloatArray, IntArray, ItemIndex, gpus, set_search_threads
 from services.common.bundle.manifest import (
     FIRST_LAYER_FILE,
+    FIRST_PASS_FILE,
     ITEM_TOWER_FILE,
     RANKER_FILE,
     USER_TOWER_FILE,
@@ -137,6 +138,7 @@ class LoadedBundle:
     _item_tower: GraphSession
     _ranker: GraphSession
     _first_layer: GraphSession | None
+    _first_pass: GraphSession | None
     _indexes: dict[str, ItemIndex]
     _vocabularies: dict[str, dict[str, int]]
 
@@ -153,6 +155,7 @@ class LoadedBundle:
         graphs = [USER_TOWER_FILE, ITEM_TOWER_FILE, RANKER_FILE]
         # Bundles from before it, and rankers without features that stand still, have none.
         graphs += [FIRST_LAYER_FILE] if FIRST_LAYER_FILE in manifest.files else []
+        graphs += [FIRST_PASS_FILE] if manifest.first_pass is not None else []
         sessions = {
             name: GraphSession(path_of(name), threads=threads, device=device) for name in graphs
         }
@@ -179,6 +182,7 @@ class LoadedBundle:
             sessions[ITEM_TOWER_FILE],
             sessions[RANKER_FILE],
             sessions.get(FIRST_LAYER_FILE),
+            sessions.get(FIRST_PASS_FILE),
             indexes,
             vocabularies,
         )
@@ -254,6 +258,16 @@ class LoadedBundle:
             return np.zeros((len(item_vector), 0), np.float32)
         return self._first_layer.run({"item_vector": item_vector, "item_features": item_features})
 
+    def item_logits(self, item_features: FloatArray, surface: IntArray) -> FloatArray:
+        """The first pass' logits of items, float32 ``[n, O]``, of raw ``item_features [n, I]``.
+
+        ``surface``: int64 ``[n]``, ``manifest.surface_index``. Raises ``BundleError`` where the
+        bundle has no first pass.
+        """
+        if self._first_pass is None:
+            raise BundleError(f"bundle {self.version} has no first pass")
+        return self._first_pass.run({"item_features": item_features, "surface": surface})
+
     @property
     def ranker_inputs(self) -> frozenset[str]:
         """Which arguments of ``score`` the ranker reads; of others the values do not matter."""
@@ -325,13 +339,24 @@ class LoadedBundle:
                 position=one,
                 surface=one,
             )
+            logits = scores
+            if self._first_pass is not None:
+                logits = self.item_logits(item_features, one)
         except Exception as error:  # onnxruntime's error classes share no public base
             raise BundleError(
                 f"{directory}: a graph refuses the manifest's shapes: {error}"
             ) from error
-        expected = [(1, manifest.dim), (1, manifest.dim), (1, len(manifest.objectives))]
-        if [user.shape, item.shape, scores.shape] != expected:
+        objectives = len(manifest.objectives)
+        expected = [(1, manifest.dim), (1, manifest.dim), (1, objectives), (1, objectives)]
+        if [user.shape, item.shape, scores.shape, logits.shape] != expected:
             raise BundleError(f"{directory}: a graph's output differs from the manifest's shapes")
+        slopes = {} if manifest.first_pass is None else manifest.first_pass.slopes
+        for surface, given in slopes.items():
+            if len(given) != objectives:
+                raise BundleError(
+                    f"{directory}: the first pass has {len(given)} slopes for surface {surface}, "
+                    f"the bundle {objectives} objectives"
+                )
         for entity, index in self._indexes.items():
             if index.dim != manifest.dim:
                 raise BundleError(f"{directory}: index of {entity} has {index.dim} dimensions")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from services.common.crosses import Cross
 from services.common.errors import BundleError, Unreadable
@@ -19,10 +19,11 @@ USER_TOWER_FILE = "user_tower.onnx"
 ITEM_TOWER_FILE = "item_tower.onnx"
 RANKER_FILE = "ranker.onnx"
 FIRST_LAYER_FILE = "item_first_layer.onnx"
+FIRST_PASS_FILE = "first_pass.onnx"  # noqa: S105 - a file, no password
 VOCABULARY_FILE = "vocabulary.json"
 
 
-_ADDED_LATER = frozenset({"still_features", "carried_features", "crosses"})
+_ADDED_LATER = frozenset({"still_features", "carried_features", "crosses", "first_pass"})
 """Fields that are left out while they are empty."""
 
 
@@ -98,6 +99,16 @@ class NamedCross(_Strict):
     cross: Cross
 
 
+class FirstPassOutput(_Strict):
+    """The first pass over many candidates; ``FIRST_PASS_FILE`` gives its items' logits.
+
+    ``slopes``: by surface, what <user, item> is multiplied by for each objective, in their order;
+    surfaces that are not named have no first pass. See ``services.common.first_pass``.
+    """
+
+    slopes: dict[str, list[FiniteFloat]]
+
+
 class ObjectiveOutput(_Strict):
     """One column of the ranker's answer, and its default weight in the value."""
 
@@ -131,7 +142,8 @@ class Manifest(_Strict):
     with the catalogue; ``FIRST_LAYER_FILE``, where the bundle has it, reads no others. ``metrics``
     are the validation figures by name. ``carried_features``, by entity type: item features that
     it carried of another item in training; to the models what it carries beside is not there.
-    ``crosses``: the columns of ``cross_features``, in this order.
+    ``crosses``: the columns of ``cross_features``, in this order. ``first_pass`` is None of a
+    bundle without one.
     """
 
     format_version: int = FORMAT_VERSION
@@ -149,6 +161,7 @@ class Manifest(_Strict):
     still_features: list[str] = []
     carried_features: dict[str, list[str]] = {}
     crosses: list[NamedCross] = []
+    first_pass: FirstPassOutput | None = None
     feature_order_hash: str
     tower_fields: list[str]
     tower_numeric: list[str]

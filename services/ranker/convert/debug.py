@@ -6,7 +6,7 @@ import math
 
 from podium.ranker.v1 import debug_pb2
 from services.ranker.explain.attribution import USER, Moved
-from services.ranker.explain.explanation import Explanation, Item
+from services.ranker.explain.explanation import Explanation, FirstPassTold, Item
 from services.ranker.explain.versions import Versions
 from services.ranker.types import Placement
 
@@ -48,10 +48,29 @@ def debug_message(explanation: Explanation) -> debug_pb2.Debug:
         seed=explanation.seed,
         versions=_versions(explanation.versions),
         captured=explanation.captured,
+        first_pass=_first_pass(explanation.first_pass),
     )
 
 
+def _first_pass(told: FirstPassTold | None) -> debug_pb2.FirstPassDebug | None:
+    if told is None:
+        return None
+    return debug_pb2.FirstPassDebug(
+        candidate_count=told.candidates,
+        is_learned=told.learned,
+        cut=[
+            debug_pb2.CutDebug(id=cut.id, value=_number(cut.value), place=cut.place)
+            for cut in told.cut
+        ],
+    )
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
 def _item(item: Item) -> debug_pb2.ItemDebug:
+    first_pass = item.first_pass
     return debug_pb2.ItemDebug(
         id=item.id,
         found_by=[
@@ -62,13 +81,15 @@ def _item(item: Item) -> debug_pb2.ItemDebug:
         value_place=item.value_place,
         probabilities=item.probabilities.tolist(),
         terms=item.terms.tolist(),
-        margin=None if math.isnan(item.margin) else item.margin,
+        margin=_number(item.margin),
         pacing=item.pacing,
         like_id=item.like,
         likeness=item.likeness,
         likeness_cost=item.likeness_cost,
         placement=_PLACEMENT[item.placement],
         features=[_feature(moved) for moved in item.features],
+        first_pass_value=None if first_pass is None else _number(first_pass.value),
+        first_pass_place=None if first_pass is None else first_pass.place,
     )
 
 
@@ -77,7 +98,7 @@ def _feature(moved: Moved) -> debug_pb2.FeatureDebug:
     return debug_pb2.FeatureDebug(
         side=debug_pb2.FeatureDebug.SIDE_USER if is_users else debug_pb2.FeatureDebug.SIDE_ITEM,
         name=moved.feature,
-        feature_value=None if math.isnan(moved.feature_value) else moved.feature_value,
+        feature_value=_number(moved.feature_value),
         value=moved.value,
         probabilities=moved.probabilities.tolist(),
     )

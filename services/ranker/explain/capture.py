@@ -47,7 +47,8 @@ class Capture:
     ``table`` holds the n candidates, and what earlier pages showed; ``vectors`` float32 [n, D] what
     the models read of them. ``found``: by source of the surface, in its order, the slots it
     yielded, int64; ``rows`` is the user's row alone. ``adjustments`` and ``shortfall`` float32 [n]
-    are what pacing makes of the whole catalogue. ``weights`` float32 [O] and those of ``teams``
+    are what pacing makes of the whole catalogue. ``item_logits`` float32 [n, O] are the first pass'
+    of the candidates, None where all are scored. ``weights`` float32 [O] and those of ``teams``
     follow from the assignments.
     ``now_ms`` is the time of ranking, epoch milliseconds; ``level`` the governor's; ``batch_size``
     how many requests were ranked together.
@@ -71,6 +72,7 @@ class Capture:
     shortfall: Float32Array | None
     degraded: Sequence[Degradation]
     slate: CapturedSlate
+    item_logits: Float32Array | None = None
 
 
 def capture_of(trace: Trace, names: Pseudonymiser, origin: Origin) -> Capture:
@@ -108,6 +110,7 @@ def capture_of(trace: Trace, names: Pseudonymiser, origin: Origin) -> Capture:
         shortfall=None if selection.shortfall is None else selection.shortfall[slots],
         degraded=result.degraded,
         slate=slate_of(result),
+        item_logits=None if plan.first_pass is None else plan.first_pass.item_logits[slots],
     )
 
 

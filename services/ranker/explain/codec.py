@@ -40,6 +40,8 @@ def to_bytes(capture: Capture) -> bytes:
         arrays["adjustments"] = capture.adjustments
     if capture.shortfall is not None:
         arrays["shortfall"] = capture.shortfall
+    if capture.item_logits is not None:
+        arrays["item_logits"] = capture.item_logits
     arrays["slate/values"] = capture.slate.values
     arrays["slate/predictions"] = capture.slate.predictions
     arrays["slate/log_propensities"] = capture.slate.log_propensities
@@ -142,6 +144,7 @@ def _capture(header: Mapping[str, Any], stored: _Stored) -> Capture:
             teams=slate["teams"],
             log_propensities=stored["slate/log_propensities"].astype(np.float64),
         ),
+        item_logits=_floats(stored, "item_logits"),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +18,7 @@ from services.ranker.filters.apply import Filtered, apply_filters
 from services.ranker.filters.asking import Asking
 from services.ranker.filters.expression import REASON, CallerFilter
 from services.ranker.scoring.crosses import cross_features
-from services.ranker.scoring.value import Scored, unscored, values_of, values_under
+from services.ranker.scoring.value import SUNK, Scored, unscored, values_of, values_under
 from services.ranker.selection.board import Similarity
 from services.ranker.selection.candidates import likeness_of
 from services.ranker.selection.select import similarity_weight
@@ -33,6 +33,26 @@ MAX_FEATURES: Final = 5
 
 MAX_REMOVED: Final = 100
 """Removed items that are named."""
+
+
+@dataclass(frozen=True)
+class FirstPassed:
+    """A candidate in the eyes of the first pass. ``value`` is nan where it was not finite;
+    ``place`` is by value among all candidates, from 0."""
+
+    id: str
+    value: float
+    place: int
+
+
+@dataclass(frozen=True)
+class FirstPassTold:
+    """The first pass of a request: ``candidates`` before it, and those it left out, best first.
+    ``learned``: whether the bundle has one of the surface."""
+
+    candidates: int
+    learned: bool
+    cut: Sequence[FirstPassed]
 
 
 @dataclass(frozen=True)
@@ -51,7 +71,7 @@ class Item:
     of money times ``margin`` (nan without margins). ``value_place``: its place by value among the
     candidates, from 0. ``pacing``: what pacing added to the value. ``likeness`` to what
     stands above, as diversity counts it, ``like`` the item there that it is most like,
-    ``likeness_cost`` what the value lost by it.
+    ``likeness_cost`` what the value lost by it. ``first_pass``: None where all were scored.
     """
 
     id: str
@@ -68,6 +88,7 @@ class Item:
     placement: Placement
     log_propensity: float
     features: Sequence[Moved]
+    first_pass: FirstPassed | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +106,8 @@ class SourceCount:
 class Explanation:
     """One answer explained. ``weights`` float32 [O] by ``objectives``. ``removed_by``: how many
     candidates each filter removed, in the order they were asked, ``removed`` the first of them.
-    ``over_load``: how many the load cap left out; ``scored``: how many were left to score."""
+    ``over_load``: how many the load cap left out; ``scored``: how many were left to score;
+    ``first_pass``: None where that was all."""
 
     items: Sequence[Item]
     objectives: tuple[str, ...]
@@ -100,6 +122,7 @@ class Explanation:
     seed: int
     versions: Versions
     captured: bool
+    first_pass: FirstPassTold | None = None
 
 
 def explain(trace: Trace, origin: Origin) -> Explanation:
@@ -107,6 +130,7 @@ def explain(trace: Trace, origin: Origin) -> Explanation:
     moment, work, result = trace.moment, trace.work, trace.result
     plan = work.plan
     scored = _scored(trace)
+    passed = _first_passed(trace)
     slots = np.array([plan.table.slot_of[id_] for id_ in result.slate.ids], np.int64)
     place_of = {slot: place for place, slot in enumerate(work.slots.tolist())}
     places = np.array([place_of[slot] for slot in slots.tolist()], np.int64)
@@ -118,7 +142,7 @@ def explain(trace: Trace, origin: Origin) -> Explanation:
     ]
     overloaded = plan.selection.overloaded
     return Explanation(
-        items=_items(trace, scored, slots, places),
+        items=_items(trace, scored, slots, places, passed),
         objectives=moment.state.spec.objectives if scored.terms.shape[1] else (),
         weights=work.weights[: scored.terms.shape[1]],
         policy=result.policy,
@@ -131,6 +155,7 @@ def explain(trace: Trace, origin: Origin) -> Explanation:
         seed=work.seed,
         versions=versions_of(trace, origin),
         captured=trace.captured,
+        first_pass=_first_pass(trace, passed),
     )
 
 
@@ -140,6 +165,29 @@ def _scored(trace: Trace) -> Scored:
         vector = trace.moment.vectors[work.row]
         return unscored(work.plan.items.vectors[work.slots] @ vector)
     return values_of(work.predictions, work.weights, work.plan.margins, work.slots)
+
+
+def _first_passed(trace: Trace) -> dict[int, FirstPassed]:
+    """All candidates by slot, the best first; nothing where all were scored."""
+    cut, table = trace.work.cut, trace.work.plan.table
+    if cut is None:
+        return {}
+    values = np.where(cut.scores == SUNK, np.float32(np.nan), cut.scores).tolist()
+    ranked = order(cut.scores, table.tie[cut.slots]).tolist()
+    slots = cut.slots.tolist()
+    return {
+        slots[at]: FirstPassed(table.ids[slots[at]], values[at], place)
+        for place, at in enumerate(ranked)
+    }
+
+
+def _first_pass(trace: Trace, passed: Mapping[int, FirstPassed]) -> FirstPassTold | None:
+    cut = trace.work.cut
+    if cut is None:
+        return None
+    kept = frozenset(cut.slots[cut.kept].tolist())
+    left_out = [told for slot, told in passed.items() if slot not in kept]
+    return FirstPassTold(len(cut.slots), cut.learned, left_out)
 
 
 def _reasons(trace: Trace) -> list[str]:
@@ -169,7 +217,13 @@ def _sources(trace: Trace) -> list[SourceCount]:
     ]
 
 
-def _items(trace: Trace, scored: Scored, slots: Int64Array, places: Int64Array) -> list[Item]:
+def _items(
+    trace: Trace,
+    scored: Scored,
+    slots: Int64Array,
+    places: Int64Array,
+    passed: Mapping[int, FirstPassed],
+) -> list[Item]:
     work, slate = trace.work, trace.result.slate
     plan = work.plan
     ranked = np.empty(len(work.slots), np.int64)
@@ -201,6 +255,7 @@ def _items(trace: Trace, scored: Scored, slots: Int64Array, places: Int64Array) 
             placement=slate.placements[at] if slate.placements else Placement.VALUE,
             log_propensity=0.0 if drawn is None else float(drawn.log_propensities[at]),
             features=moved[at] if at < len(moved) else (),
+            first_pass=passed.get(int(slots[at])),
         )
         for at, place in enumerate(places.tolist())
     ]

@@ -173,7 +173,10 @@ def _state(capture: Capture, model: Model, spec: BundleSpec) -> ServingState:
     selection = replace(
         plan.selection, adjustments=capture.adjustments, shortfall=capture.shortfall
     )
-    plan = replace(plan, items=items, selection=selection)
+    first_pass = plan.first_pass
+    if first_pass is not None and capture.item_logits is not None:
+        first_pass = replace(first_pass, item_logits=capture.item_logits)
+    plan = replace(plan, items=items, selection=selection, first_pass=first_pass)
     return replace(state, items={table.entity: items}, plans={name: plan})
 
 

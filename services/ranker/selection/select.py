@@ -106,7 +106,7 @@ def opened(
     being the candidates' own; they are interleaved, and nothing is drawn.
     """
     spec = plan.spec
-    kept, left_out = _not_overloaded(plan, found)
+    kept, left_out = not_overloaded(plan, found.slots)
     if kept is not None:
         found = found.only(kept)
         rivals = rivals and {team: values[kept] for team, values in rivals.items()}
@@ -160,12 +160,13 @@ def settled(requests: Sequence[Opened | Selected]) -> list[Selected]:
     ]
 
 
-def _not_overloaded(plan: BoundSelection, found: Candidates) -> tuple[Int64Array | None, int]:
-    """Candidates that the load cap leaves, None for all; it never leaves none."""
+def not_overloaded(plan: BoundSelection, slots: Int64Array) -> tuple[Int64Array | None, int]:
+    """Candidates, of slots [N], that the load cap leaves, None for all, and how many it takes out;
+    it never leaves none."""
     if plan.overloaded is None:
         return None, 0
-    kept = np.flatnonzero(~plan.overloaded[found.slots])
-    left_out = len(found.slots) - len(kept)
+    kept = np.flatnonzero(~plan.overloaded[slots])
+    left_out = len(slots) - len(kept)
     return (kept, left_out) if left_out and len(kept) else (None, 0)
 
 

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.ranker.arrays import ByteArray, Int64Array
+from services.ranker.arrays import ByteArray, Float64Array, Int64Array
 from services.ranker.calls.candidates import slots_of_hashes
 from services.ranker.results import REFRESH, slate_of
 from services.ranker.scoring.value import Scored, values_under
-from services.ranker.selection.candidates import Candidates, Selected
-from services.ranker.selection.select import Opened, opened, settled
+from services.ranker.selection.candidates import Candidates, Selected, Wanted
+from services.ranker.selection.fixed import fixed_positions
+from services.ranker.selection.select import Opened, not_overloaded, opened, settled
 from services.ranker.sources.fallback import FALLBACK
 from services.ranker.state import ServingState
 from services.ranker.tokens.format import SHOWN_MASK
@@ -39,15 +40,15 @@ def _opened(work: Work, scored: Scored, now_ms: int) -> Opened | Selected:
     plan, command = work.plan, work.command
     is_scored = work.predictions is not None
     teams = work.teams if is_scored else {}
-    following = command.following
-    work.shown = _shown(work)
+    if work.cut is None:
+        work.shown = shown_before(work)
     return opened(
         plan.selection,
-        _candidates(work, scored),
+        candidates_of(work, scored),
         k=command.k or plan.spec.default_k,
         seed=work.seed,
         now_ms=now_ms,
-        first_position=0 if following is None else following.first_position,
+        first_position=_first_position(command),
         explore=is_scored and _may_explore(command),
         rivals={team: values_under(scored, weights) for team, weights in teams.items()},
     )
@@ -73,6 +74,30 @@ def _take(state: ServingState, work: Work, scored: Scored, selected: Selected) -
     )
 
 
+def promised(work: Work, scored: Scored, base: Float64Array, k: int, now_ms: int) -> Int64Array:
+    """Candidates that fixed positions go to, int64: what may not be lost before they are scored.
+
+    Pins and new items are told by no value. Of a group below its floor of impressions it is the
+    best by ``base`` [N].
+    """
+    selection = work.plan.selection
+    if not selection.fixes:
+        return np.zeros(0, np.int64)
+    found = candidates_of(work, scored)
+    left, _ = not_overloaded(selection, work.slots)
+    if left is None:
+        left = np.arange(len(work.slots))
+    else:
+        found = found.only(left)
+    wanted = Wanted(k, work.seed, now_ms, _first_position(work.command))
+    fixed = fixed_positions(selection, found, base[left], wanted)
+    return left[list(fixed.candidates.values())]
+
+
+def _first_position(command: RankCommand) -> int:
+    return 0 if command.following is None else command.following.first_position
+
+
 def _may_explore(command: RankCommand) -> bool:
     return (
         command.call is Call.RANK
@@ -83,7 +108,8 @@ def _may_explore(command: RankCommand) -> bool:
     )
 
 
-def _candidates(work: Work, scored: Scored) -> Candidates:
+def candidates_of(work: Work, scored: Scored) -> Candidates:
+    """What selection reads of a request's candidates; ``work.shown`` is set."""
     plan, slots = work.plan, work.slots
     origin: ByteArray = work.origin
     if work.command.call is Call.REFRESH:
@@ -105,7 +131,7 @@ def _candidates(work: Work, scored: Scored) -> Candidates:
     )
 
 
-def _shown(work: Work) -> Int64Array:
+def shown_before(work: Work) -> Int64Array:
     """Slots of what earlier pages showed and the catalogue still has, where anything counts it."""
     command, plan = work.command, work.plan
     if command.call is not Call.RANK or command.following is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 from offline.publish.parity import Parity, difference, require_parity
@@ -21,7 +22,13 @@ from services.common.domain import Domain, load_domain
 from services.common.errors import BundleError
 from tests.support.tiny_dataset import make_tiny_dataset
 
-GRAPHS = ("user_tower.onnx", "item_tower.onnx", "item_first_layer.onnx", "ranker.onnx")
+GRAPHS = (
+    "user_tower.onnx",
+    "item_tower.onnx",
+    "item_first_layer.onnx",
+    "first_pass.onnx",
+    "ranker.onnx",
+)
 
 
 @pytest.fixture(scope="module", params=[0, 1], ids=["sums", "transformer"])
@@ -93,6 +100,23 @@ def test_one_user_or_many_items_give_the_same_answers(
     items = models.catalogues["course"].items.take(~models.catalogues["course"].withdrawn)
     encoded = bundle.encode_items(items.entity_type, items.fields, items.numeric)
     np.testing.assert_allclose(encoded, bundle.item_vectors["course"], atol=1e-5)
+
+
+def test_the_first_pass_is_published_as_it_was_fitted(
+    bundle: LoadedBundle, models: TrainedModels
+) -> None:
+    fitted, manifest = models.first_pass, bundle.manifest
+    assert manifest.first_pass is not None
+    assert set(manifest.first_pass.slopes) == set(fitted.slopes)
+    assert fitted.slopes
+    for surface, slopes in fitted.slopes.items():
+        np.testing.assert_allclose(manifest.first_pass.slopes[surface], slopes)
+        features = models.check.examples.item_features
+        index = np.full(len(features), manifest.surface_index(surface), np.int64)
+        with torch.inference_mode():
+            expected = fitted.head(torch.from_numpy(features), torch.from_numpy(index))
+        found = bundle.item_logits(features, index)
+        np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
 
 
 def test_neighbours_are_published_in_index_order(

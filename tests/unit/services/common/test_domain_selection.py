@@ -116,3 +116,20 @@ def test_objectives_of_money_need_a_margin_everywhere(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="its rate is 1") as refused:
         load_domain(path)
     assert refused.value.field == "currency_rates.USD"
+
+
+@pytest.mark.parametrize(
+    ("scored", "message"),
+    [
+        (500, "must be below candidates, which are 500"),
+        (19, "must not be below default_k, which is 20"),
+        (0, "greater than or equal to 1"),
+    ],
+)
+def test_how_many_are_scored_lies_between_slate_and_candidates(
+    tmp_path: Path, scored: int, message: str
+) -> None:
+    assert load(tmp_path, "    scored: 20\n").surfaces["rooms"].scored == 20
+    assert load(tmp_path, "").surfaces["rooms"].scored is None
+    with pytest.raises(ConfigError, match=rf"domain\.yaml:\d+: .*rooms\.scored: .*{message}"):
+        load(tmp_path, f"    scored: {scored}\n")

@@ -17,6 +17,8 @@ from services.ranker.state import Tables
 from services.ranker.types import Degradation, Part, RankResult
 
 DIM = 4
+UNLEARNED = "unlearned"
+"""A surface that bundles have no first pass of."""
 ITEM_VIEW = View(
     "test.item",
     "hash-item",
@@ -101,6 +103,8 @@ class FakeModel:
         self.broken: set[str] = set()
         self.nan_items: set[int] = set()
         self.encoded: list[int] = []
+        self.logits: list[int] = []
+        self.nan_logits = False
         self._names: list[str] = [""]
 
     def lookup(self, vocabulary: str, values: Sequence[str]) -> Int64Array:
@@ -141,6 +145,14 @@ class FakeModel:
     def item_parts(self, item_vector: Float32Array, item_features: Float32Array) -> Float32Array:
         """The vector and the feature that stands still."""
         return np.concatenate([item_vector, item_features[:, :1]], axis=1)
+
+    def item_logits(self, item_features: Float32Array, surface: Int64Array) -> Float32Array:
+        """Of an item whose score is above 1.5 and ``nan_logits`` set, no numbers."""
+        self.logits.append(len(item_features))
+        found = item_features[:, :1] * np.array([[0.8, -0.3]]) + 0.01 * surface[:, None]
+        if self.nan_logits:
+            found[item_features[:, 0] > 1.5] = np.nan
+        return np.asarray(found, np.float32)
 
     @property
     def ranker_inputs(self) -> frozenset[str]:
@@ -210,6 +222,11 @@ def spec_of(model: FakeModel, *surfaces: SurfaceSpec) -> BundleSpec:
         },
         dim=DIM,
         still_columns=(0,),
+        slopes={
+            surface.name: np.array([0.25, 0.1], np.float32)
+            for surface in surfaces
+            if surface.scored is not None and surface.name != UNLEARNED
+        },
     )
 
 

@@ -15,7 +15,12 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from services.common.bundle.index import ItemIndex, recall_at_k
 from services.common.bundle.loaded import LoadedBundle
-from services.common.bundle.manifest import ManifestFeature, NamedCross, read_manifest
+from services.common.bundle.manifest import (
+    FirstPassOutput,
+    ManifestFeature,
+    NamedCross,
+    read_manifest,
+)
 from services.common.bundle.neighbours import NEIGHBOUR, neighbours_file
 from services.common.bundle.store import BundleStore
 from services.common.crosses import ListedCross
@@ -107,6 +112,31 @@ def test_a_digest_is_of_what_was_written_whatever_the_defaults_are_today(
     (directory / "manifest.json").write_text(text.replace("recent_hosts", "recent_rooms"))
     with pytest.raises(BundleError, match="digest"):
         read_manifest(directory)
+
+
+def test_a_first_pass_is_what_was_sealed_and_may_be_absent(
+    store: BundleStore, domain: Domain, tmp_path: Path
+) -> None:
+    without = LoadedBundle.load(current_path(store), device="cpu")
+    features = np.ones((3, len(without.manifest.item_features)), np.float32)
+    assert b"first_pass" not in without.manifest.to_bytes()
+    with pytest.raises(BundleError, match="no first pass"):
+        without.item_logits(features, np.ones(3, np.int64))
+    slopes = [0.5] * len(domain.objectives)
+    made = tmp_path / "made"
+    make_tiny_bundle(made, domain, CATALOGUE, first_pass={"courses": slopes, "rooms": slopes})
+    directory = current_path(BundleStore(made))
+    bundle = LoadedBundle.load(directory, device="cpu")
+    assert bundle.manifest.first_pass is not None
+    assert bundle.manifest.first_pass.slopes == {"courses": slopes, "rooms": slopes}
+    assert bundle.item_logits(features, np.array([1, 1, 2])).shape == (3, len(slopes))
+    # Slopes of fewer objectives, sealed all the same.
+    fewer = bundle.manifest.model_copy(
+        update={"first_pass": FirstPassOutput(slopes={"courses": slopes[1:]})}
+    )
+    (directory / "manifest.json").write_bytes(fewer.sealed(fewer.version, fewer.files).to_bytes())
+    with pytest.raises(BundleError, match="slopes for surface courses"):
+        LoadedBundle.load(directory, device="cpu")
 
 
 def test_score_takes_each_item_with_its_owner(store: BundleStore) -> None:

@@ -39,6 +39,7 @@ from services.ranker.sources.shared import Pinned, Trending
 from services.ranker.state import ServingState, prepare
 from services.ranker.types import RankCommand, RankResult
 from tests.unit.services.ranker.fakes import (
+    UNLEARNED,
     FakeModel,
     FakeUsers,
     Recorder,
@@ -99,7 +100,9 @@ VARIED = replace(
     ),
 )
 PLAIN = SurfaceSpec("plain", "item", 3, 10, (Personal("personal", 10),), (), {}, None, {})
-SURFACES = (EVERYTHING, FULL_ROOMS, VARIED, PLAIN)
+CUT = replace(EVERYTHING, name="cut", candidates=12, default_k=2, scored=4)
+CUT_UNLEARNED = replace(CUT, name=UNLEARNED, selection=VARIED.selection)
+SURFACES = (EVERYTHING, FULL_ROOMS, VARIED, PLAIN, CUT, CUT_UNLEARNED)
 VARIANTS = (
     Variant("a", 0.3),
     Variant("b", 0.3, {"buy": -1.0}),
@@ -110,6 +113,10 @@ DEFINITIONS = Definitions({"e": Experiment("e", "user", "s", VARIANTS)}, "experi
 
 class NanModel(FakeModel):
     """A model that has no number for items of a high score."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nan_logits = True
 
     def score(self, *, item_features: Float32Array, **inputs: Any) -> Float32Array:
         scores = super().score(item_features=item_features, **inputs)
@@ -136,7 +143,7 @@ class World:
         self.state: ServingState = prepare(
             self.model, self.spec, tables_of(self.rows), None, exact_rows=100, now_ms=NOW_MS
         )
-        recorder = Recorder()
+        self.recorder = recorder = Recorder()
         self.pipeline = Pipeline(
             lambda: self.state,
             self.users,
