@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -25,9 +24,10 @@ from services.common.bundle.manifest import (
     vectors_file,
 )
 from services.common.bundle.neighbours import NeighbourArray, neighbours_file, read_neighbours
+from services.common.bundle.plain_files import read_ids, read_vectors, read_vocabularies
 from services.common.bundle.store import verify_directory
 from services.common.crosses import unknown
-from services.common.errors import BundleError, Unreadable
+from services.common.errors import BundleError
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -159,12 +159,12 @@ class LoadedBundle:
         sessions = {
             name: GraphSession(path_of(name), threads=threads, device=device) for name in graphs
         }
-        vocabularies = _read_vocabularies(path_of(VOCABULARY_FILE))
+        vocabularies = read_vocabularies(path_of(VOCABULARY_FILE))
         ids, vectors, indexes, neighbours = {}, {}, {}, {}
         for entity, entry in manifest.indexes.items():
-            ids[entity] = _read_ids(path_of(entry.ids_file))
+            ids[entity] = read_ids(path_of(entry.ids_file))
             shape = (len(ids[entity]), manifest.dim)
-            vectors[entity] = _read_vectors(path_of(vectors_file(entity)), shape)
+            vectors[entity] = read_vectors(path_of(vectors_file(entity)), shape)
             indexes[entity] = ItemIndex.read(path_of(entry.file))
             if not len(ids[entity]) == indexes[entity].rows == entry.rows:
                 raise BundleError(f"{directory / entry.file}: rows differ from ids or manifest")
@@ -369,51 +369,3 @@ def _listed(directory: Path, manifest: Manifest, name: str) -> Path:
     if name not in manifest.files:
         raise BundleError(f"{path}: missing from the manifest")
     return path
-
-
-def _read_vocabularies(path: Path) -> dict[str, dict[str, int]]:
-    """Row of every value, from 1, by vocabulary. Raises ``BundleError``."""
-    vocabularies = _read_json(path)
-    if not isinstance(vocabularies, dict) or not all(map(_are_strings, vocabularies.values())):
-        raise BundleError(f"{path}: must be an object of lists of strings")
-    return {
-        name: {value: place + 1 for place, value in enumerate(values)}
-        for name, values in vocabularies.items()
-    }
-
-
-def _read_ids(path: Path) -> list[str]:
-    """Ids in index order. Raises ``BundleError``."""
-    ids = _read_json(path)
-    if not _are_strings(ids):
-        raise BundleError(f"{path}: must be a list of strings")
-    return ids
-
-
-def _read_vectors(path: Path, shape: tuple[int, int]) -> FloatArray:
-    """Finite vectors, float32 of ``shape`` = ``[rows, dim]``. Raises ``BundleError``."""
-    try:
-        with path.open("rb") as file:
-            vectors: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-    except Exception as error:  # what NumPy's parser of headers raises has no bounds
-        raise BundleError(f"{path}: not an array in NumPy's format: {error}") from error
-    if vectors.dtype != np.float32 or vectors.shape != shape:
-        raise BundleError(
-            f"{path}: is {vectors.dtype} {list(vectors.shape)}, must be float32 {list(shape)}"
-        )
-    if not np.isfinite(vectors).all():
-        raise BundleError(f"{path}: holds a number that is not finite")
-    return vectors
-
-
-def _are_strings(value: object) -> TypeGuard[list[str]]:
-    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Unreadable.of(error, path) from error
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path}: not JSON: {error}") from error
