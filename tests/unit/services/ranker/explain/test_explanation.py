@@ -45,7 +45,8 @@ def test_an_explanation_is_of_its_slate(
     assert [item.id for item in told.items] == list(slate.ids)
     assert [item.value for item in told.items] == slate.values.tolist()
     work = world.traces[0].work
-    assert told.scored + sum(count for _, count in told.removed_by) == len(
+    cut = [] if told.first_pass is None else told.first_pass.cut
+    assert told.scored + len(cut) + sum(count for _, count in told.removed_by) == len(
         set(work.retrieved.tolist()) | set(work.slots.tolist())
     )
     assert len(told.removed) == sum(count for _, count in told.removed_by)
