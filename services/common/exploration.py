@@ -61,7 +61,7 @@ def spread_of(base: Floats) -> float:
     """Standard deviation of ``base`` [C], the unit of temperature and diversity; 1 if it is 0."""
     if not len(base):
         return 1.0
-    centred = base - base.mean()
+    centred = base - np.add.reduce(base) / len(base)
     spread = math.sqrt(float(centred @ centred) / len(base))
     return spread if spread > 0 and math.isfinite(spread) else 1.0
 

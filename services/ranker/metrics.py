@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -59,6 +60,8 @@ class RankerMetrics:
             registry=registry,
             buckets=_STAGE_BUCKETS_S,
         )
+        self._stage = cache(self._stages.labels)
+        self._source = cache(self._sources.labels)
         self._unknown = Counter(
             "podium_ranker_unknown_candidates",
             "Candidates named by requests that no item answers to.",
@@ -173,11 +176,11 @@ class RankerMetrics:
 
     def stage(self, name: str, duration_us: int) -> None:
         """A stage of a micro-batch ended."""
-        self._stages.labels(name).observe(duration_us / 1_000_000)
+        self._stage(name).observe(duration_us / 1_000_000)
 
     def source(self, name: str, duration_s: float) -> None:
         """A source was asked."""
-        self._sources.labels(name).observe(duration_s)
+        self._source(name).observe(duration_s)
 
     def unknown_candidates(self, surface: str, count: int) -> None:
         """A request named candidates that no item answers to."""

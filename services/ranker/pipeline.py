@@ -29,9 +29,10 @@ from services.ranker.definitions.in_force import DefinitionsInForce
 from services.ranker.explain.trace import Moment
 from services.ranker.explain.tracing import NO_TRACING, Tracing
 from services.ranker.feature_rows import FeatureRows
-from services.ranker.filters.apply import apply_filters
+from services.ranker.filters.apply import apply_filters, left_to_ask
 from services.ranker.filters.asking import Asking
 from services.ranker.filters.expression import REASON, CallerFilter
+from services.ranker.filters.rules import BoundFilter
 from services.ranker.governor import Governance
 from services.ranker.last_known import LastKnownRows
 from services.ranker.plan import SurfacePlan
@@ -117,8 +118,11 @@ class Pipeline:
         for work in works:
             call_candidates(state, work, self._log_error)
         clock.lap("retrieve")
-        for work in works:
-            self._filter(work, rows, now_ms)
+        for plan, same in _by_plan(works):
+            found = np.concatenate([work.slots for work in same])
+            filters = left_to_ask(plan.spec.filters, plan.filters, found, now_ms)
+            for work in same:
+                self._filter(work, filters, rows, now_ms)
         clock.lap("filter")
         for work in works:
             self._cut(work, vectors[work.row], now_ms)
@@ -249,8 +253,7 @@ class Pipeline:
         vectors: Float32Array,
         now_ms: int,
     ) -> None:
-        for plan in {id(work.plan): work.plan for work in works}.values():
-            same = [work for work in works if work.plan is plan]
+        for plan, same in _by_plan(works):
             surface, places = plan.spec, [work.row for work in same]
             asked = Asked(
                 model=state.model,
@@ -278,14 +281,21 @@ class Pipeline:
                     found, quotas, len(plan.table), limit, state.scratch
                 )
 
-    def _filter(self, work: Work, rows: FeatureRows, now_ms: int) -> None:
+    def _filter(
+        self,
+        work: Work,
+        filters: Sequence[tuple[str, BoundFilter]],
+        rows: FeatureRows,
+        now_ms: int,
+    ) -> None:
+        """``filters``: those of the plan that may remove something of what was found."""
         plan, command = work.plan, work.command
-        filters = plan.filters
+        own: list[tuple[str, BoundFilter]] = []
         if command.filter is not None:
-            filters = (*filters, (REASON, CallerFilter(command.filter, plan.table)))
+            own.append((REASON, CallerFilter(command.filter, plan.table)))
         work.retrieved = work.slots
         asking = Asking(now_ms, command.circumstances, rows, work.row)
-        filtered = apply_filters(filters, work.slots, asking)
+        filtered = apply_filters([*filters, *own], work.slots, asking)
         if filtered.removed:
             work.slots, work.origin = work.slots[filtered.kept], work.origin[filtered.kept]
             for reason, gone in filtered.removed.items():
@@ -297,7 +307,7 @@ class Pipeline:
                 plan.ground,
                 plan.spec.sources,
                 command.k or plan.spec.default_k,
-                lambda slots: apply_filters(filters, slots, asking).kept,
+                lambda slots: apply_filters([*plan.filters, *own], slots, asking).kept,
             )
             work.origin = np.full(len(work.slots), len(plan.spec.sources), np.uint8)
         if plan.any_repaired and plan.table.repaired[work.slots].any():
@@ -362,3 +372,11 @@ class Pipeline:
         for result in results:
             for degradation in result.degraded:
                 self._observer.degraded(degradation)
+
+
+def _by_plan(works: Sequence[Work]) -> list[tuple[SurfacePlan, list[Work]]]:
+    """Requests by the plan they go by, plans in the order of the first of each."""
+    found: dict[int, tuple[SurfacePlan, list[Work]]] = {}
+    for work in works:
+        found.setdefault(id(work.plan), (work.plan, []))[1].append(work)
+    return list(found.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -202,12 +203,12 @@ class LoadedBundle:
     def lookup(self, vocabulary: str, values: Sequence[str]) -> IntArray:
         """Rows of ``values`` in a vocabulary, int64 ``[n]``; 0 for what it does not hold."""
         known = self._vocabularies.get(vocabulary, {})
-        return np.fromiter((known.get(v, 0) for v in values), np.int64, len(values))
+        return np.fromiter(map(known.get, values, repeat(0)), np.int64, len(values))
 
     def lookup_actions(self, names: Sequence[str]) -> IntArray:
         """Indices of event types in the sequence's actions, int64 ``[n]``; 0 for unknown ones."""
         known = {name: place + 1 for place, name in enumerate(self.manifest.sequence.action_names)}
-        return np.fromiter((known.get(name, 0) for name in names), np.int64, len(names))
+        return np.fromiter(map(known.get, names, repeat(0)), np.int64, len(names))
 
     def encode_users(
         self, items: IntArray, actions: IntArray, user_features: FloatArray, surface: IntArray

@@ -40,7 +40,8 @@ def feature_rows(
         strings=columns.strings,
         list_names=columns.list_names,
         list_offsets=columns.list_offsets,
-        list_values=columns.list_values,
+        # Every slice of a message's field would decode its texts again.
+        list_values=list(columns.list_values),
         # Statuses of vectors come last.
         statuses=columns.statuses[:, : columns.statuses.shape[1] - len(columns.vector_names)]
         if columns.statuses.size

@@ -9,7 +9,7 @@ import numpy as np
 
 from services.ranker.arrays import BoolArray, Int64Array
 from services.ranker.filters.asking import Asking
-from services.ranker.filters.rules import BoundFilter
+from services.ranker.filters.rules import BoundFilter, Filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +41,19 @@ def apply_filters(
                 removed[reason] = gone if earlier is None else np.concatenate([earlier, gone])
                 kept &= allowed
     return Filtered(kept, removed)
+
+
+def left_to_ask(
+    rules: Sequence[Filter],
+    bound: Sequence[tuple[str, BoundFilter]],
+    slots: Int64Array,
+    now_ms: int,
+) -> list[tuple[str, BoundFilter]]:
+    """Of filters that are ``bound``, those that requests which found ``slots`` int64 [n] together
+    must ask: what looks at the item alone, and keeps all of them, removes nothing of any."""
+    nobody = Asking.nobody(now_ms)
+    return [
+        (reason, rule)
+        for declared, (reason, rule) in zip(rules, bound, strict=True)
+        if not (declared.of_item and rule.keep(slots, nobody).all())
+    ]
