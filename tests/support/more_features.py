@@ -25,11 +25,16 @@ def domain_file_with(
 
 
 def quick_domain_file(path: Path) -> Path:
-    """Writes the live-courses domain with courses alone to rank, and one epoch of training."""
+    """Writes the live-courses domain with courses alone to rank, by few features, and one epoch of
+    training."""
     domain = yaml.safe_load(LIVE_COURSES.read_text())
     domain["surfaces"] = {"courses": domain["surfaces"]["courses"]}
+    model = domain["model"]
+    model["user_features"] = ["user_clicks_7d", "user_spend_30d"]
+    model["item_features"] = ["clicks_7d", "purchases_7d", "price_minor"]
+    model["crosses"] = {"latest_category": model["crosses"]["latest_category"]}
     for part in ("retrieval", "ranker"):
-        domain["model"][part]["epochs"] = 1
+        model[part]["epochs"] = 1
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(domain, sort_keys=False))
     return path

@@ -32,6 +32,7 @@ from tests.support.event_streams import SPAN_MS, START_MS, random_log, small_dom
 from tests.support.every_kind import every_kind, told_stream
 from tests.support.feature_streams import interaction, purchase_event
 from tests.support.feature_streams import logged as logged_event
+from tests.support.more_features import quick_domain_file
 
 
 @settings(max_examples=2, deadline=None, derandomize=True)
@@ -149,7 +150,7 @@ def test_a_feature_that_reads_the_future_fails_the_build(
 
 
 def test_totals_beyond_64_bits_are_capped(tmp_path: Path) -> None:
-    domain = load_domain(Path("config/live_courses.yaml"))
+    domain = load_domain(quick_domain_file(tmp_path / "quick.yaml"))
     events = [
         purchase_event(f"p{n}", START_MS + n, MAX_TOTAL, "ann", "course:c1") for n in range(3)
     ]
