@@ -5,7 +5,7 @@
 A real service takes events in over a stream; it, its applying process or both are killed at a
 random moment, and it is started again on the same files, where a caller sends again what was not
 answered. After each start every acknowledged event must be in the log once, and the counts served
-must be those of the acknowledged events. ``make chaos`` kills 1,000 times, the test suite 20 times.
+must be those of the acknowledged events. ``make chaos`` kills 1,000 times, the test suite 12 times.
 """
 
 from __future__ import annotations

@@ -13,5 +13,5 @@ DOMAIN_FILE = Path(__file__).parents[2] / "config" / "live_courses.yaml"
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_twenty_kills_lose_nothing_and_count_nothing_twice(tmp_path: Path) -> None:
-    assert run(tmp_path, 20, 20_261_122, DOMAIN_FILE) > 20
+def test_a_dozen_kills_lose_nothing_and_count_nothing_twice(tmp_path: Path) -> None:
+    assert run(tmp_path, 12, 20_261_122, DOMAIN_FILE) > 12
