@@ -24,6 +24,7 @@ from services.common.ids import seed_of
 from services.ranker.arrays import BoolArray, Float32Array
 from services.ranker.calls.arrange import arrange, held, of_another_bundle
 from services.ranker.calls.candidates import call_candidates
+from services.ranker.definitions.arms import EntityArms, ItemFactors
 from services.ranker.definitions.assigning import assigned_to
 from services.ranker.definitions.in_force import DefinitionsInForce
 from services.ranker.explain.trace import Moment
@@ -81,6 +82,7 @@ class Pipeline:
         log_error: Callable[[str, Exception], None],
         tracing: Tracing = NO_TRACING,
         clock_ms: Callable[[], int] = system_clock_ms,
+        factors: ItemFactors | None = None,
     ) -> None:
         self._state = state
         self._users = users
@@ -95,6 +97,7 @@ class Pipeline:
         self._log_error = log_error
         self._tracing = tracing
         self._clock_ms = clock_ms
+        self._factors: ItemFactors = EntityArms() if factors is None else factors
 
     def begin(self, commands: Sequence[RankCommand]) -> Started:
         """Assigns variants and asks for the users' rows."""
@@ -130,7 +133,7 @@ class Pipeline:
         scored = [work for work in works if work.command.call is not Call.SIMILAR]
         self._score(state, scored, rows, inputs, vectors)
         clock.lap("score")
-        self._select(state, works, [self._valued(w, vectors[w.row]) for w in works], now_ms)
+        self._select(state, works, [self._valued(w, vectors[w.row], now_ms) for w in works], now_ms)
         clock.lap("select")
         results = [result_of(state, work, rows, clock.stages) for work in works]
         self._slates.record([result for result in results if not result.command.dry_run])
@@ -185,7 +188,7 @@ class Pipeline:
         rank_id = command.rank_id or self._new_rank_id()
         seed = seed_of(rank_id) if command.seed is None else command.seed
         work = Work(command, plan, assignments, weights, rank_id, seed, teams)
-        work.definitions_hash = definitions.hash
+        work.definitions = definitions
         stale = state.tables.stale()
         if stale is not None:
             degrade([work], Part.CATALOGUE, stale, age_ms=state.tables.age_ms())
@@ -339,11 +342,15 @@ class Pipeline:
             for work, predictions in zip(group, scored, strict=True):
                 work.predictions = predictions
 
-    def _valued(self, work: Work, vector: Float32Array) -> Scored:
+    def _valued(self, work: Work, vector: Float32Array, now_ms: int) -> Scored:
         if work.predictions is None:
             # Without a score, nearness to the user's vector is the best order there is.
             return unscored(work.plan.items.vectors[work.slots] @ vector)
-        scored = values_of(work.predictions, work.weights, work.plan.margins, work.slots)
+        plan = work.plan
+        work.factors = self._factors.of(
+            work.definitions, plan.table, work.slots, work.assignments, now_ms
+        )
+        scored = values_of(work.predictions, work.weights, plan.margins, work.slots, work.factors)
         if scored.sunk.any():
             self._observer.non_finite(Part.SCORING, int(scored.sunk.sum()))
             degrade([work], Part.SCORING, Reason.NON_FINITE)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from services.common.assign.assign import Assignment
+from services.common.assign.assign import Assignment, Definitions
 from services.ranker.arrays import ByteArray, Float32Array, Int64Array
 from services.ranker.plan import SurfacePlan
 from services.ranker.ports import PendingRows
@@ -25,8 +25,8 @@ class Work:
     each source yielded; ``retrieved``: the candidates before they were filtered;
     ``cut``: what the first pass kept, None where all went on to the ranker;
     ``spreads``: as selection tells; ``shown``: slots of what earlier pages showed, where caps or
-    diversity count it, the last at the end; ``definitions_hash``: of
-    the definitions that assigned."""
+    diversity count it, the last at the end; ``definitions``: those
+    that assigned; ``factors`` float32 [N]: what variants of hosts and rooms multiply values by."""
 
     command: RankCommand
     plan: SurfacePlan
@@ -48,7 +48,15 @@ class Work:
     spreads: Sequence[float] = ()
     shown: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
     removed: list[Removed] = field(default_factory=list)
-    definitions_hash: str = ""
+    definitions: Definitions = field(default_factory=lambda: Definitions({}, ""))
+    factors: Float32Array | None = None
+
+    def factors_at(self, slots: Int64Array) -> Float32Array | None:
+        """``factors`` of those of the candidates that are at ``slots``."""
+        if self.factors is None:
+            return None
+        order = np.argsort(self.slots)
+        return self.factors[order[np.searchsorted(self.slots, slots, sorter=order)]]
 
 
 @dataclass

@@ -122,6 +122,13 @@ def _unit_errors(at: Location, experiment: Experiment, all_: Definitions) -> Fou
         yield (*at, "unit"), f"{unit!r} is not one of {', '.join(sorted(UNIT_TYPES))}"
     if (unit == TIME_SLICE) != (experiment.slice_ms > 0):
         yield (*at, "slice"), f"is for the unit {TIME_SLICE}, and needed there"
+    of_entities = unit in ENTITY_UNITS
+    for name in ("condition", "prerequisites", "sticky"):
+        if of_entities and getattr(experiment, name):
+            yield (*at, name), f"is about a visitor's request, which {unit}s have none of"
+    for variant in experiment.variants:
+        if variant.value_factor != 1 and not (of_entities or other):
+            yield (*at, "variants", variant.key, "value_factor"), "is for hosts and rooms alone"
     if other and (other not in ENTITY_UNITS or unit in (*ENTITY_UNITS, TIME_SLICE)):
         yield (*at, "other_unit"), "must be host or room, and the unit a visitor's"
 

@@ -164,6 +164,12 @@ class Decider:
                 return key
         return ""
 
+    def other_arm_of(self, unit_id: str, now_ms: int) -> str:
+        """The variant of a unit on the other side of a two-sided experiment; empty for none."""
+        if not self.is_supported or self._other_bucket is None:
+            return ""
+        return self.arm_of(self._other_bucket(unit_id), now_ms)
+
     def _split(self, asking: Asking, unit: str, unit_id: str, kept: int) -> Assignment:
         experiment = self.experiment
         bucket = self._bucket(unit_id) if self._bucket is not None else 0.0
@@ -178,7 +184,7 @@ class Decider:
         if key and self._other_bucket is not None:
             other_id = asking.units.get(experiment.other_unit)
             if other_id:
-                other = self.arm_of(self._other_bucket(other_id), asking.now_ms)
+                other = self.other_arm_of(other_id, asking.now_ms)
         # Seven fields at once: the class's own constructor takes twice as long.
         return _tuple(Assignment, (self.key, key, reason, bucket, unit, experiment.revision, other))
 

@@ -76,6 +76,7 @@ class VariantDefinition(_Strict):
     value: Any = None
     named: bool = True
     passthrough: bool = False
+    value_factor: float = Field(default=1.0, ge=0, le=100)
 
 
 class PrerequisiteDefinition(_Strict):
@@ -284,6 +285,7 @@ def _variant(key: str, definition: VariantDefinition) -> Variant:
         definition.value,
         definition.named,
         definition.passthrough,
+        definition.value_factor,
     )
 
 

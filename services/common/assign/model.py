@@ -54,7 +54,8 @@ class Variant:
     that answers; empty where the variant leaves that open. ``value``: what a flag has in this arm.
 
     ``named`` is false for a key that was made up for an imported variant, which sticky documents
-    can't name; ``passthrough``: the flag's next rules decide for its units.
+    can't name; ``passthrough``: the flag's next rules decide for its units. ``value_factor``:
+    what the values of items of this arm's hosts or rooms are multiplied by.
     """
 
     key: str
@@ -65,6 +66,7 @@ class Variant:
     value: object = None
     named: bool = True
     passthrough: bool = False
+    value_factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -249,6 +251,15 @@ class Definitions:
         from services.common.assign.compiled import Compiled
 
         return Compiled(self)
+
+    @cached_property
+    def factored(self) -> tuple[Experiment, ...]:
+        """Experiments of which a variant changes the values of its hosts' or rooms' items."""
+        return tuple(
+            experiment
+            for experiment in self.experiments.values()
+            if any(variant.value_factor != 1 for variant in experiment.variants)
+        )
 
     @cached_property
     def naming_bundles(self) -> tuple[str, ...]:

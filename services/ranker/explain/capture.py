@@ -21,6 +21,7 @@ from services.ranker.explain.trace import Trace
 from services.ranker.explain.versions import Origin, Versions, versions_of
 from services.ranker.feature_rows import FeatureRows
 from services.ranker.types import Degradation, Placement, RankCommand, RankResult
+from services.ranker.work import Work
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Capture:
     the models read of them. ``found``: by source of the surface, in its order, the slots it
     yielded, int64; ``rows`` is the user's row alone. ``adjustments`` and ``shortfall`` float32 [n]
     are what pacing makes of the whole catalogue. ``item_logits`` float32 [n, O] are the first pass'
-    of the candidates, None where all are scored. ``weights`` float32 [O] and those of ``teams``
+    of the candidates, None where all are scored; ``factors`` float32 [n] what variants of hosts and
+    rooms multiply values by, None for nothing. ``weights`` float32 [O] and those of ``teams``
     follow from the assignments.
     ``now_ms`` is the time of ranking, epoch milliseconds; ``level`` the governor's; ``batch_size``
     how many requests were ranked together.
@@ -73,6 +75,7 @@ class Capture:
     degraded: Sequence[Degradation]
     slate: CapturedSlate
     item_logits: Float32Array | None = None
+    factors: Float32Array | None = None
 
 
 def capture_of(trace: Trace, names: Pseudonymiser, origin: Origin) -> Capture:
@@ -111,7 +114,17 @@ def capture_of(trace: Trace, names: Pseudonymiser, origin: Origin) -> Capture:
         degraded=result.degraded,
         slate=slate_of(result),
         item_logits=None if plan.first_pass is None else plan.first_pass.item_logits[slots],
+        factors=_factors(work, slots),
     )
+
+
+def _factors(work: Work, slots: Int64Array) -> Float32Array | None:
+    """Factors of the items at ``slots``; 1 for those that were not valued."""
+    if work.factors is None:
+        return None
+    found = np.ones(len(slots), np.float32)
+    found[np.searchsorted(slots, work.slots)] = work.factors
+    return found
 
 
 def slate_of(result: RankResult) -> CapturedSlate:

@@ -40,6 +40,8 @@ def to_bytes(capture: Capture) -> bytes:
         arrays["adjustments"] = capture.adjustments
     if capture.shortfall is not None:
         arrays["shortfall"] = capture.shortfall
+    if capture.factors is not None:
+        arrays["factors"] = capture.factors
     if capture.item_logits is not None:
         arrays["item_logits"] = capture.item_logits
     arrays["slate/values"] = capture.slate.values
@@ -129,6 +131,7 @@ def _capture(header: Mapping[str, Any], stored: _Stored) -> Capture:
         found=[stored[f"found{at}"].astype(np.int64) for at in range(header["found"])],
         adjustments=_floats(stored, "adjustments"),
         shortfall=_floats(stored, "shortfall"),
+        factors=_floats(stored, "factors"),
         degraded=[
             Degradation(Part[part], Reason[reason], name, age_ms)
             for part, reason, name, age_ms in header["degraded"]

@@ -164,7 +164,7 @@ def _scored(trace: Trace) -> Scored:
     if work.predictions is None:
         vector = trace.moment.vectors[work.row]
         return unscored(work.plan.items.vectors[work.slots] @ vector)
-    return values_of(work.predictions, work.weights, work.plan.margins, work.slots)
+    return values_of(work.predictions, work.weights, work.plan.margins, work.slots, work.factors)
 
 
 def _first_passed(trace: Trace) -> dict[int, FirstPassed]:
@@ -313,9 +313,11 @@ def _moved(trace: Trace, slots: Int64Array) -> list[list[Moved]]:
     spec, plan = moment.state.spec, work.plan
     teams = trace.result.slate.teams
     weights = [_weights(trace, teams[at] if teams else "") for at in range(len(slots))]
+    factors_of = work.factors_at(slots)
 
     def values(predictions: Float32Array, items: Int64Array) -> Float32Array:
-        scored = values_of(predictions, work.weights, plan.margins, slots[items])
+        shown, factors = slots[items], None if factors_of is None else factors_of[items]
+        scored = values_of(predictions, work.weights, plan.margins, shown, factors)
         if not teams:
             return scored.values
         rated = scored.values.copy()

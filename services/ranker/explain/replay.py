@@ -12,8 +12,10 @@ from typing import Any, Final, cast
 
 import numpy as np
 
-from services.common.assign.assign import Definitions
+from services.common.assign.assign import Assignment, Definitions
 from services.common.errors import FailedPrecondition
+from services.ranker.arrays import Float32Array, Int64Array
+from services.ranker.catalogue.table import EntityTable
 from services.ranker.definitions.in_force import FixedDefinitions
 from services.ranker.explain.capture import Capture, CapturedSlate, slate_of
 from services.ranker.explain.rows import repeated
@@ -75,6 +77,7 @@ def replayed(capture: Capture, model: Model, spec: BundleSpec) -> Trace:
         log_error=lambda _, __: None,
         tracing=Tracing(1.0, capture.versions.origin, traces.append),
         clock_ms=lambda: capture.now_ms,
+        factors=_Factors(capture),
     )
     # As many as were ranked together: graphs that run on one row may round otherwise.
     keys = list(capture.rows.ids) * capture.batch_size
@@ -215,6 +218,24 @@ def _failing(capture: Capture) -> frozenset[str]:
         Degradation(Part.SCORING, Reason.FAILED): "score",
     }
     return frozenset(failed[d] for d in capture.degraded if d in failed)
+
+
+class _Factors:
+    """Implements ``ItemFactors`` with what was captured."""
+
+    def __init__(self, capture: Capture) -> None:
+        self._captured = capture.factors
+
+    def of(
+        self,
+        definitions: Definitions,  # noqa: ARG002 - the capture has what followed from them
+        table: EntityTable,  # noqa: ARG002
+        slots: Int64Array,
+        assignments: Sequence[Assignment],  # noqa: ARG002
+        now_ms: int,  # noqa: ARG002
+    ) -> Float32Array | None:
+        """Factors of the items at ``slots``."""
+        return None if self._captured is None else self._captured[slots]
 
 
 class _Failing:

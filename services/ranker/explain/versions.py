@@ -35,7 +35,7 @@ def versions_of(trace: Trace, origin: Origin) -> Versions:
     """What a traced request was ranked by."""
     result = trace.result
     # Definitions change while the ranker runs: the request knows which decided.
-    decided = trace.work.definitions_hash
+    decided = trace.work.definitions.hash
     if decided:
         origin = replace(origin, experiments_hash=decided)
     return Versions(

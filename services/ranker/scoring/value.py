@@ -67,16 +67,19 @@ def values_of(
     weights: Float32Array,
     margins: Margins | None = None,
     slots: Int64Array | None = None,
+    factors: Float32Array | None = None,
 ) -> Scored:
     """Values of predictions [N, O] under weights [O].
 
-    ``slots`` int64 [N]: rows of ``margins``. A row with a prediction or a value that is not finite
-    sinks.
+    ``slots`` int64 [N]: rows of ``margins``; ``factors`` float32 [N] multiply the values. A row
+    with a prediction or a value that is not finite sinks.
     """
     terms = predictions
     if margins is not None and slots is not None:
         terms = predictions.copy()
         terms[:, margins.columns] *= margins.amounts[slots][:, None]
+    if factors is not None:
+        terms = terms * factors[:, None]
     values = terms @ weights
     # A sum is finite only where every part of it is.
     if math.isfinite(values.sum()) and math.isfinite(predictions.sum()):

@@ -26,7 +26,7 @@ from services.ranker.types import (
     RankResult,
     Traffic,
 )
-from tests.unit.services.ranker.explain.traced_world import NAMES, SURFACES, World
+from tests.unit.services.ranker.explain.traced_world import NAMES, SURFACES, SomeFactors, World
 from tests.unit.services.ranker.fakes import FakeUsers
 
 IDS = st.sampled_from([f"i{n}" for n in range(24)])
@@ -83,7 +83,11 @@ def followed(result: RankResult, call: Call) -> Following:
 def test_a_replay_is_the_original(
     rows: Mapping[str, Mapping[str, Any]], users: list[dict[str, Any]], data: st.DataObject
 ) -> None:
-    world = World(rows, FakeUsers({f"u{n}": user for n, user in enumerate(users)}))
+    world = World(
+        rows,
+        FakeUsers({f"u{n}": user for n, user in enumerate(users)}),
+        factors=data.draw(st.sampled_from([None, SomeFactors()])),
+    )
     world.model.broken = data.draw(st.sampled_from([set(), set(), {"score"}, {"user"}]))
     if data.draw(st.booleans()):
         world.governor.answered([2.0] * 100)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from services.common.assign.assign import Definitions, Experiment, Variant
+from services.common.assign.assign import Assignment, Definitions, Experiment, Variant
 from services.common.domain_selection import (
     Diversity,
     ExplorationPolicy,
@@ -20,7 +20,9 @@ from services.common.domain_selection import (
     Selection,
 )
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
-from services.ranker.arrays import Float32Array
+from services.ranker.arrays import Float32Array, Int64Array
+from services.ranker.catalogue.table import EntityTable
+from services.ranker.definitions.arms import ItemFactors
 from services.ranker.definitions.in_force import FixedDefinitions
 from services.ranker.explain.capture import Capture, capture_of
 from services.ranker.explain.trace import Trace
@@ -123,6 +125,21 @@ class NanModel(FakeModel):
         return np.where(item_features[:, :1] > 1.5, np.float32(np.nan), scores)
 
 
+class SomeFactors:
+    """Factors by slot, whatever the definitions say."""
+
+    def of(
+        self,
+        definitions: Definitions,
+        table: EntityTable,
+        slots: Int64Array,
+        assignments: Sequence[Assignment],
+        now_ms: int,
+    ) -> Float32Array:
+        del definitions, table, assignments, now_ms
+        return (0.5 + slots % 3).astype(np.float32)
+
+
 @dataclass
 class World:
     """A pipeline whose every answer is traced."""
@@ -133,6 +150,7 @@ class World:
     governor: Governor = field(default_factory=lambda: Governor(target_s=1, floor=0.5))
     surfaces: Sequence[SurfaceSpec] = SURFACES
     share: float = 1.0
+    factors: ItemFactors | None = None
     traces: list[Trace] = field(default_factory=list)
     last_known: LastKnownRows = field(
         default_factory=lambda: LastKnownRows(capacity=10, max_age_s=60, monotonic_s=lambda: 0.0)
@@ -160,6 +178,7 @@ class World:
             log_error=_ignored,
             tracing=Tracing(self.share, ORIGIN, self.traces.append),
             clock_ms=lambda: NOW_MS,
+            factors=self.factors,
         )
 
     def rank(self, *commands: RankCommand) -> list[RankResult]:
