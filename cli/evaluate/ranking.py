@@ -1,4 +1,4 @@
-"""``podium evaluate ranking``: how well a bundle ranks, against baselines, with intervals."""
+"""``podium evaluate ranking``: how good is what is served, also against baselines."""
 
 from __future__ import annotations
 
@@ -32,13 +32,22 @@ def ranking(
         int | None,
         typer.Option("--sample", min=1, help="Ask that many users (leave-last splits)."),
     ] = None,
+    requests: Annotated[
+        int,
+        typer.Option("--requests", min=1, help="Ask at most that many logged requests."),
+    ] = 500,
     out: Annotated[Path | None, typer.Option("--out", help="Write the report as JSON.")] = None,
 ) -> None:
-    """Rank a held-out split with a bundle and with baselines: all items, never a sample."""
+    """Ask the pipeline that serves what it would have answered in a held-out period.
+
+    Of logged requests, where the log has impressions: recall of each source and stage, HR and NDCG
+    of the slates, reliability of each objective. And, for the surface that ranks what the models'
+    sequence holds, beside baselines, which rank all items, never a sample.
+    """
     from cli.console import wide_console
     from cli.progress import stage_progress
-    from offline.evaluation.evaluate import Source
-    from offline.evaluation.evaluate import evaluate as run
+    from offline.evaluation.evaluate import Source, evaluate, evaluate_served, ranks_histories
+    from offline.evaluation.report import RankingReport
     from services.common.bundle.loaded import LoadedBundle
     from services.common.bundle.store import BundleStore
     from services.common.domain import load_domain
@@ -50,18 +59,31 @@ def ranking(
     if chosen is None:
         raise NotFound(f"{bundles} holds no promoted bundle: name one with --version")
     loaded = LoadedBundle.load(store.path(chosen))
+    served = compared = None
     with stage_progress(console) as progress:
         source = Source.open(load_domain(domain), log, dataset, progress=progress)
-        evaluation = run(
-            source,
-            loaded,
-            split=split,
-            surface=surface,
-            objective=objective,
-            sample=sample,
-            progress=progress,
-        )
-    evaluation.report.print(console)
+        if source.domain.log.impressions:
+            served = evaluate_served(
+                source,
+                loaded,
+                split=split,
+                surface=surface,
+                objective=objective,
+                requests=requests,
+                progress=progress,
+            )
+        if served is None or ranks_histories(source.domain, surface):
+            compared = evaluate(
+                source,
+                loaded,
+                split=split,
+                surface=surface,
+                objective=objective,
+                sample=sample,
+                progress=progress,
+            ).report
+    report = RankingReport(served=served, compared=compared)
+    report.print(console)
     if out is not None:
-        evaluation.report.write(out)
+        report.write(out)
         console.print(f"written to {out}")

@@ -68,20 +68,21 @@ def point_in_time(
     probes: pa.Table,
     *,
     features: Sequence[str] | None = None,
+    defaults: bool = True,
 ) -> pa.Table:
     """Rows of ``entity`` as known at each probe, in the order of ``probes``.
 
     ``probes`` has columns id (string), time_ms (int64) and arrival (int64). The result has these
     and one column a feature (all features of the entity, or ``features``), in declared order, of
     the view's dtype: int64, float32, string, list<string>, or list<float> for vectors. What has no
-    value carries its default.
+    value carries its default; null without ``defaults``.
     """
     numbered = probes.select(list(POINT_KEYS)).append_column(
         "_row", pa.array(range(probes.num_rows), pa.int64())
     )
     table = tables.imported(numbered)
     columns = selected_features(domain, entity, features)
-    known = known_features(domain, tables, entity, table, columns)
+    known = _Known(domain, tables, entity, table, columns, defaults=defaults).table(())
     names = [column.name for column in columns]
     both = table.join(known, list(POINT_KEYS)).order_by("_row")
     return tables.engine.read(both.select(*POINT_KEYS, *names))
@@ -123,8 +124,11 @@ class _Known:
         columns: Sequence[ViewFeature],
         *,
         of_histories: bool = False,
+        defaults: bool = True,
     ) -> None:
-        """``of_histories``: ids are names of histories already."""
+        """``of_histories``: ids are names of histories already. Without ``defaults`` what has no
+        value is null."""
+        self._defaults = defaults
         self._domain = domain
         self._tables = tables
         self._entity = entity
@@ -172,10 +176,14 @@ class _Known:
         values = {column.name: _raw(table, column) for column in self._read}
         for column in expressions:
             values[column.name] = self._expression(table, column, values)
-        served = {c.name: _served(values[c.name], c) for c in self._columns}
+        served = {c.name: self._served(values[c.name], c) for c in self._columns}
         served |= {attribute_column(n): table[attribute_column(n)] for n in attributes}
         told = table[TOLD].name("id") if self._told else table.id
         return self._tables.stored(table.select(told, *POINT_KEYS[1:], **served))
+
+    def _served(self, value: ir.Value, column: ViewFeature) -> ir.Value:
+        filled = _or_default(value, column) if self._defaults else value
+        return filled.cast(_BACKEND_TYPES[column.dtype])
 
     def _about(self, from_events: Sequence[ViewFeature], lists: Sequence[ViewFeature]) -> ir.Table:
         definitions = [column.definition for column in (*from_events, *lists)]
@@ -272,10 +280,6 @@ def _or_default(value: ir.Value, column: ViewFeature) -> ir.Value:
     default = column.default
     literal = ibis.literal(list(default) if isinstance(default, tuple) else default, dtype)
     return value.cast(dtype).fill_null(literal)
-
-
-def _served(value: ir.Value, column: ViewFeature) -> ir.Value:
-    return _or_default(value, column).cast(_BACKEND_TYPES[column.dtype])
 
 
 def _numbered(probes: ir.Table) -> ir.Table:

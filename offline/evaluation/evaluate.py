@@ -11,8 +11,9 @@ from offline.dataset.columns import Columns, compact
 from offline.dataset.schema import ColumnSchema
 from offline.dataset.tables import TEST, VALIDATION, Dataset, load_dataset
 from offline.evaluation.baselines import Scorer, families
-from offline.evaluation.compare import Outcome, choose, compare, judge
+from offline.evaluation.compare import CUTOFFS, Outcome, choose, compare, judge
 from offline.evaluation.features import CutReader
+from offline.evaluation.figures import figure
 from offline.evaluation.fold import Fold
 from offline.evaluation.protocol import (
     Cut,
@@ -23,6 +24,11 @@ from offline.evaluation.protocol import (
     with_bars,
 )
 from offline.evaluation.report import EvaluationReport, difference_reports, system_reports
+from offline.evaluation.served.questions import Questions, of_cut, of_requests
+from offline.evaluation.served.reliability import held_out_reliability
+from offline.evaluation.served.report import ServedReport, reliability_reports, source_reports
+from offline.evaluation.served.run import RECALL_AT, ask, slate_length
+from offline.evaluation.served.tally import clustered
 from offline.evaluation.shipped import BundleScorer
 from offline.progress import Progress, no_progress
 from services.common.bundle.loaded import LoadedBundle
@@ -30,6 +36,7 @@ from services.common.domain import Domain
 from services.common.errors import FailedPrecondition, InvalidArgument
 from services.feature.definitions import compile_views
 
+SERVED = "served"
 # Settings of baselines are chosen on at most this many users of the validation split.
 CHOICE_SAMPLE = 10_000
 
@@ -74,8 +81,7 @@ class Source:
         return CutReader(self.domain, surface, barred, self.columns)
 
     def _plain_cut(self, split: str, objective: str, sample: int | None) -> Cut:
-        if split not in (VALIDATION, TEST):
-            raise InvalidArgument.field("split", f"must be {VALIDATION} or {TEST}")
+        _check_split(split)
         meta = self.dataset.meta
         if self.domain.split.kind == "leave_last":
             return last_out_cut(self.domain, self.dataset, split, objective, sample=sample)
@@ -114,7 +120,8 @@ def evaluate(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Evaluation:
-    """Ranks the split with the bundle, its retrieval alone and the baselines, and compares them.
+    """Asks the split's questions of the pipeline that serves, of the bundle's models without what
+    selection does ("shipped"), of its retrieval alone and of the baselines, and compares them.
 
     ``surface`` and ``objective`` default to the surface of the sequence's entity and to the
     objective that weighs most. ``sample`` asks that many random users where the split leaves the
@@ -134,12 +141,15 @@ def evaluate(
     tried = sum(len(group) for group in groups.values() if len(group) > 1)
     advance = _counter(progress, "baselines", tried * len(choice.asked))
     chosen = choose(groups, choice, advance=advance)
+    questions = of_cut(reader.cut, source.dataset.meta.end_ms)
+    served = _served(source, bundle, surface, questions, progress)
     shipped = BundleScorer(bundle, domain, surface, fold, reader.inputs(bundle))
     systems: dict[str, Scorer] = {"shipped": shipped, "retrieval alone": shipped.retrieval()}
     systems |= {baseline.name: baseline.fit(fold) for baseline in chosen.values()}
     systems |= {name: make(fold) for name, make in further.items()}
     advance = _counter(progress, "rank", len(systems) * len(fold.asked))
-    outcomes = [judge(name, scorer, fold, advance=advance) for name, scorer in systems.items()]
+    outcomes = [served]
+    outcomes += [judge(name, scorer, fold, advance=advance) for name, scorer in systems.items()]
     comparison = compare(outcomes, resamples=resamples, seed=seed)
     report = EvaluationReport(
         domain=domain.name,
@@ -157,15 +167,101 @@ def evaluate(
     return Evaluation(report, outcomes, {family: found.name for family, found in chosen.items()})
 
 
+def evaluate_served(
+    source: Source,
+    bundle: LoadedBundle,
+    *,
+    split: str = TEST,
+    surface: str | None = None,
+    objective: str | None = None,
+    requests: int = 500,
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> ServedReport:
+    """Asks the pipeline that serves what it would have answered to logged requests of the split.
+
+    ``surface`` and ``objective`` default as for ``evaluate``; any surface will do. Of more requests
+    after which the objective was met, ``requests`` are drawn. Raises ``FailedPrecondition`` where
+    the log has no impressions, or none of them counts.
+    """
+    domain = source.domain
+    surface = surface or main_surface(domain)
+    objective = objective or target_objective(domain)
+    _check_names(domain, surface, objective, [*domain.objectives])
+    _check_split(split)
+    if not domain.log.impressions:
+        raise FailedPrecondition("without impressions in the log no request tells what it showed")
+    entity = domain.surfaces[surface].entity
+    questions = of_requests(
+        source.dataset, surface, entity, objective, split, most=requests, seed=seed
+    )
+    tally = ask(
+        bundle, domain, source.columns, surface, questions, progress=progress, stage="requests"
+    )
+    length = slate_length(domain, surface)
+    intervals = clustered(questions.users, tally.metrics(length), resamples=resamples, seed=seed)
+    own = domain.surfaces[surface]
+    predicted = held_out_reliability(bundle, source.dataset, surface, entity, split, seed=seed)
+    return ServedReport(
+        domain=domain.name,
+        bundle=bundle.version,
+        surface=surface,
+        objective=objective,
+        split=split,
+        requests=len(questions),
+        users=len(set(questions.users)),
+        unsettled=questions.unsettled,
+        showable=len(tally.showable),
+        length=length,
+        candidates=own.candidates,
+        recall_at=RECALL_AT,
+        coverage=tally.coverage,
+        figures={
+            name: figure(found)
+            for name, found in intervals.items()
+            if not name.startswith(("found ", "only "))
+        },
+        sources=source_reports(tally, [source.quota for source in own.sources], intervals),
+        reliability=reliability_reports(predicted),
+    )
+
+
+def ranks_histories(domain: Domain, surface: str | None) -> bool:
+    """Whether a surface, the main one by default, ranks what the models' sequence holds."""
+    found = domain.surfaces.get(surface or main_surface(domain))
+    return found is not None and found.entity == domain.model.sequence.entity
+
+
+def _served(
+    source: Source, bundle: LoadedBundle, surface: str, questions: Questions, progress: Progress
+) -> Outcome:
+    """How the pipeline does, which ranks no further than its slate."""
+    tally = ask(bundle, source.domain, source.columns, surface, questions, progress=progress)
+    metrics = tally.metrics(max(CUTOFFS))
+    kept = {name: metrics[name] for name in metrics if name.startswith(("hr@", "ndcg@", "mrr"))}
+    kept[f"recall@{RECALL_AT}"] = metrics[f"merged@{RECALL_AT}"]
+    return Outcome(SERVED, kept, tally.coverage)
+
+
 def _check(domain: Domain, surface: str, objective: str) -> None:
-    if surface not in domain.surfaces:
-        raise InvalidArgument.field("surface", f"must be one of {', '.join(domain.surfaces)}")
+    counted = [name for name, found in domain.objectives.items() if found.events]
+    _check_names(domain, surface, objective, counted)
     entity = domain.model.sequence.entity
     if domain.surfaces[surface].entity != entity:
         raise InvalidArgument.field("surface", f"must rank {entity}, as the model's sequence does")
-    counted = [name for name, found in domain.objectives.items() if found.events]
-    if objective not in counted:
-        raise InvalidArgument.field("objective", f"must be one of {', '.join(counted)}")
+
+
+def _check_names(domain: Domain, surface: str, objective: str, objectives: list[str]) -> None:
+    if surface not in domain.surfaces:
+        raise InvalidArgument.field("surface", f"must be one of {', '.join(domain.surfaces)}")
+    if objective not in objectives:
+        raise InvalidArgument.field("objective", f"must be one of {', '.join(objectives)}")
+
+
+def _check_split(split: str) -> None:
+    if split not in (VALIDATION, TEST):
+        raise InvalidArgument.field("split", f"must be {VALIDATION} or {TEST}")
 
 
 def _several_kinds(domain: Domain, objective: str) -> bool:

@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from offline.evaluation.bootstrap import Interval
 from offline.evaluation.compare import COVERAGE_K, Comparison, Outcome
+from offline.evaluation.figures import Figure, cell, figure
+from offline.evaluation.served.report import ServedReport
 
 SHOWN = ("hr@10", "ndcg@10", "mrr", "recall@50", "recall@500")
 
@@ -18,12 +19,11 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Figure(_Record):
-    """A mean over users and its two-sided bootstrap interval."""
-
-    mean: float
-    low: float
-    high: float
+class _Written(_Record):
+    def write(self, path: Path) -> None:
+        """Writes JSON, indented, with a newline at the end."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 class SystemReport(_Record):
@@ -43,8 +43,9 @@ class DifferenceReport(_Record):
     difference: Figure
 
 
-class EvaluationReport(_Record):
-    """What was evaluated, on what, and how it did. ``systems[0]`` is what serving answers with."""
+class EvaluationReport(_Written):
+    """What was evaluated, on what, and how it did. ``systems[0]`` is what serving answers with:
+    it ranks no further than its slate, and its recall@500 is that of its candidates."""
 
     domain: str
     bundle: str
@@ -58,11 +59,6 @@ class EvaluationReport(_Record):
     systems: list[SystemReport]
     differences: list[DifferenceReport]
 
-    def write(self, path: Path) -> None:
-        """Writes JSON, indented, with a newline at the end."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
     def print(self, console: Console) -> None:
         """Prints the systems, then the paired differences of the first one to the others."""
         percent = f"{self.confidence:.0%}"
@@ -70,14 +66,16 @@ class EvaluationReport(_Record):
             title=f"{self.domain}, surface {self.surface}, {self.split} split: "
             f"{self.questions:,} users, all {self.items:,} items ranked; bundle {self.bundle}",
             caption=f"mean and {percent} bootstrap interval over users; "
-            f"coverage: share of items in anybody's first {COVERAGE_K}",
+            f"coverage: share of items in anybody's first {COVERAGE_K}; of {self.systems[0].name} "
+            "the slate as it is served, recall of its candidates",
         )
         table.add_column("system", overflow="fold")
         for metric in SHOWN:
             table.add_column(metric.upper(), justify="right", overflow="fold")
         table.add_column("coverage", justify="right")
         for system in self.systems:
-            cells = [_cell(system.figures[metric]) for metric in SHOWN]
+            of = system.figures
+            cells = [cell(of[metric]) if metric in of else "" for metric in SHOWN]
             table.add_row(system.name, *cells, f"{system.coverage:.1%}")
         console.print(table)
         if not self.differences:
@@ -94,6 +92,21 @@ class EvaluationReport(_Record):
             row = [d for d in self.differences if d.baseline == baseline]
             gaps.add_row(baseline, *(_gap(d.difference) for d in row))
         console.print(gaps)
+
+
+class RankingReport(_Written):
+    """All that ``podium evaluate`` says of a surface: of requests that were logged, and, of the
+    surface of the models' sequence, beside other systems; None for what can't be asked there."""
+
+    served: ServedReport | None
+    compared: EvaluationReport | None
+
+    def print(self, console: Console) -> None:
+        """Prints what there is of the two."""
+        if self.served is not None:
+            self.served.print(console)
+        if self.compared is not None:
+            self.compared.print(console)
 
 
 def system_reports(outcomes: list[Outcome], comparison: Comparison) -> list[SystemReport]:
@@ -116,15 +129,6 @@ def difference_reports(comparison: Comparison) -> list[DifferenceReport]:
         )
         for d in comparison.differences
     ]
-
-
-def figure(value: Interval) -> Figure:
-    """A figure of an interval."""
-    return Figure(mean=value.mean, low=value.low, high=value.high)
-
-
-def _cell(value: Figure) -> str:
-    return f"{value.mean:.4f}\n[dim]{value.low:.4f}–{value.high:.4f}[/dim]"
 
 
 def _gap(value: Figure) -> str:

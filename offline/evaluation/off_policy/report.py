@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
+from offline.evaluation.figures import Figure, figure
 from offline.evaluation.off_policy.comparison import Comparison
 from offline.evaluation.off_policy.estimate import Estimate, Refused, Resampling
 from offline.evaluation.off_policy.support import Limits, Support
-from offline.evaluation.report import Figure, figure
 
 
 class _Record(BaseModel):
