@@ -93,7 +93,7 @@ class WatchLoop(Generic[Message]):
     def _messages(self) -> Generator[Message, None, None]:
         stream = self._open_stream()
         self._stream = stream
-        patience = _Patience(self._name, self._times.silent_s, stream.cancel)
+        patience = Patience(self._name, self._times.silent_s, stream.cancel)
         try:
             for message in stream:
                 if self._closing.is_set():
@@ -106,7 +106,7 @@ class WatchLoop(Generic[Message]):
             stream.cancel()
 
 
-class _Patience:
+class Patience:
     """Calls ``over``, on a thread of its own, once it was not renewed for ``seconds``."""
 
     def __init__(self, name: str, seconds: float, over: Callable[[], None]) -> None:

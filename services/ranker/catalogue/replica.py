@@ -19,6 +19,7 @@ from services.ranker.catalogue.table import EntityTable
 from services.ranker.feature_rows import FeatureRows, View
 from services.ranker.state import Tables
 from services.ranker.types import Reason
+from services.ranker.watch_loop import Patience
 
 _logger = logging.getLogger(__name__)
 
@@ -213,7 +214,7 @@ class Replica:
     def _watch(self) -> None:
         stream = self._open_watch(self.views, self._token)
         self._stream = stream
-        patience = _Patience(self._times.stale_s, stream.cancel)
+        patience = Patience("catalogue", self._times.stale_s, stream.cancel)
         try:
             for message in stream:
                 if self._closing.is_set():
@@ -311,29 +312,3 @@ class Replica:
         except OSError as error:
             _logger.warning("%s: the catalogue can't be saved: %s", self._disk.path, error)
         self._saved_number, self._saved_s = tables.number, time.monotonic()
-
-
-class _Patience:
-    """Calls ``over``, on a thread of its own, once it was not renewed for ``seconds``."""
-
-    def __init__(self, seconds: float, over: Callable[[], None]) -> None:
-        self._seconds = seconds
-        self._over = over
-        self._renewed_s = time.monotonic()
-        self._ended = threading.Event()
-        threading.Thread(target=self._wait, name="catalogue-patience", daemon=True).start()
-
-    def renew(self) -> None:
-        """Starts the time anew."""
-        self._renewed_s = time.monotonic()
-
-    def end(self) -> None:
-        """Never calls any more."""
-        self._ended.set()
-
-    def _wait(self) -> None:
-        while not self._ended.wait(self._renewed_s + self._seconds - time.monotonic()):
-            if time.monotonic() - self._renewed_s >= self._seconds:
-                _logger.warning("the catalogue's watch is silent for %g s", self._seconds)
-                self._over()
-                return
