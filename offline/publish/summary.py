@@ -11,6 +11,7 @@ from offline.publish.publish import Published
 from offline.training.first_pass import figures
 from offline.training.measures import Reliability
 from offline.training.train import TrainedModels
+from services.common.bundle.manifest import Manifest
 
 OBJECTIVE_FIGURES = ("rows", "positives", "auc", "logloss", "calibration")
 
@@ -41,6 +42,12 @@ def summary(models: TrainedModels, published: Published, seconds: dict[str, floa
         parts.append(objectives)
     if models.ranker.reliability:
         parts.append(_reliability(models.ranker.reliability))
+    if uncalibrated := uncalibrated_objectives(manifest):
+        parts.append(
+            f"[bold]Not calibrated: {', '.join(uncalibrated)}.[/bold] No validation row has a "
+            "final label of them yet: their probabilities count as they are, beside calibrated "
+            "ones."
+        )
     first_pass = _first_pass(models.first_pass.metrics, manifest.surfaces)
     if first_pass.row_count:
         parts.append(first_pass)
@@ -60,6 +67,15 @@ def summary(models: TrainedModels, published: Published, seconds: dict[str, floa
         f"item tower {published.parity.item_tower:.1e}, ranker {published.parity.ranker:.1e}"
     )
     return Group(*parts)
+
+
+def uncalibrated_objectives(manifest: Manifest) -> list[str]:
+    """Objectives whose probabilities are not calibrated, as no validation row had a final label."""
+    return [
+        objective.name
+        for objective in manifest.objectives
+        if manifest.metrics.get(f"ranker.{objective.name}.rows") == 0.0
+    ]
 
 
 def _reliability(tables: Mapping[str, Reliability]) -> Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,10 +12,11 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from rich.console import Console
 
 from offline.publish.parity import Parity, difference, require_parity
 from offline.publish.publish import Published, measure_parity, publish, revision
-from offline.publish.summary import summary
+from offline.publish.summary import summary, uncalibrated_objectives
 from offline.training.ranker import ServingRanker
 from offline.training.train import TrainedModels, train
 from services.common.bundle.loaded import LoadedBundle
@@ -80,6 +83,20 @@ def test_the_bundle_says_what_it_holds(
     assert {n: manifest.metrics[n] for n in models.metrics} == models.metrics
     assert [o.name for o in manifest.objectives] == list(domain.objectives)
     assert summary(models, published, {"publish": 1.0}).renderables
+
+
+@pytest.mark.parametrize("rows", [0.0, 3.0])
+def test_objectives_without_a_final_label_are_named_as_not_calibrated(
+    models: TrainedModels, published: Published, rows: float
+) -> None:
+    told = dict(published.manifest.metrics)
+    told |= {f"ranker.{o.name}.rows": 5.0 for o in published.manifest.objectives}
+    told["ranker.purchase.rows"] = rows
+    manifest = published.manifest.model_copy(update={"metrics": told})
+    assert uncalibrated_objectives(manifest) == ["purchase"] * (rows == 0.0)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(summary(models, replace(published, manifest=manifest), {}))
+    assert ("Not calibrated: purchase." in console.export_text()) == (rows == 0.0)
 
 
 def test_one_user_or_many_items_give_the_same_answers(
