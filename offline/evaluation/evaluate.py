@@ -14,6 +14,7 @@ from offline.evaluation.baselines import Scorer, families
 from offline.evaluation.compare import CUTOFFS, Outcome, choose, compare, judge
 from offline.evaluation.features import CutReader
 from offline.evaluation.figures import figure
+from offline.evaluation.first_pass import KEPT, first_pass_recall
 from offline.evaluation.fold import Fold
 from offline.evaluation.protocol import (
     Cut,
@@ -23,7 +24,12 @@ from offline.evaluation.protocol import (
     time_cut,
     with_bars,
 )
-from offline.evaluation.report import EvaluationReport, difference_reports, system_reports
+from offline.evaluation.report import (
+    EvaluationReport,
+    difference_reports,
+    first_pass_reports,
+    system_reports,
+)
 from offline.evaluation.served.questions import Questions, of_cut, of_requests
 from offline.evaluation.served.reliability import held_out_reliability
 from offline.evaluation.served.report import ServedReport, reliability_reports, source_reports
@@ -151,6 +157,8 @@ def evaluate(
     outcomes = [served]
     outcomes += [judge(name, scorer, fold, advance=advance) for name, scorer in systems.items()]
     comparison = compare(outcomes, resamples=resamples, seed=seed)
+    k, scored = domain.surfaces[surface].default_k, domain.surfaces[surface].scored
+    sizes = sorted({slates * k for slates in KEPT} | ({scored} if scored else set()))
     report = EvaluationReport(
         domain=domain.name,
         bundle=bundle.version,
@@ -163,6 +171,7 @@ def evaluate(
         confidence=0.95,
         systems=system_reports(outcomes, comparison),
         differences=difference_reports(comparison),
+        first_pass=first_pass_reports(first_pass_recall(shipped, fold, k, sizes)),
     )
     return Evaluation(report, outcomes, {family: found.name for family, found in chosen.items()})
 

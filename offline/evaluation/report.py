@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -10,6 +12,7 @@ from rich.table import Table
 
 from offline.evaluation.compare import COVERAGE_K, Comparison, Outcome
 from offline.evaluation.figures import Figure, cell, figure
+from offline.evaluation.first_pass import Kept
 from offline.evaluation.served.report import ServedReport
 
 SHOWN = ("hr@10", "ndcg@10", "mrr", "recall@50", "recall@500")
@@ -43,9 +46,21 @@ class DifferenceReport(_Record):
     difference: Figure
 
 
+class FirstPassReport(_Record):
+    """See ``first_pass.Kept``."""
+
+    users: int
+    items: float
+    k: int
+    kept: int
+    recall: float
+    nearness_recall: float
+
+
 class EvaluationReport(_Written):
     """What was evaluated, on what, and how it did. ``systems[0]`` is what serving answers with:
-    it ranks no further than its slate, and its recall@500 is that of its candidates."""
+    it ranks no further than its slate, and its recall@500 is that of its candidates.
+    ``first_pass`` is empty of a bundle without one."""
 
     domain: str
     bundle: str
@@ -58,6 +73,7 @@ class EvaluationReport(_Written):
     confidence: float
     systems: list[SystemReport]
     differences: list[DifferenceReport]
+    first_pass: list[FirstPassReport] = []
 
     def print(self, console: Console) -> None:
         """Prints the systems, then the paired differences of the first one to the others."""
@@ -78,6 +94,7 @@ class EvaluationReport(_Written):
             cells = [cell(of[metric]) if metric in of else "" for metric in SHOWN]
             table.add_row(system.name, *cells, f"{system.coverage:.1%}")
         console.print(table)
+        self._print_first_pass(console)
         if not self.differences:
             return
         gaps = Table(
@@ -92,6 +109,25 @@ class EvaluationReport(_Written):
             row = [d for d in self.differences if d.baseline == baseline]
             gaps.add_row(baseline, *(_gap(d.difference) for d in row))
         console.print(gaps)
+
+    def _print_first_pass(self, console: Console) -> None:
+        if not self.first_pass:
+            return
+        first = self.first_pass[0]
+        table = Table(
+            title=f"first pass: share of the ranker's best {first.k} that is kept of "
+            f"{first.items:,.0f} items ({first.users:,} users)"
+        )
+        for column in ("kept", "first pass", "by nearness alone"):
+            table.add_column(column, justify="right")
+        for found in self.first_pass:
+            table.add_row(f"{found.kept:,}", f"{found.recall:.3f}", f"{found.nearness_recall:.3f}")
+        console.print(table)
+
+
+def first_pass_reports(kept: Sequence[Kept]) -> list[FirstPassReport]:
+    """Reports of what the first pass keeps."""
+    return [FirstPassReport(**asdict(found)) for found in kept]
 
 
 class RankingReport(_Written):

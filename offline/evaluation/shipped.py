@@ -14,6 +14,7 @@ from offline.training.crosses import CrossRows
 from services.common.bundle.loaded import LoadedBundle
 from services.common.domain import Domain
 from services.common.errors import FailedPrecondition
+from services.common.first_pass import first_pass_probabilities
 
 Floats = NDArray[np.float32]
 # Users whose candidates are gathered at once: bounds memory at users x candidates x dim floats.
@@ -45,7 +46,8 @@ class BundleScorer:
     """Retrieval, then the ranker's value, on one surface. Filters are the fold's own bars.
 
     Items outside the candidates of the surface's personal and trending sources get -inf: they are
-    not ranked; what its other sources would add is left out. Position is neutral. Caps are left
+    not ranked; what its other sources would add is left out. Where the surface scores fewer than it
+    gathers, the best by the bundle's first pass are. Position is neutral. Caps are left
     out: they shape a slate, not the order. Raises ``FailedPrecondition`` where the bundle lacks an
     objective that the domain weighs, or the surface's index.
     """
@@ -54,7 +56,7 @@ class BundleScorer:
         self, bundle: LoadedBundle, domain: Domain, surface: str, fold: Fold, inputs: ModelInputs
     ) -> None:
         self._bundle, self._fold, self._inputs = bundle, fold, inputs
-        self._surface = domain.surfaces[surface]
+        self._name, self._surface = surface, domain.surfaces[surface]
         self._surface_index = bundle.manifest.surface_index(surface)
         self._weights = _weights(bundle, domain, surface)
         entity = self._surface.entity
@@ -97,9 +99,59 @@ class BundleScorer:
             )
         return found
 
+    def both(self, user: int, items: Rows) -> tuple[Floats, Floats, Floats] | None:
+        """Values of ``items`` [n] to a user by the ranker, by the first pass, and their nearness,
+        float32 [n] each; None where the bundle has no first pass of the surface."""
+        if self._slopes is None:
+            return None
+        users, owner = np.array([user]), np.zeros(len(items), np.int64)
+        vectors = self.user_vectors(users)
+        first = self._first(vectors, owner, items)
+        return self._ranked(users, vectors, owner, items), first, self._vectors[items] @ vectors[0]
+
+    @cached_property
+    def _slopes(self) -> Floats | None:
+        first_pass = self._bundle.manifest.first_pass
+        slopes = None if first_pass is None else first_pass.slopes.get(self._name)
+        return None if slopes is None else np.array(slopes, np.float32)
+
+    @cached_property
+    def _item_logits(self) -> Floats:
+        """The first pass' of all items, float32 [I, O]."""
+        features = self._inputs.item_features
+        return self._bundle.item_logits(
+            features, np.full(len(features), self._surface_index, np.int64)
+        )
+
+    def _first(self, vectors: Floats, owner: Rows, item: Rows) -> Floats:
+        assert self._slopes is not None  # noqa: S101 - asked only where there are
+        nearness = np.einsum("nd,nd->n", vectors[owner], self._vectors[item])
+        values: Floats = (
+            first_pass_probabilities(nearness, self._item_logits[item], self._slopes)
+            @ self._weights
+        )
+        return values
+
+    def _cut(self, users: Rows, vectors: Floats, chosen: NDArray[np.bool_]) -> None:
+        """Leaves each user's best of the ``chosen`` [B, I] that may be shown to them."""
+        scored = self._surface.scored
+        if scored is None or self._slopes is None:
+            return
+        for row, question in enumerate(np.searchsorted(self._fold.asked, users).tolist()):
+            chosen[row, self._fold.barred.row(question)] = False
+            items = np.flatnonzero(chosen[row] & self._fold.available)
+            values = self._first(vectors[row : row + 1], np.zeros(len(items), np.int64), items)
+            chosen[row] = False
+            chosen[row, items[np.argsort(-values, kind="stable")[:scored]]] = True
+
     def _score(self, users: Rows, found: Floats) -> None:
         vectors = self.user_vectors(users)
-        owner, item = np.nonzero(self._candidates(vectors))
+        chosen = self._candidates(vectors)
+        self._cut(users, vectors, chosen)
+        owner, item = np.nonzero(chosen)
+        found[owner, item] = self._ranked(users, vectors, owner, item)
+
+    def _ranked(self, users: Rows, vectors: Floats, owner: Rows, item: Rows) -> Floats:
         questions = np.searchsorted(self._fold.asked, users)
         crosses = self._inputs.crosses.columns(questions, owner, item)
         probabilities = self._bundle.score(
@@ -112,7 +164,8 @@ class BundleScorer:
             surface=np.full(len(users), self._surface_index, dtype=np.int64),
             cross_features=crosses if self._inputs.crosses.sides else None,
         )
-        found[owner, item] = probabilities @ self._weights
+        values: Floats = probabilities @ self._weights
+        return values
 
     def _candidates(self, vectors: Floats) -> NDArray[np.bool_]:
         """Whether a personal or trending source of the surface yields the item, bool [B, I]."""

@@ -1,11 +1,13 @@
 """The batched bundle scorer against serving's steps done one user at a time."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from offline.evaluation.compare import judge
+from offline.evaluation.first_pass import first_pass_recall
 from offline.evaluation.fold import Fold
 from offline.evaluation.ragged import Ragged
 from offline.evaluation.ranking import UNRANKED, order_keys, ranks_of
@@ -51,7 +53,10 @@ def world(tmp_path: Path) -> tuple[Domain, LoadedBundle, Fold, ModelInputs]:
     }
     # The last few courses came after the bundle was built.
     known = {"course": dict(list(catalogue["course"].items())[: COURSES - NEW])}
-    version = make_tiny_bundle(tmp_path, domain, known, dim=8, seed=2)
+    slopes = [0.2, 0.15, 0.1, 0.2, 0.15, 0.1]
+    version = make_tiny_bundle(
+        tmp_path, domain, known, dim=8, seed=2, first_pass={"courses": slopes}
+    )
     bundle = LoadedBundle.load(BundleStore(tmp_path).path(version))
     manifest = bundle.manifest
     tower = tiny_item_inputs(
@@ -139,6 +144,73 @@ def test_batched_ranks_are_those_of_one_user_at_a_time(
         found = ranks.row(question)
         assert [int(row) for row in np.argsort(found, kind="stable")[: len(order)]] == order
         assert (found == UNRANKED).sum() == COURSES - len(order)
+
+
+def first_values(
+    domain: Domain, bundle: LoadedBundle, inputs: ModelInputs, question: int
+) -> dict[int, float]:
+    """First-pass values of all items, by the definition."""
+    manifest = bundle.manifest
+    surface = np.array([manifest.surface_index("courses")])
+    part = slice(question, question + 1)
+    (user,) = bundle.encode_users(
+        inputs.sequence_items[part],
+        inputs.sequence_actions[part],
+        inputs.user_features[part],
+        surface,
+    )
+    kind = np.full(COURSES, manifest.entity_index("course"), dtype=np.int64)
+    vectors = bundle.encode_items(kind, inputs.tower_fields, inputs.tower_numeric)
+    assert manifest.first_pass is not None
+    slopes = manifest.first_pass.slopes["courses"]
+    weights = {o.name: o.weight for o in manifest.objectives} | {"click": 0.7}
+    found = {}
+    for row in range(COURSES):
+        logits = bundle.item_logits(inputs.item_features[row : row + 1], surface)[0]
+        near = float(user @ vectors[row])
+        found[row] = sum(
+            weights[o.name] / (1 + math.exp(-(slope * near + float(logit))))
+            for o, slope, logit in zip(manifest.objectives, slopes, logits, strict=True)
+        )
+    return found
+
+
+def test_a_surface_that_scores_fewer_ranks_the_best_by_the_first_pass(
+    world: tuple[Domain, LoadedBundle, Fold, ModelInputs],
+) -> None:
+    domain, bundle, fold, inputs = world
+    surface = domain.surfaces["courses"].model_copy(update={"scored": 4})
+    cut = domain.model_copy(update={"surfaces": domain.surfaces | {"courses": surface}})
+    scores = BundleScorer(bundle, cut, "courses", fold, inputs).score(fold.asked[:20])
+    for question in range(20):
+        order = one_by_one(domain, bundle, fold, inputs, question)
+        values = first_values(domain, bundle, inputs, question)
+        kept = set(sorted(order, key=lambda row: -values[row])[:4])
+        expected = [row for row in order if row in kept]
+        assert np.isfinite(scores[question]).sum() == 4
+        assert np.argsort(-scores[question], kind="stable")[:4].tolist() == expected
+
+
+def test_recall_of_the_first_pass_is_of_the_rankers_best(
+    world: tuple[Domain, LoadedBundle, Fold, ModelInputs],
+) -> None:
+    domain, bundle, fold, inputs = world
+    scorer = BundleScorer(bundle, domain, "courses", fold, inputs)
+    found = first_pass_recall(scorer, fold, 5, [10, 20, 500])
+    # No user has 500 items.
+    assert [kept.kept for kept in found] == [10, 20]
+    assert found[0].items == COURSES - 2 + np.mean([n % COURSES == 6 for n in range(USERS)])
+    expected = []
+    for question in range(USERS):
+        items = [r for r in range(COURSES) if r not in (7, (question + 1) % COURSES)]
+        both = scorer.both(int(fold.asked[question]), np.array(items))
+        assert both is not None
+        values = first_values(domain, bundle, inputs, question)
+        assert both[1].tolist() == pytest.approx([values[row] for row in items], abs=1e-5)
+        best = sorted(items, key=lambda row: -both[0][items.index(row)])[:5]
+        kept = set(sorted(items, key=lambda row: -values[row])[:10])
+        expected.append(len(kept & set(best)) / 5)
+    assert found[0].recall == pytest.approx(np.mean(expected), abs=0.01)
 
 
 def test_retrieval_alone_ranks_by_inner_product(
