@@ -19,10 +19,11 @@ def first_pass_probabilities(nearness: Floats, item_logits: Floats, slopes: Floa
 
     Not finite where an item logit or an inner product is not a number.
     """
-    found: Floats = nearness[:, None] * -slopes
-    found -= item_logits
+    # An objective a row: loops over so few columns would cost several times as much.
+    found: Floats = -slopes[:, None] * nearness
+    found -= item_logits.T
     # Beyond what float32 holds the exponential is infinite, and the probability 0.
     with np.errstate(over="ignore"):
         np.exp(found, out=found)
     found += np.float32(1)
-    return np.reciprocal(found, out=found)
+    return np.reciprocal(found, out=found).T
