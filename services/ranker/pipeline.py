@@ -317,7 +317,7 @@ class Pipeline:
             degrade([work], Part.CATALOGUE, Reason.NON_FINITE)
 
     def _cut(self, work: Work, vector: Float32Array, now_ms: int) -> None:
-        sunk = cut(work, vector, self._governor, now_ms)
+        sunk = cut(work, vector, self._governor, now_ms, self._factors)
         if sunk:
             self._observer.non_finite(Part.SCORING, sunk)
             degrade([work], Part.SCORING, Reason.NON_FINITE)

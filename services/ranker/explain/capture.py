@@ -120,10 +120,13 @@ def capture_of(trace: Trace, names: Pseudonymiser, origin: Origin) -> Capture:
 
 def _factors(work: Work, slots: Int64Array) -> Float32Array | None:
     """Factors of the items at ``slots``; 1 for those that were not valued."""
-    if work.factors is None:
+    valued, factors = work.slots, work.factors
+    if work.cut is not None:
+        valued, factors = work.cut.slots, work.cut.factors
+    if factors is None:
         return None
     found = np.ones(len(slots), np.float32)
-    found[np.searchsorted(slots, work.slots)] = work.factors
+    found[np.searchsorted(slots, valued)] = factors
     return found
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from services.common.exploration import adjusted
 from services.ranker.arrays import BoolArray, Float32Array, Float64Array, Int64Array
+from services.ranker.definitions.arms import ItemFactors
 from services.ranker.governor import Governance
 from services.ranker.scoring.first_pass import (
     Cut,
@@ -29,7 +30,9 @@ REASON = "first_pass"
 """Reason under which what is left out is counted and named."""
 
 
-def cut(work: Work, vector: Float32Array, governor: Governance, now_ms: int) -> int:
+def cut(
+    work: Work, vector: Float32Array, governor: Governance, now_ms: int, factors: ItemFactors
+) -> int:
     """Leaves a request the candidates that the ranker gets; ``work.cut`` says what became of them.
 
     As many as the surface names and the governor allows, never fewer than the request wants items:
@@ -45,7 +48,8 @@ def cut(work: Work, vector: Float32Array, governor: Governance, now_ms: int) -> 
     count = max(k, governor.candidates(bound.scored, k))
     if len(work.slots) <= count:
         return 0
-    valued = _valued(work, bound, vector)
+    multiplied = factors.of(work.definitions, plan.table, work.slots, work.assignments, now_ms)
+    valued = _valued(work, bound, vector, multiplied)
     rankings = [valued.values]
     if bound.learned and work.teams:
         rankings = [values_under(valued, weights) for weights in work.teams.values()]
@@ -58,17 +62,19 @@ def cut(work: Work, vector: Float32Array, governor: Governance, now_ms: int) -> 
         kept |= _kept(work, base, first, count)
     if plan.caps:
         kept[_under_caps(work, valued, bases[0], kept, k)] = True
-    work.cut = Cut(work.slots, work.origin, valued.values, kept, bound.learned)
+    work.cut = Cut(work.slots, work.origin, valued.values, kept, bound.learned, multiplied)
     work.slots, work.origin = work.slots[kept], work.origin[kept]
     return int(valued.sunk.sum())
 
 
-def _valued(work: Work, bound: FirstPass, vector: Float32Array) -> Scored:
+def _valued(
+    work: Work, bound: FirstPass, vector: Float32Array, factors: Float32Array | None
+) -> Scored:
     plan = work.plan
     if not bound.learned:
         return placed_values(work.origin, [source.quota for source in plan.spec.sources])
     nearness = plan.items.vectors.take(work.slots, 0) @ vector
-    return learned_values(bound, nearness, work.slots, work.weights, plan.margins)
+    return learned_values(bound, nearness, work.slots, work.weights, plan.margins, factors)
 
 
 def _base(work: Work, values: Float32Array) -> Float64Array:

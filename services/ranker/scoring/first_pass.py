@@ -46,13 +46,15 @@ class FirstPass:
 class Cut:
     """What the first pass made of a request's N candidates: ``slots`` int64 [N], ``origin`` uint8
     [N] the place of the source that yielded each, ``scores`` float32 [N] and ``kept`` bool [N],
-    what went on to the ranker. ``learned`` as of ``FirstPass``."""
+    what went on to the ranker. ``learned`` as of ``FirstPass``; ``factors`` float32 [N]: what
+    variants of hosts and rooms multiply values by, None for nothing."""
 
     slots: Int64Array
     origin: ByteArray
     scores: Float32Array
     kept: BoolArray
     learned: bool
+    factors: Float32Array | None = None
 
     @property
     def left_out(self) -> int:
@@ -99,11 +101,13 @@ def learned_values(
     slots: Int64Array,
     weights: Float32Array,
     margins: Margins | None,
+    factors: Float32Array | None = None,
 ) -> Scored:
-    """Values of candidates with inner products [N], under weights [O]; what is not finite sinks."""
+    """Values of candidates with inner products [N], under weights [O], times
+    ``factors`` [N]; what is not finite sinks."""
     logits = bound.item_logits.take(slots, 0)
     predictions = first_pass_probabilities(nearness, logits, bound.slopes)
-    return values_of(predictions, weights, margins, slots)
+    return values_of(predictions, weights, margins, slots, factors)
 
 
 def placed_values(origin: ByteArray, quotas: Sequence[int]) -> Scored:
