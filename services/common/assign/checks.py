@@ -71,15 +71,20 @@ def change_errors(before: Definitions, after: Definitions) -> Found:
         for name in ("salt", "unit", "hash", "slice_ms", "other_unit", "layer", "namespace"):
             if getattr(old, name) != getattr(new, name):
                 yield (*at, name), "can't change while the experiment runs: it would move its units"
-        if not old.layer or old.layer not in after.layers:
-            continue
-        if before.layers[old.layer].salt != after.layers[old.layer].salt:
-            yield ("layers", old.layer, "salt"), f"can't change while {key} runs"
-    for key, old in before.experiments.items():
-        new = after.experiments.get(key)
-        if new is not None and old.running and new.running and _arms(old) != _arms(new):
-            where = ("experiments", key, "variants")
+        if _arms(old) != _arms(new):
+            where = (*at, "variants")
             yield where, "can't change their ranges while the experiment runs: units would move"
+    for name, layer in before.layers.items():
+        running = [
+            key
+            for key, old in before.experiments.items()
+            if old.layer == name
+            and old.running
+            and key in after.experiments
+            and after.experiments[key].running
+        ]
+        if running and name in after.layers and after.layers[name].salt != layer.salt:
+            yield ("layers", name, "salt"), f"can't change while {', '.join(running)} runs"
 
 
 def _arms(experiment: Experiment) -> list[tuple[str, float, float]]:

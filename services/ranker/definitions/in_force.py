@@ -26,6 +26,8 @@ class FixedDefinitions:
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
+        # Worked out here, not in a request.
+        _ = definitions.compiled
 
     def current(self) -> Definitions:
         """The definitions."""

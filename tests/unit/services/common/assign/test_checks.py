@@ -222,6 +222,17 @@ def test_a_running_experiment_keeps_what_decides_who_is_where(
         assert list(change_errors(stopped, after)) == []
 
 
+def test_a_layer_keeps_its_salt_while_an_experiment_runs_in_it(tmp_path: Path) -> None:
+    before = _load(tmp_path, GOOD)
+    again = GOOD.replace("salt: layer_home", "salt: layer_away")
+    assert list(change_errors(before, _load(tmp_path, again))) == [
+        (("layers", "home", "salt"), "can't change while one, two runs")
+    ]
+    paused = again.replace("running: true", "running: false")
+    paused = paused.replace("revision: 1", "revision: 2")
+    assert list(change_errors(before, _load(tmp_path, paused))) == []
+
+
 def test_raising_the_coverage_is_no_such_change(tmp_path: Path) -> None:
     empty = _load(tmp_path, "experiments: {}")
     before = replace(empty, experiments={"e": BASE})
