@@ -46,8 +46,8 @@ VISITORS_AT_ONCE = 8
 class NewCourse:
     """A course that was published in the loop, or opened again, and is on sale at the end of it.
 
-    ``seen_ms`` are the times of its impressions from then on, ``placed`` how often the slot for new
-    items was its.
+    ``seen_ms`` are the times of its impressions in the loop; the guarantee counts those that it had
+    before it opened again. ``placed``: how often the slot for new items was its since.
     """
 
     published_ms: int
@@ -55,7 +55,7 @@ class NewCourse:
     placed: int
 
     def impressions_within(self, within_ms: int) -> int:
-        """Impressions in its first ``within_ms``."""
+        """Impressions by ``within_ms`` after it was published."""
         return sum(at_ms < self.published_ms + within_ms for at_ms in self.seen_ms)
 
 
@@ -202,9 +202,8 @@ class Loop:
         courses = []
         for row in np.flatnonzero(new).tolist():
             since_ms, id_ = int(catalogue.opens_ms[row]), naming.course_id(row)
-            seen = [at_ms for at_ms in self._impressions[id_] if at_ms >= since_ms]
             placed = sum(at_ms >= since_ms for at_ms in self._placed[id_])
-            courses.append(NewCourse(since_ms, seen, placed))
+            courses.append(NewCourse(since_ms, self._impressions[id_], placed))
         return courses
 
 
