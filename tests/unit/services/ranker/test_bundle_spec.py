@@ -21,7 +21,8 @@ def test_filters_over_attributes_that_a_bundle_lacks_are_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shipped = load_domain(SHIPPED)
-    version = make_tiny_bundle(tmp_path, shipped, {})
+    slopes = {"videos": [0.3] * len(shipped.objectives)}
+    version = make_tiny_bundle(tmp_path, shipped, {}, first_pass=slopes)
     bundle = LoadedBundle.load(BundleStore(tmp_path).path(version), threads=1, device="cpu")
     bundle_spec(bundle, shipped)
     assert not caplog.records
@@ -56,3 +57,16 @@ def test_models_read_what_they_were_trained_to_carry(tmp_path: Path) -> None:
     before = bundle_spec(replace(bundle, manifest=old), shipped)
     assert before.carries == carried.carries
     assert before.unread == {"room": {"seats_left", *read}}
+
+
+def test_a_bundle_without_the_first_pass_of_a_surface_serves_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shipped = load_domain(SHIPPED)
+    version = make_tiny_bundle(tmp_path, shipped, {})
+    bundle = LoadedBundle.load(BundleStore(tmp_path).path(version), threads=1, device="cpu")
+    spec = bundle_spec(bundle, shipped)
+    assert not spec.slopes
+    assert spec.surfaces["videos"].scored == 250
+    (record,) = caplog.records
+    assert "has no first pass of surface videos" in record.getMessage()
