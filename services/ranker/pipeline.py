@@ -36,7 +36,7 @@ from services.ranker.filters.expression import REASON, CallerFilter
 from services.ranker.filters.rules import BoundFilter
 from services.ranker.governor import Governance
 from services.ranker.last_known import LastKnownRows
-from services.ranker.plan import SurfacePlan
+from services.ranker.plan import SurfacePlan, SurfaceSpec
 from services.ranker.ports import Observer, SlateLog, UserFeatures
 from services.ranker.results import result_of
 from services.ranker.scoring.chunks import chunks
@@ -275,7 +275,7 @@ class Pipeline:
             quotas = [source.quota for source in surface.sources]
             for found, work in zip(zip(*answers.slots, strict=True), same, strict=True):
                 limit = self._governor.candidates(
-                    surface.candidates, work.command.k or surface.default_k
+                    surface.candidates, _wanted(work.command, surface)
                 )
                 if limit < surface.candidates:
                     degrade([work], Part.RETRIEVAL, Reason.OVERLOADED)
@@ -379,6 +379,13 @@ class Pipeline:
         for result in results:
             for degradation in result.degraded:
                 self._observer.degraded(degradation)
+
+
+def _wanted(command: RankCommand, surface: SurfaceSpec) -> int:
+    """How many candidates a request can't do without: its items, what the pages before it showed,
+    which is found again and taken out only then, and one that tells of a next page."""
+    shown = 0 if command.following is None else len(command.following.items)
+    return shown + (command.k or surface.default_k) + 1
 
 
 def _by_plan(works: Sequence[Work]) -> list[tuple[SurfacePlan, list[Work]]]:

@@ -10,7 +10,6 @@ import numpy as np
 
 from services.ranker.arrays import (
     BoolArray,
-    ByteArray,
     Float32Array,
     Float64Array,
     Int64Array,
@@ -26,17 +25,18 @@ from services.ranker.types import Drawn, Placement
 class Candidates:
     """N scored candidates of one request, of a table with n slots.
 
-    ``slots`` int64 [N], ``origin`` uint8 [N] the place of the source that yielded each, ``tie``
-    uint64 [N], ``values`` float32 [N]; ``sunk`` bool [N] marks what must come last. ``terms``
-    float32 [N, O] x ``weights`` float32 [O] are the values. ``ids`` [n] and ``vectors`` float32
-    [n, D] are the table's, by slot.
+    ``slots`` int64 [N], ``tie`` uint64 [N], ``values`` float32 [N]; ``sunk`` bool [N] marks what
+    must come last. ``terms`` float32 [N, O] x ``weights`` float32 [O] are the values. ``ids`` [n]
+    and ``vectors`` float32 [n, D] are the table's, by slot.
 
     ``shown`` int64 [E]: slots of what earlier pages showed, the last at the end; ``taken``: how
     much of each cap they used.
+
+    ``yielded``: slots that each source yielded, best first, whether or not another one did too, and
+    whether or not they are still candidates; empty where no source was asked.
     """
 
     slots: Int64Array
-    origin: ByteArray
     tie: UInt64Array
     values: Float32Array
     sunk: BoolArray
@@ -47,13 +47,13 @@ class Candidates:
     vectors: Float32Array
     shown: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
     taken: Taken = ()
+    yielded: Sequence[Int64Array] = ()
 
     def only(self, kept: Int64Array) -> Candidates:
         """The candidates at the indices ``kept``."""
         return replace(
             self,
             slots=self.slots[kept],
-            origin=self.origin[kept],
             tie=self.tie[kept],
             values=self.values[kept],
             sunk=self.sunk[kept],

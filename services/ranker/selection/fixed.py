@@ -57,9 +57,18 @@ def fixed_positions(
 
 
 def _pinned(pin: BoundPin, found: Candidates) -> list[int]:
-    pinned = found.origin == pin.source if pin.source >= 0 else found.slots == pin.slot
-    listed: list[int] = np.flatnonzero(pinned).tolist()
-    return listed
+    """The item of a pin, or what its source yielded, in that order, whoever yielded it too."""
+    if pin.source < 0:
+        listed: list[int] = np.flatnonzero(found.slots == pin.slot).tolist()
+        return listed
+    if not found.yielded:
+        return []
+    yielded = found.yielded[pin.source]
+    rank_of = {slot: rank for rank, slot in enumerate(yielded.tolist())}
+    inside = np.flatnonzero(np.isin(found.slots, yielded))
+    ranks = [rank_of[slot] for slot in found.slots[inside].tolist()]
+    ordered: list[int] = inside[np.argsort(ranks, kind="stable")].tolist()
+    return ordered
 
 
 def _new_items(plan: BoundSelection, found: Candidates, wanted: Wanted) -> list[int]:

@@ -97,8 +97,7 @@ def opened(
     rivals: Mapping[str, Float32Array] | None = None,
 ) -> Opened | Selected:
     """The selection of at most ``k`` items, or what it begins with. The same arguments give the
-    same slate, whatever the candidates' order is (source pins aside, which take the first that
-    their source yielded).
+    same slate, whatever the candidates' order is.
 
     ``first_position``: that of the slate's first item among all that the pages up to this one
     show, by which fixed positions count. ``explore``: the request may; ``seed`` decides.

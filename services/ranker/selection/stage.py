@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.ranker.arrays import ByteArray, Float64Array, Int64Array
+from services.ranker.arrays import Float64Array, Int64Array
 from services.ranker.calls.candidates import slots_of_hashes
 from services.ranker.results import REFRESH, slate_of
 from services.ranker.scoring.value import Scored, values_under
@@ -19,8 +19,6 @@ from services.ranker.state import ServingState
 from services.ranker.tokens.format import SHOWN_MASK
 from services.ranker.types import Call, RankCommand, Traffic
 from services.ranker.work import Work
-
-_NO_SOURCE = 255
 
 
 def select_slates(
@@ -111,13 +109,8 @@ def _may_explore(command: RankCommand) -> bool:
 def candidates_of(work: Work, scored: Scored) -> Candidates:
     """What selection reads of a request's candidates; ``work.shown`` is set."""
     plan, slots = work.plan, work.slots
-    origin: ByteArray = work.origin
-    if work.command.call is Call.REFRESH:
-        # Nobody knows any more which source yielded what.
-        origin = np.full(len(slots), _NO_SOURCE, np.uint8)
     return Candidates(
         slots=slots,
-        origin=origin,
         tie=plan.table.tie[slots],
         values=scored.values,
         sunk=scored.sunk,
@@ -128,6 +121,8 @@ def candidates_of(work: Work, scored: Scored) -> Candidates:
         vectors=plan.items.vectors,
         shown=work.shown,
         taken=_taken(work) if len(work.shown) else (),
+        # Of a refreshed slate nobody knows any more which source yielded what.
+        yielded=work.found,
     )
 
 

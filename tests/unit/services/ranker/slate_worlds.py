@@ -28,7 +28,7 @@ class World:
     shares: Sequence[float] = ()
     sunk: Sequence[int] = ()
     ties: Sequence[int] = ()
-    origin: Sequence[int] = ()
+    yielded: Sequence[Sequence[int]] = ()
 
     def __len__(self) -> int:
         return len(self.terms)
@@ -47,10 +47,8 @@ class World:
         slots = np.array(range(len(self)) if order is None else order, np.int64)
         values, sunk = self.values, np.isin(slots, list(self.sunk))
         ties = np.array(self.ties or [n * 7 % 101 for n in range(len(self))], np.uint64)
-        origin = np.array(self.origin or [0] * len(self), np.uint8)
         return Candidates(
             slots=slots,
-            origin=origin[slots],
             tie=ties[slots],
             values=np.where(sunk, np.finfo(np.float32).min, values[slots]).astype(np.float32),
             sunk=sunk,
@@ -59,6 +57,7 @@ class World:
             caps=[(np.array(self.hosts, np.int32)[slots], self.cap)],
             ids=[f"i{n}" for n in range(len(self))],
             vectors=np.array(self.vectors, np.float32).reshape(len(self), -1 if len(self) else 2),
+            yielded=[np.array(numbers, np.int64) for numbers in self.yielded],
         )
 
     def adjustments(self) -> Float32Array | None:

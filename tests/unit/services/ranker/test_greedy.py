@@ -19,7 +19,6 @@ def contest_of(
     values = (random.integers(0, 12, candidates) / 4).astype(np.float32)
     found = Candidates(
         slots=random.permutation(len(vectors))[:candidates],
-        origin=np.zeros(candidates, np.uint8),
         tie=np.arange(candidates, dtype=np.uint64),
         values=values,
         sunk=np.zeros(candidates, np.bool_),

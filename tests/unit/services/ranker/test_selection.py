@@ -185,12 +185,28 @@ def test_an_item_off_the_window_is_found_when_the_head_is_all_alike() -> None:
 def test_pins_stand_where_they_are_pinned_and_keep_the_caps() -> None:
     spec = selection()
     pins = (BoundPin(0, 4, -1), BoundPin(1, -1, 1), BoundPin(2, 0, -1), BoundPin(9, 2, -1))
-    world = replace(FIVE, origin=[0, 1, 0, 1, 0])
+    world = replace(FIVE, yielded=[[0, 2, 4], [1, 3]])
     found = world.candidates()
     # Source 1 yielded items 1 and 3; item 0 is of the same host as 1, which may show one.
     chosen = select(BoundSelection(spec, pins=pins), found, k=5, seed=0, now_ms=0)
     assert slate_ids(found, chosen) == [4, 1, 2]
     assert list(chosen.placements) == [Placement.PIN, Placement.PIN, Placement.VALUE]
+
+
+def test_a_pin_takes_what_its_source_yielded_first_whoever_yielded_it_too() -> None:
+    pins = (BoundPin(0, -1, 1),)
+    for yielded in ([[0, 1, 2, 3], [3, 1]], [[2, 0], [9, 3, 1]], [[], [3]]):
+        world = replace(FIVE, yielded=yielded)
+        for order in ([0, 1, 2, 3, 4], [4, 3, 1, 0, 2]):
+            found = world.candidates(order)
+            plan = BoundSelection(selection(), pins=pins)
+            chosen = select(plan, found, k=2, seed=0, now_ms=0)
+            assert slate_ids(found, chosen)[0] == 3
+            assert chosen.placements[0] is Placement.PIN
+    # A refreshed slate has no sources.
+    found = replace(FIVE, yielded=[]).candidates()
+    chosen = select(BoundSelection(selection(), pins=pins), found, k=2, seed=0, now_ms=0)
+    assert not chosen.placements
 
 
 def test_a_pin_further_down_than_there_are_items_closes_up() -> None:

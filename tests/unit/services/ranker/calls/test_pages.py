@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.common.ids import new_rank_id
+from services.ranker.governor import Governor
 from services.ranker.pipeline import Pipeline
 from services.ranker.plan import SurfaceSpec
 from services.ranker.sources.personal import Personal
@@ -30,11 +31,13 @@ def replica(ids: list[str]) -> Pipeline:
     return serving({id_: {} for id_ in ids}, SURFACE)
 
 
-def serving(rows: Mapping[str, Mapping[str, Any]], surface: SurfaceSpec) -> Pipeline:
+def serving(
+    rows: Mapping[str, Mapping[str, Any]], surface: SurfaceSpec, governor: Governor | None = None
+) -> Pipeline:
     model = FakeModel()
     spec = spec_of(model, surface)
     state = prepare(model, spec, tables_of(rows), None, exact_rows=100, now_ms=1)
-    return make_pipeline(state, FakeUsers({}), Recorder())
+    return make_pipeline(state, FakeUsers({}), Recorder(), governor=governor)
 
 
 def answered(pipeline: Pipeline, command: RankCommand) -> RankResult:
@@ -83,3 +86,19 @@ def test_a_refresh_names_what_caps_leave_out() -> None:
     after = answered(serving(same_host, surface), command)
     (left_out,) = {"a", "b"} - set(after.slate.ids)
     assert list(after.removed) == [(left_out, "not_selected")]
+
+
+def test_no_page_is_empty_or_the_last_because_candidates_are_fewer_under_load() -> None:
+    late = Governor(target_s=1, floor=0.2)
+    late.answered([2.0] * 10_000)
+    ids = [f"i{n}" for n in range(30)]
+    pipeline = serving({id_: {} for id_ in ids}, replace(SURFACE, candidates=30), late)
+    shown: list[str] = []
+    token = ""
+    while token or not shown:
+        command = tokens().next_page(token, replace(ANN, k=4), 20) if token else replace(ANN, k=4)
+        result = answered(pipeline, command)
+        assert len(result.slate.ids) == min(4, len(ids) - len(shown))
+        shown += result.slate.ids
+        token, _ = tokens().issued(result)
+    assert sorted(shown) == sorted(ids)
