@@ -121,6 +121,8 @@ class SpoolShipper:
                 continue
             backoff_s = FIRST_BACKOFF_S
             complaint = ""
+            if self._given_up():
+                return
             if not shipped:
                 if self._stop.is_set():
                     return

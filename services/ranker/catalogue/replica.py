@@ -85,7 +85,8 @@ WatchOpener = Callable[[Mapping[str, View], bytes], WatchStream]
 class ReplicaTimes:
     """Patience of a replica, in seconds: without a message it is stale after ``stale_s``; the copy
     on disk is at most ``save_s`` behind; a broken watch is opened again after ``retry_s``, doubled
-    each time up to ``retry_most_s``; plans are prepared anew every ``refresh_s`` without change."""
+    each time up to ``retry_most_s``; plans are prepared anew every ``refresh_s`` without change,
+    while the watch is broken, too (at its next opening)."""
 
     stale_s: float = 10.0
     save_s: float = 30.0
@@ -206,6 +207,9 @@ class Replica:
             except Exception:
                 _logger.exception("the catalogue's watch failed")
             self._snapshot = None
+            if not self._closing.is_set():
+                # What opens by the clock alone is to be found without the feature service, too.
+                self._refresh_alone()
             if self._heard_s != heard_before_s:
                 pause_s = self._times.retry_s
             self._closing.wait(pause_s)
@@ -258,8 +262,7 @@ class Replica:
             self._install(tables)
         else:
             self._heard(message)
-            if time.monotonic() - self._installed_s > self._times.refresh_s and self._tables:
-                self._install(self._tables.by_entity)
+            self._refresh()
 
     def _heard(self, message: WatchMessage) -> None:
         self._heard_s = time.monotonic()
@@ -289,6 +292,16 @@ class Replica:
             self._installed.notify_all()
         self._changed(installed)
         self._installed_s = time.monotonic()
+
+    def _refresh(self) -> None:
+        if self._tables and time.monotonic() - self._installed_s > self._times.refresh_s:
+            self._install(self._tables.by_entity)
+
+    def _refresh_alone(self) -> None:
+        try:
+            self._refresh()
+        except Exception:
+            _logger.exception("the catalogue can't be prepared anew")
 
     def _refused(self, error: PodiumError) -> None:
         with self._installed:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +22,7 @@ from podium.feature.v1 import feature_pb2, feature_pb2_grpc
 from services.common.channels import open_channel
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
 from services.common.spool import Spool
-from services.common.spool_shipping import SpoolMetrics, SpoolShipper, ingest_sender
+from services.common.spool_shipping import BATCH_EVENTS, SpoolMetrics, SpoolShipper, ingest_sender
 
 ROOT = Path(__file__).parents[3]
 NAMES = Pseudonymiser.from_text(DEVELOPMENT_KEYS)
@@ -97,6 +98,26 @@ def test_a_server_that_is_down_is_waited_for(tmp_path: Path) -> None:
         shipper.close(flush_seconds=0.3)
     assert registry.get_sample_value("podium_spool_failures_total")
     assert spool.acknowledged() == 0
+    spool.close()
+
+
+def test_what_can_not_be_shipped_in_the_time_that_closing_gives_stays(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, "ranker", NAMES)
+    spool.append([event_pb2.Event(event_id=f"e{n}") for n in range(3 * BATCH_EVENTS)])
+    begun = threading.Event()
+
+    def send(events: list[event_pb2.Event], first_sequence: int) -> None:
+        del events
+        if not first_sequence:
+            begun.set()
+            # Closing wakes the shipper by it.
+            assert spool.written.wait(20)
+
+    shipper = SpoolShipper(spool, send, SpoolMetrics(CollectorRegistry()))
+    shipper.start()
+    assert begun.wait(20)
+    shipper.close(flush_seconds=0)
+    assert spool.acknowledged() == BATCH_EVENTS
     spool.close()
 
 

@@ -381,7 +381,8 @@ def test_while_no_row_changes_the_copy_is_renewed_not_written(tmp_path: Path) ->
     )
     written = ReplicaDisk(tmp_path, VIEWS).path.stat().st_ino
     replica.close()
-    assert len(installed) == 3
+    # The snapshot, two heartbeats, and the end of the watch.
+    assert len(installed) == 4
     disk = ReplicaDisk(tmp_path, VIEWS)
     assert disk.path.stat().st_ino == written
     copy = disk.load()
@@ -389,6 +390,36 @@ def test_while_no_row_changes_the_copy_is_renewed_not_written(tmp_path: Path) ->
     assert copy.resume_token == b"t3"
     with np.load(disk.path) as stored:
         assert stored["token"].tobytes() == b"t1"
+
+
+def test_plans_are_prepared_anew_while_the_watch_is_broken(tmp_path: Path) -> None:
+    whole = [message(Reset()), chunk({"a": {}}), message(SnapshotEnd(1), b"t1")]
+    broken: list[WatchMessage | Exception] = [Unavailable("broken")]
+    replica, installed = run_replica(
+        tmp_path, ScriptedWatch([*whole, *broken], broken, broken), refresh_s=0.0
+    )
+    replica.close()
+    assert len(installed) == 4
+    assert all(t.by_entity["item"] is installed[0].by_entity["item"] for t in installed)
+    assert [t.number for t in installed] == sorted({t.number for t in installed})
+
+
+def test_a_watch_is_opened_again_though_plans_can_not_be_prepared(tmp_path: Path) -> None:
+    whole = [message(Reset()), chunk({"a": {}}), message(SnapshotEnd(1), b"t1")]
+    watch = ScriptedWatch([*whole, Unavailable("broken")], [Unavailable("broken")])
+    told: list[Tables] = []
+
+    def changed(tables: Tables) -> None:
+        told.append(tables)
+        if len(told) > 1:
+            raise RuntimeError("the item tower is broken")
+
+    times = ReplicaTimes(retry_s=0.001, retry_most_s=0.01, refresh_s=0.0)
+    replica = Replica(VIEWS, watch.open, ReplicaDisk(tmp_path, VIEWS), changed, times=times)
+    replica.start()
+    assert watch.finished.wait(20)
+    replica.close()
+    assert len(told) == 3
 
 
 def test_rows_that_could_not_be_saved_are_not_renewed(tmp_path: Path) -> None:
