@@ -136,14 +136,17 @@ def oracle_slate(rows: Rows, user: Mapping[str, Any], surface: SurfaceSpec, k: i
             found = sorted(shown, key=lambda id_: (-rows[id_].get("clicks", 0), _tie(id_)))
             found = found[: source.quota]
         candidates += [id_ for id_ in found if id_ not in candidates]
-    candidates = candidates[: surface.candidates]
-    if surface.filters:
-        candidates = [
-            id_
-            for id_ in candidates
-            if id_ not in user.get("bought", [])
+
+    def passes(id_: str) -> bool:
+        return not surface.filters or (
+            id_ not in user.get("bought", [])
             and (not rows[id_].get("host") or rows[id_]["host"] not in user.get("blocked", []))
-        ]
+        )
+
+    candidates = [id_ for id_ in candidates[: surface.candidates] if passes(id_)]
+    if not candidates:
+        trending = sorted(shown, key=lambda id_: (-rows[id_].get("clicks", 0), _tie(id_)))
+        candidates = [id_ for id_ in trending if passes(id_)][:k]
     values = {id_: _value(near[id_], rows[id_].get("score", 0.5), surface) for id_ in candidates}
     slate: list[str] = []
     for id_ in sorted(candidates, key=lambda id_: -values[id_]):
@@ -196,7 +199,7 @@ USERS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rows=CATALOGUES, users=st.lists(USERS, min_size=1, max_size=4), data=st.data())
 def test_a_micro_batch_answers_what_the_oracle_says(
     rows: Rows, users: list[dict[str, Any]], data: st.DataObject
@@ -226,6 +229,21 @@ def test_a_micro_batch_answers_what_the_oracle_says(
 
 
 # --- single cases -------------------------------------------------------------------------------
+
+
+def test_where_no_source_yields_what_may_be_shown_the_oracle_falls_back_as_well() -> None:
+    shown = {"live": 1, "seats": 1}
+    clicks = {"i2": 0, "i14": 1, "i3": 2, "i4": 0}
+    blocked = {id_: {"clicks": n, "host": "h1"} | shown for id_, n in clicks.items()}
+    rows = blocked | {"i13": shown}
+    user = {"blocked": ["h1"], "history": ["i0", "i0", "i0"]}
+    pipeline = make_pipeline(
+        make_state(FakeModel(), tables_of(rows)), FakeUsers({"u": user}), Recorder()
+    )
+    (result,) = rank(pipeline, RankCommand("everything", "u", "", 5))
+    assert result.slate.ids == oracle_slate(rows, user, EVERYTHING, 5) == ["i13"]
+    assert list(result.slate.sources) == ["fallback"]
+
 
 SOME = {f"i{n}": {"clicks": n, "live": 1, "seats": 1, "host": f"h{n}"} for n in range(6)}
 
