@@ -25,8 +25,6 @@ _logger = logging.getLogger(__name__)
 
 USER = "user"
 
-_logger = logging.getLogger(__name__)
-
 
 def bundle_spec(bundle: LoadedBundle, domain: Domain) -> BundleSpec:
     """The specification of a bundle under a domain. Surfaces, filters and weights are the domain's.

@@ -40,7 +40,8 @@ class WatchTimes:
 
 class WatchLoop(Generic[Message]):
     """``take`` is called with each message, on the loop's thread; what it raises ends the stream.
-    ``open_stream`` begins anew: what was taken of an unfinished snapshot counts for nothing."""
+    ``open_stream`` begins anew: what was taken of an unfinished snapshot counts for nothing.
+    ``broke`` is told of the errors that end a stream, on the loop's thread, too."""
 
     def __init__(
         self,
@@ -48,14 +49,17 @@ class WatchLoop(Generic[Message]):
         open_stream: Callable[[], Stream[Message]],
         take: Callable[[Message], None],
         times: WatchTimes,
+        broke: Callable[[PodiumError], None] = lambda _: None,
     ) -> None:
         self._name = name
-        self._open_stream = open_stream
-        self._take = take
         self._times = times
         self._stream: Stream[Message] | None = None
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        # Only the thread holds these, while it runs: with their owner they would be a cycle, which
+        # nothing frees once it is kept for good.
+        self._thread = threading.Thread(
+            target=self._run, args=(open_stream, take, broke), name=name, daemon=True
+        )
 
     def start(self) -> None:
         """Starts watching."""
@@ -70,19 +74,25 @@ class WatchLoop(Generic[Message]):
         if self._thread.is_alive():
             self._thread.join()
 
-    def _run(self) -> None:
+    def _run(
+        self,
+        open_stream: Callable[[], Stream[Message]],
+        take: Callable[[Message], None],
+        broke: Callable[[PodiumError], None],
+    ) -> None:
         pause_s = self._times.retry_s
         while not self._closing.is_set():
             taken = False
             try:
-                with closing(self._messages()) as messages:
+                with closing(self._messages(open_stream())) as messages:
                     for message in messages:
-                        self._take(message)
+                        take(message)
                         taken = True
                 _logger.info("%s: the watch ended; opening it again", self._name)
             except PodiumError as error:
                 if not self._closing.is_set():
                     _logger.warning("%s: the watch broke: %s", self._name, error)
+                broke(error)
             except Exception:
                 _logger.exception("%s: the watch failed", self._name)
             if taken:
@@ -90,11 +100,13 @@ class WatchLoop(Generic[Message]):
             self._closing.wait(pause_s)
             pause_s = min(2 * pause_s, self._times.retry_most_s)
 
-    def _messages(self) -> Generator[Message, None, None]:
-        stream = self._open_stream()
+    def _messages(self, stream: Stream[Message]) -> Generator[Message, None, None]:
         self._stream = stream
         patience = Patience(self._name, self._times.silent_s, stream.cancel)
         try:
+            if self._closing.is_set():
+                # Closed while it was opened: nobody else cancels it.
+                return
             for message in stream:
                 if self._closing.is_set():
                     return

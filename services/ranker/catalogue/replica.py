@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from services.common.errors import FailedPrecondition, PodiumError, UnknownFeatureView
 from services.ranker.catalogue.disk import Copy, ReplicaDisk
@@ -19,7 +18,7 @@ from services.ranker.catalogue.table import EntityTable
 from services.ranker.feature_rows import FeatureRows, View
 from services.ranker.state import Tables
 from services.ranker.types import Reason
-from services.ranker.watch_loop import Patience
+from services.ranker.watch_loop import Stream, WatchLoop, WatchTimes
 
 _logger = logging.getLogger(__name__)
 
@@ -67,17 +66,7 @@ class WatchMessage:
     as_of_ms: int
 
 
-class WatchStream(Protocol):
-    """An open watch."""
-
-    def __iter__(self) -> Iterator[WatchMessage]:
-        """Messages until the stream ends. Raises a PodiumError when it breaks."""
-
-    def cancel(self) -> None:
-        """Ends the stream from another thread."""
-
-
-WatchOpener = Callable[[Mapping[str, View], bytes], WatchStream]
+WatchOpener = Callable[[Mapping[str, View], bytes], Stream[WatchMessage]]
 """Opens a watch of views by entity type, from a resume token."""
 
 
@@ -132,11 +121,10 @@ class Replica:
         self._epoch = 0
         self._snapshot: dict[str, EntityTable] | None = None
         self._snapshot_rows = 0
-        self._stream: WatchStream | None = None
-        self._closing = threading.Event()
         self._installed = threading.Condition()
         self._refusal: PodiumError | None = None
-        self._thread = threading.Thread(target=self._run, name="catalogue", daemon=True)
+        patience = WatchTimes(times.stale_s, times.retry_s, times.retry_most_s)
+        self._loop = WatchLoop("catalogue", self._opened, self._take, patience, self._broke)
 
     def start(self) -> None:
         """Installs the copy on disk, when there is one, and starts watching."""
@@ -148,16 +136,11 @@ class Replica:
         self._saved_number = self._number
         self._rows_saved = self._rows_number
         self._saved_s = time.monotonic()
-        self._thread.start()
+        self._loop.start()
 
     def close(self) -> None:
         """Stops watching, saves the copy and lets go of the tables."""
-        self._closing.set()
-        stream = self._stream
-        if stream is not None:
-            stream.cancel()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._loop.close()
         self._save()
         # They name the replica: a cycle, which nothing would free once it is kept for good.
         self._tables = None
@@ -192,44 +175,15 @@ class Replica:
         """How far the rows are behind the clock; 0 when the stream does not say."""
         return max(0, time.time_ns() // 1_000_000 - self._as_of_ms) if self._as_of_ms else 0
 
-    def _run(self) -> None:
-        pause_s = self._times.retry_s
-        while not self._closing.is_set():
-            heard_before_s = self._heard_s
-            try:
-                self._watch()
-                _logger.info("the catalogue's watch ended; opening it again")
-            except PodiumError as error:
-                if not self._closing.is_set():
-                    _logger.warning("the catalogue's watch broke: %s", error)
-                if isinstance(error, UnknownFeatureView):
-                    self._refused(error)
-            except Exception:
-                _logger.exception("the catalogue's watch failed")
-            self._snapshot = None
-            if not self._closing.is_set():
-                # What opens by the clock alone is to be found without the feature service, too.
-                self._refresh_alone()
-            if self._heard_s != heard_before_s:
-                pause_s = self._times.retry_s
-            self._closing.wait(pause_s)
-            pause_s = min(2 * pause_s, self._times.retry_most_s)
+    def _opened(self) -> Stream[WatchMessage]:
+        self._snapshot = None
+        # What opens by the clock alone is to be found without the feature service, too.
+        self._refresh_alone()
+        return self._open_watch(self.views, self._token)
 
-    def _watch(self) -> None:
-        stream = self._open_watch(self.views, self._token)
-        self._stream = stream
-        patience = Patience("catalogue", self._times.stale_s, stream.cancel)
-        try:
-            for message in stream:
-                if self._closing.is_set():
-                    return
-                patience.renew()
-                self._apply(message)
-                self._save_sometimes()
-        finally:
-            self._stream = None
-            patience.end()
-            stream.cancel()
+    def _take(self, message: WatchMessage) -> None:
+        self._apply(message)
+        self._save_sometimes()
 
     def _apply(self, message: WatchMessage) -> None:
         step = message.step
@@ -303,10 +257,11 @@ class Replica:
         except Exception:
             _logger.exception("the catalogue can't be prepared anew")
 
-    def _refused(self, error: PodiumError) -> None:
-        with self._installed:
-            self._refusal = error
-            self._installed.notify_all()
+    def _broke(self, error: PodiumError) -> None:
+        if isinstance(error, UnknownFeatureView):
+            with self._installed:
+                self._refusal = error
+                self._installed.notify_all()
 
     def _save_sometimes(self) -> None:
         if time.monotonic() - self._saved_s > self._times.save_s or self._saved_number == 0:
