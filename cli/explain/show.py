@@ -173,9 +173,7 @@ def show_explanation(console: Console, told: Explanation, capture: Capture) -> N
             f"{item.value:.4g}",
             *(f"{term:+.4g}" for term in item.terms.tolist()),
             f"{item.pacing:+.3g}" if item.pacing else "",
-            Text(
-                f"{item.like} {item.likeness:.2f}: -{item.likeness_cost:.3g}" if item.like else ""
-            ),
+            Text(_like(item)),
             item.placement.name.lower().replace("_", " "),
         )
     console.print(table)

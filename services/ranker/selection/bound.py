@@ -49,9 +49,6 @@ class BoundSelection:
         return bool(self.pins or self.guarantee is not None or self.shortfall is not None)
 
 
-NO_SELECTION = BoundSelection(Selection())
-
-
 def bind(
     spec: Selection,
     table: EntityTable,
