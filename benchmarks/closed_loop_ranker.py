@@ -17,6 +17,7 @@ from benchmarks.closed_loop_arms import Change
 from services.common.assign.assign import Definitions
 from services.common.bundle.loaded import LoadedBundle
 from services.common.ids import seed_of
+from services.common.settings import RankerSettings
 from services.ranker.arrays import Float32Array
 from services.ranker.definitions.in_force import FixedDefinitions
 from services.ranker.governor import Governor
@@ -31,7 +32,7 @@ from services.ranker.types import Call, RankCommand, RankResult, Slate
 from services.ranker.unobserved import Unobserved
 
 SURFACE = "courses"
-EXACT_ROWS = 4_096
+EXACT_ROWS: int = RankerSettings.model_fields["exact_search_rows"].default
 
 
 class Positioned:

@@ -24,7 +24,9 @@ def growthbook(
     payload: Annotated[
         Path, typer.Argument(help="The SDK endpoint's JSON: features, savedGroups.")
     ],
-    out: Annotated[Path, typer.Argument(help="Experiments file to write.")],
+    out: Annotated[
+        Path, typer.Argument(help="Experiments file to write; replaces one that is there.")
+    ],
     *,
     unit: Annotated[
         list[str] | None,

@@ -13,6 +13,7 @@ from offline.progress import Progress, no_progress
 from services.common.bundle.loaded import LoadedBundle
 from services.common.domain import Domain
 from services.common.errors import FailedPrecondition
+from services.common.settings import RankerSettings
 from services.feature.definitions import compile_views
 from services.ranker.in_process import InProcess
 
@@ -20,8 +21,8 @@ RECALL_AT = 500
 AT_ONCE = 16
 """Requests of a micro-batch."""
 
-EXACT_ROWS = 4_096
-"""As ``PODIUM_EXACT_SEARCH_ROWS`` where it is not set."""
+EXACT_ROWS: int = RankerSettings.model_fields["exact_search_rows"].default
+"""As a ranker that is not told otherwise."""
 
 
 def slate_length(domain: Domain, surface: str) -> int:

@@ -68,10 +68,11 @@ class Item:
     """One item of a slate.
 
     ``probabilities`` float32 [O]; ``terms`` float32 [O] add up to the value: weight x probability,
-    of money times ``margin`` (nan without margins). ``value_place``: its place by value among the
-    candidates, from 0. ``pacing``: what pacing added to the value. ``likeness`` to what
-    stands above, as diversity counts it, ``like`` the item there that it is most like,
-    ``likeness_cost`` what the value lost by it. ``first_pass``: None where all were scored.
+    of money times ``margin`` (nan without margins), all times what variants of the item's host or
+    room multiply by. ``value_place``: its place by value among the candidates, from 0. ``pacing``:
+    what pacing added to the value. ``likeness`` to what stands above, as diversity counts it,
+    ``like`` the item there that it is most like, ``likeness_cost`` what the value lost by it.
+    ``first_pass``: None where all were scored.
     """
 
     id: str
