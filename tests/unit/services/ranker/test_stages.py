@@ -133,11 +133,27 @@ def test_merging_keeps_each_slot_once_from_its_first_source(
     slots, origin = merge(arrays, quotas, 10, limit, scratch)
     pairs = list(zip(slots.tolist(), origin.tolist(), strict=True))
     assert len(pairs) == min(limit, len(expected))
-    for source, quota in enumerate(quotas):
-        own = [slot for slot, first in expected.items() if first == source]
-        kept = [slot for slot, first in pairs if first == source]
-        assert kept == own[: len(kept)]
-        assert len(kept) >= min(len(own), limit * quota // sum(quotas))
+    assert pairs == [pair for pair in expected.items() if pair in pairs]
+    left_out = expected.keys() - slots.tolist()
+    if len(found) > 1 and left_out:
+        # What several sources yield stays where it is within the share of one of them.
+        shares = [max(1, limit * quota // sum(quotas)) for quota in quotas]
+        shares[shares.index(max(shares))] -= max(0, sum(shares) - limit)
+        kept = [own[: max(0, share)] for own, share in zip(found, shares, strict=True)]
+        within = {slot for own in kept for slot in own}
+        if len(within) <= limit:
+            assert not left_out & within
+            # All else follows in order.
+            others = [slot for slot in expected if slot not in within]
+            assert set(others[: limit - len(within)]) == set(slots.tolist()) - within
+
+
+def test_what_a_small_source_yields_stays_though_a_large_one_yields_it_last() -> None:
+    large, small = np.arange(20), np.array([19])
+    slots, origin = merge([large, small], [20, 1], 20, 10)
+    assert slots.tolist() == [*range(9), 19]
+    assert not origin.any()
+    assert merge([small, large], [1, 20], 20, 10)[0].tolist() == [19, *range(9)]
 
 
 def test_weights_are_overridden_objective_by_objective() -> None:

@@ -8,15 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from services.ranker.arrays import Int64Array
 from services.ranker.feature_rows import empty_rows
 from services.ranker.sources.asking import SourceAsking
 from services.ranker.sources.base import Asked
 from services.ranker.sources.breaker import Breaker, SourceLimits
-from services.ranker.sources.merge import kept_sizes
 from services.ranker.types import Degradation, Part, Reason
 from tests.unit.services.ranker.fakes import FakeModel
 
@@ -131,18 +128,3 @@ def test_when_all_would_rest_none_does() -> None:
     bench.bad.takes_s = bench.good.takes_s = 0.75
     for _ in range(4):
         assert bench.ask() == ([[1], [2]], [])
-
-
-SIZES = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 30)), min_size=1, max_size=5)
-
-
-@given(SIZES, st.integers(1, 60))
-def test_every_source_keeps_its_share_and_no_room_is_wasted(
-    sources: list[tuple[int, int]], limit: int
-) -> None:
-    sizes = [min(size, quota) for size, quota in sources]
-    quotas = [quota for _, quota in sources]
-    kept = kept_sizes(sizes, quotas, limit)
-    assert sum(kept) == min(limit, sum(sizes))
-    for size, quota, number in zip(sizes, quotas, kept, strict=True):
-        assert min(size, limit * quota // sum(quotas)) <= number <= size
