@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from google.protobuf import json_format
+from google.protobuf import json_format, struct_pb2
 
 from podium.experiment.v1 import experiment_pb2
 from services.common.assign.assign import (
@@ -61,7 +61,7 @@ def assign_call(request: experiment_pb2.AssignRequest, now_ms: int) -> AssignCal
     forced = forced_variants("forced_variants", request.forced_variants)
     fields = asked.attributes.fields
     require_count("context.attributes", len(fields), 0, MAX_CONTEXT_ATTRIBUTES)
-    attributes = json_format.MessageToDict(asked.attributes) if fields else {}
+    attributes = _attributes(asked.attributes) if fields else {}
     sticky = _sticky(asked.sticky_documents) if asked.HasField("sticky_documents") else None
     return AssignCall(Context(units, attributes, forced, sticky, now_ms), keys)
 
@@ -76,6 +76,14 @@ def _units(asked: experiment_pb2.EvaluationContext) -> dict[str, str]:
             )
         require_text(f"context.units.{kind}", unit_id, MAX_ID_BYTES)
     return dict(asked.units)
+
+
+def _attributes(sent: struct_pb2.Struct) -> dict[str, object]:
+    try:
+        return json_format.MessageToDict(sent)
+    except ValueError as error:
+        # JSON knows no NaN and nothing infinite.
+        raise InvalidArgument.field("context.attributes", str(error)) from error
 
 
 def _sticky(sent: experiment_pb2.StickyDocuments) -> dict[str, StickyDocument]:

@@ -88,6 +88,10 @@ class FileDefinitions:
         except ConfigError as error:
             _logger.error("the definitions stay as they were: %s", error)
             return InForce(before, as_of_ms)
+        except Exception:
+            # Nobody starts to look again: whatever went wrong, the file can be mended.
+            _logger.exception("%s can't be read; the definitions stay as they were", self._path)
+            return InForce(before, as_of_ms)
         refused = [f"{'.'.join(map(str, at))}: {why}" for at, why in change_errors(before, after)]
         if refused:
             _logger.error("the definitions stay as they were: %s", "; ".join(refused))

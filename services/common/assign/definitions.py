@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from services.common.assign.canonical import hashed
 from services.common.assign.checks import Location, errors_of
@@ -73,7 +73,7 @@ class VariantDefinition(_Strict):
     objective_weights: dict[str, Weight] = {}
     interleave: tuple[Key, Key] | None = None
     bundle: Key | None = None
-    value: Any = None
+    value: JsonValue = None
     named: bool = True
     passthrough: bool = False
     value_factor: float = Field(default=1.0, ge=0, le=100)
@@ -83,7 +83,7 @@ class PrerequisiteDefinition(_Strict):
     """A flag or experiment that must have what ``condition`` says of ``value``."""
 
     id: Text
-    condition: dict[str, Any] = {}
+    condition: dict[str, JsonValue] = {}
     gate: bool = False
 
 
@@ -144,7 +144,7 @@ class ExperimentDefinition(_Strict):
     ramp: list[StepDefinition] = []
     slice: Duration | None = None
     other_unit: str = ""
-    condition: dict[str, Any] | None = None
+    condition: dict[str, JsonValue] | None = None
     prerequisites: list[PrerequisiteDefinition] = []
     namespace: tuple[str, float, float] | None = None
     filters: list[FilterDefinition] = []
@@ -174,16 +174,16 @@ class RuleDefinition(_Strict):
     id: str = ""
     prerequisites: list[PrerequisiteDefinition] = []
     filters: list[FilterDefinition] = []
-    condition: dict[str, Any] | None = None
+    condition: dict[str, JsonValue] | None = None
     rollout: RolloutDefinition | None = None
-    value: Any = None
+    value: JsonValue = None
     experiment: FlagExperimentDefinition | None = None
 
 
 class FlagDefinition(_Strict):
     """A named value. The first rule that applies decides."""
 
-    default: Any = None
+    default: JsonValue = None
     rules: list[RuleDefinition] = []
     revision: int = Field(default=1, ge=1)
 
@@ -212,7 +212,7 @@ class ExperimentsFile(_Strict):
     layers: dict[Key, LayerDefinition] = {}
     holdout: HoldoutDefinition | None = None
     killed: bool = False
-    saved_groups: dict[Text, list[Any]] = {}
+    saved_groups: dict[Text, list[JsonValue]] = {}
     aliases: dict[Text, Key] = {}
     from_features: list[Text] = []
 

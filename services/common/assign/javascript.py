@@ -100,7 +100,7 @@ def number(value: object) -> float:
     if _NUMBER.fullmatch(written):
         return float(written)
     if _RADIX.fullmatch(written):
-        return float(int(written, 0))
+        return number(int(written, 0))
     infinite = {"Infinity": math.inf, "+Infinity": math.inf, "-Infinity": -math.inf}
     return infinite.get(written, math.nan)
 

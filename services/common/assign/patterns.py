@@ -94,6 +94,8 @@ def _escape(pattern: str, at: int, *, in_class: bool) -> tuple[str, int]:
         return f"(?a:\\{what})", end
     if what == "k" and pattern[end : end + 1] == "<":
         close = pattern.find(">", end)
+        if close < 0:
+            raise ValueError("has a name of a group that does not end")
         return f"(?P={pattern[end + 1 : close]})", close + 1
     if what == "u":
         code = pattern[end : end + 4]

@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from google.protobuf import struct_pb2
 
 from podium.experiment.v1 import experiment_pb2
 from services.common.assign.assign import Definitions, Experiment, Variant
 from services.common.assign.canonical import Item, ItemKey, definitions_of, hashed
 from services.common.assign.definitions import load_experiments
-from services.experiment.convert import WatchEncoder
+from services.common.errors import InvalidArgument
+from services.experiment.convert import WatchEncoder, assign_call
 from services.experiment.source import FileDefinitions, InForce
 from services.experiment.watch.hub import DefinitionsHub
 from services.experiment.watch.stream import CHUNK_BYTES, DefinitionsWatch
@@ -220,3 +222,30 @@ def test_a_file_is_taken_when_it_changes_and_is_sound(tmp_path: Path) -> None:
     for number, text in enumerate(refused):
         assert looked(text) == (second.definitions, 4_000 + 1_000 * number)
     assert looked(GOOD.replace("revision: 1", "revision: 3")).definitions != second.definitions
+
+
+def test_whatever_a_file_does_to_its_reader_it_can_be_mended(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    path.write_text(GOOD, encoding="utf-8")
+
+    def load(read: Path) -> Definitions:
+        if read.read_text(encoding="utf-8") != GOOD:
+            raise RecursionError
+        return load_experiments(read, None)
+
+    source = FileDefinitions(path, load)
+    first = source.current().definitions
+    path.write_text("experiments: {}", encoding="utf-8")
+    asyncio.run(source.look())
+    assert source.current().definitions == first
+    path.write_text(GOOD, encoding="utf-8")
+    asyncio.run(source.look())
+    assert source.current().definitions == first
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_attributes_are_what_json_knows(number: float) -> None:
+    attributes = struct_pb2.Struct(fields={"a": struct_pb2.Value(number_value=number)})
+    context = experiment_pb2.EvaluationContext(units={"user": "u"}, attributes=attributes)
+    with pytest.raises(InvalidArgument, match=r"context\.attributes"):
+        assign_call(experiment_pb2.AssignRequest(context=context), 0)

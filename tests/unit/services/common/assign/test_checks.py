@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from services.common.assign.assign import Definitions, Experiment, Sticky, Varia
 from services.common.assign.canonical import DefinitionError, Item, definitions_of, hashed, items_of
 from services.common.assign.checks import change_errors
 from services.common.assign.definitions import load_experiments
+from services.common.assign.javascript import number
 from services.common.errors import ConfigError
 
 GOOD = """\
@@ -239,3 +241,35 @@ def test_raising_the_coverage_is_no_such_change(tmp_path: Path) -> None:
     raised = replace(BASE, revision=2, coverage=0.9, killed=True, description="more")
     assert list(change_errors(before, replace(empty, experiments={"e": raised}))) == []
     assert list(change_errors(before, before)) == []
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "{a: 2026-01-01}",
+        "{a: {1: 2}}",
+        "{a: {b: {2: 3}}}",
+        "{a: !!set {b}}",
+        "{a: {$in: [!!binary aGk=]}}",
+        "{a: &x [*x]}",
+        r'{a: {$regex: "\\k<a"}}',
+    ],
+)
+def test_conditions_are_what_json_knows(tmp_path: Path, condition: str) -> None:
+    text = GOOD.replace("{country: {$in: [US, CA]}, segment: vip}", condition)
+    path = tmp_path / "experiments.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"experiments\.one\.condition\.a"):
+        load_experiments(path, None)
+
+
+@pytest.mark.parametrize("value", ["2026-01-01", "{1: 2}", "!!set {b}", "&x {a: *x}"])
+def test_values_of_flags_are_what_json_knows(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "experiments.yaml"
+    path.write_text(f"flags:\n  f: {{default: {value}}}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"flags\.f\.default"):
+        load_experiments(path, None)
+
+
+def test_a_number_may_be_beyond_any_float() -> None:
+    assert number("0x" + "f" * 300) == math.inf
