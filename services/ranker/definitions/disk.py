@@ -58,7 +58,7 @@ class DefinitionsDisk:
             return DefinitionsCopy(items, token, int(content["as_of_ms"]))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             # The experiment service has another.
             _logger.warning("%s: the definitions' copy is not usable: %s", self.path, error)
             return None

@@ -180,6 +180,8 @@ def test_a_restart_with_the_service_gone(tmp_path: Path) -> None:
         lambda text: text.replace("one_1", "one_2"),
         lambda text: text.replace('"format": 1', '"format": 9'),
         lambda _: "[]",
+        lambda text: text.replace('"as_of_ms": 5', '"as_of_ms": 1e999'),
+        lambda _: "[" * 100_000,
     ],
 )
 def test_a_damaged_copy_is_left_aside(tmp_path: Path, damage: Callable[[str], str]) -> None:
