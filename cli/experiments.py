@@ -25,9 +25,12 @@ def growthbook(
         Path, typer.Argument(help="The SDK endpoint's JSON: features, savedGroups.")
     ],
     out: Annotated[
-        Path, typer.Argument(help="Experiments file to write; replaces one that is there.")
+        Path, typer.Argument(help="Experiments file to write; one that is there is refused.")
     ],
     *,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the file, with all that it holds.")
+    ] = False,
     unit: Annotated[
         list[str] | None,
         typer.Option(
@@ -44,6 +47,10 @@ def growthbook(
     from services.common.errors import ConfigError
     from services.common.yaml_config import yaml_text
 
+    if out.exists() and not replace:
+        raise typer.BadParameter(
+            f"{out} is there: name another file, or --replace all that it holds", param_hint="OUT"
+        )
     try:
         read = json.loads(payload.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -54,9 +61,10 @@ def growthbook(
     checked.write_text(yaml_text(found.file), encoding="utf-8")
     try:
         definitions = load_experiments(checked, None)
-    except ConfigError:
+    except ConfigError as error:
+        # What is wrong is in the payload: the file with these lines is not left behind.
         checked.unlink()
-        raise
+        raise ConfigError(str(payload), 0, error.field, error.description) from error
     checked.replace(out)
     _show(definitions, found.left_out, out)
 

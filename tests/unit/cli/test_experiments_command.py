@@ -48,14 +48,25 @@ def test_what_can_not_be_brought_in_leaves_the_file_alone(tmp_path: Path) -> Non
     out.write_text("experiments: {}\n", encoding="utf-8")
     payload.write_text("{", encoding="utf-8")
     with pytest.raises(ConfigError, match="is no JSON"):
-        _run(payload, out)
+        _run(payload, out, "--replace")
     payload.write_text("[]", encoding="utf-8")
     with pytest.raises(InvalidArgument):
-        _run(payload, out)
+        _run(payload, out, "--replace")
     rule = {"condition": {"a": {"$nix": 1}}, "force": 1}
     payload.write_text(json.dumps({"features": {"f": {"rules": [rule]}}}), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"flags\.f\.rules\.0\.condition\.a\.\$nix"):
-        _run(payload, out)
+    fault = r"payload\.json: flags\.f\.rules\.0\.condition\.a\.\$nix"
+    with pytest.raises(ConfigError, match=fault):
+        _run(payload, out, "--replace")
     assert [path.name for path in tmp_path.iterdir() if "exp" in path.name] == [out.name]
     assert out.read_text(encoding="utf-8") == "experiments: {}\n"
-    assert "is not ATTRIBUTE=TYPE" in _run(payload, out, "--unit", "id")
+    assert "is not ATTRIBUTE=TYPE" in _run(payload, out, "--replace", "--unit", "id")
+
+
+def test_a_file_that_is_there_is_replaced_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    payload, out = tmp_path / "payload.json", tmp_path / "experiments.yaml"
+    payload.write_text(json.dumps(PAYLOAD), encoding="utf-8")
+    out.write_text("experiments: {}\n", encoding="utf-8")
+    assert "--replace" in _run(payload, out)
+    assert out.read_text(encoding="utf-8") == "experiments: {}\n"
+    _run(payload, out, "--replace")
+    assert "price" in load_experiments(out, None).flags
