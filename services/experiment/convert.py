@@ -20,10 +20,13 @@ from services.common.assign.canonical import Item, ItemKey
 from services.common.assign.model import ENTITY_UNITS, VISITOR_UNITS
 from services.common.convert_assignment import assignment_message
 from services.common.convert_limits import (
+    MAX_ATTRIBUTE_KEY_BYTES,
     MAX_EXPERIMENT_KEYS,
     MAX_ID_BYTES,
     MAX_NAME_BYTES,
+    MAX_STRING_BYTES,
     forced_variants,
+    optional_text,
     require_actor,
     require_count,
     require_id,
@@ -79,11 +82,27 @@ def _units(asked: experiment_pb2.EvaluationContext) -> dict[str, str]:
 
 
 def _attributes(sent: struct_pb2.Struct) -> dict[str, object]:
+    field = "context.attributes"
     try:
-        return json_format.MessageToDict(sent)
+        found: dict[str, object] = json_format.MessageToDict(sent)
     except ValueError as error:
         # JSON knows no NaN and nothing infinite.
-        raise InvalidArgument.field("context.attributes", str(error)) from error
+        raise InvalidArgument.field(field, str(error)) from error
+    # What patterns of conditions take grows with the texts they are held against.
+    _require_short_texts(field, found)
+    return found
+
+
+def _require_short_texts(field: str, value: object) -> None:
+    if isinstance(value, str):
+        optional_text(field, value, MAX_STRING_BYTES)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            require_text(f"{field} key", key, MAX_ATTRIBUTE_KEY_BYTES)
+            _require_short_texts(f"{field}.{key}", inner)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _require_short_texts(f"{field}[{index}]", inner)
 
 
 def _sticky(sent: experiment_pb2.StickyDocuments) -> dict[str, StickyDocument]:

@@ -18,13 +18,15 @@ from services.common.assign.model import (
 class Asking:
     """What is asked, with answers that several definitions need kept. For one call.
 
-    ``met``: assignments of the experiments that flags ran, by key.
+    ``met``: assignments of the experiments that flags ran, by key; ``decided``: variants of those
+    that others need.
     """
 
     __slots__ = (
         "_aliases",
         "attributes",
         "changes",
+        "decided",
         "flags",
         "forced",
         "held_out",
@@ -46,6 +48,7 @@ class Asking:
         self.shares: dict[str, float] = {}
         self.flags: dict[str, FlagValue] = {}
         self.met: dict[str, Assignment] = {}
+        self.decided: dict[str, str] = {}
         self.changes: dict[str, StickyDocument] = {}
 
     def unit_id(self, unit: str) -> str:

@@ -26,6 +26,9 @@ WEIGHT_TOLERANCE = 1e-9
 FNV_WEIGHT_TOLERANCE = 0.01
 """GrowthBook's own: weights that sum to 0.99 or 1.01 are taken as they are."""
 
+MAX_CHAIN = 64
+"""Most flags and experiments that may need each other in a row."""
+
 HASHES = (XXH3, FNV1, FNV2)
 
 
@@ -273,17 +276,30 @@ def _cycle_errors(definitions: Definitions) -> Found:
             for k, flag in definitions.flags.items()
         },
     }
-    cleared: set[str] = set()
+    cleared: dict[str, None] = {}
     for key in needs:
         cycle = _cycle_from(key, needs, cleared)
         if cycle:
             kind = "flags" if cycle[0] in definitions.flags else "experiments"
             yield (kind, cycle[0]), f"needs itself: {' needs '.join(cycle)}"
             return
+    lengths: dict[str, int] = {}
+    # What is needed comes before what needs it.
+    for key in cleared:
+        lengths[key] = 1 + max((lengths.get(other, 0) for other in needs.get(key, ())), default=0)
+        if lengths[key] > MAX_CHAIN:
+            kind = "flags" if key in definitions.flags else "experiments"
+            yield (kind, key), f"needs more than {MAX_CHAIN - 1} others, one after another"
+            return
 
 
-def _cycle_from(start: str, needs: Mapping[str, Collection[str]], cleared: set[str]) -> list[str]:
-    """A cycle that is reached from ``start``, its first key again at the end; or nothing."""
+def _cycle_from(
+    start: str, needs: Mapping[str, Collection[str]], cleared: dict[str, None]
+) -> list[str]:
+    """A cycle that is reached from ``start``, its first key again at the end; or nothing.
+
+    ``cleared`` takes what needs no cycle, each after all that it needs.
+    """
     path: list[str] = []
     walking = [(start, iter(needs.get(start, ())))]
     path.append(start)
@@ -291,7 +307,7 @@ def _cycle_from(start: str, needs: Mapping[str, Collection[str]], cleared: set[s
         key, others = walking[-1]
         following = next((other for other in others if other not in cleared), None)
         if following is None:
-            cleared.add(key)
+            cleared[key] = None
             walking.pop()
             path.pop()
         elif following in path:

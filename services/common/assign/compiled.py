@@ -161,4 +161,7 @@ class Compiled:
         """What a prerequisite looks at: a flag's value, or the variant of an experiment."""
         if key in self._flags or key not in self.deciders:
             return self.flag(key, asking).value
-        return self.deciders[key].decide(asking).variant_key or None
+        variant_key = asking.decided.get(key)
+        if variant_key is None:
+            variant_key = asking.decided[key] = self.deciders[key].decide(asking).variant_key
+        return variant_key or None

@@ -249,3 +249,21 @@ def test_attributes_are_what_json_knows(number: float) -> None:
     context = experiment_pb2.EvaluationContext(units={"user": "u"}, attributes=attributes)
     with pytest.raises(InvalidArgument, match=r"context\.attributes"):
         assign_call(experiment_pb2.AssignRequest(context=context), 0)
+
+
+@pytest.mark.parametrize(
+    ("sent", "field"),
+    [
+        ({"a": "x" * 1_025}, r"context\.attributes\.a:"),
+        ({"a": {"b": ["", "é" * 513]}}, r"context\.attributes\.a\.b\[1\]:"),
+        ({"a": {"k" * 65: 1}}, r"context\.attributes\.a key:"),
+    ],
+)
+def test_texts_that_patterns_are_held_against_are_short(
+    sent: dict[str, object], field: str
+) -> None:
+    attributes = struct_pb2.Struct()
+    attributes.update(sent)
+    context = experiment_pb2.EvaluationContext(units={"user": "u"}, attributes=attributes)
+    with pytest.raises(InvalidArgument, match=field):
+        assign_call(experiment_pb2.AssignRequest(context=context), 0)

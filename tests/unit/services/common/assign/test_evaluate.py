@@ -30,6 +30,7 @@ from services.common.assign.assign import (
     evaluate,
     evaluate_flag,
 )
+from services.common.assign.checks import MAX_CHAIN, errors_of
 
 NOTHING = Common()
 HALVES = (Variant("a", 0.5), Variant("b", 0.5))
@@ -218,6 +219,26 @@ def test_prerequisites_are_flags_or_experiments() -> None:
     for unit in UNITS[:50]:
         later, before = assign(definitions, {"user": unit})
         assert (later.reason is Reason.SPLIT) == (before.variant_key == "a")
+
+
+def test_who_is_needed_twice_decides_once() -> None:
+    # Deciding anew for each would take 2**MAX_CHAIN decisions.
+    needs = [
+        tuple(Prerequisite(f"e{n - 1}", {"value": "a"}) for _ in range(2)) if n else ()
+        for n in range(MAX_CHAIN)
+    ]
+    all_a = (Variant("a", 1.0),)
+    chain = [
+        _experiment(key=f"e{n}", salt=f"s{n}", prerequisites=needed, variants=all_a)
+        for n, needed in enumerate(needs)
+    ]
+    definitions = _definitions(*chain)
+    assert not list(errors_of(definitions))
+    assert {a.reason for a in assign(definitions, {"user": "u"})} == {Reason.SPLIT}
+    longer = _experiment(key="last", salt="l", prerequisites=(Prerequisite(chain[-1].key),))
+    ((at, problem),) = errors_of(_definitions(*chain, longer))
+    assert at == ("experiments", "last")
+    assert "needs more than 63 others" in problem
 
 
 def test_filters_and_namespaces() -> None:
