@@ -28,6 +28,10 @@ MARKER = ".podium"
 READY_TIMEOUT_SECONDS = 180.0
 
 
+_EVALUATED_REQUESTS = 150
+"""Enough to see whether the loop closes; each is asked over a catalogue of its own moment."""
+
+
 @dataclass(frozen=True)
 class World:
     """Size and seed of the simulated world."""
@@ -102,7 +106,7 @@ class Loop:
         arguments = [
             part for name, at in options.items() for part in (name, str(self.directory / at))
         ]
-        run(["evaluate", *arguments], self._environment)
+        run(["evaluate", *arguments, "--requests", str(_EVALUATED_REQUESTS)], self._environment)
 
     def compare_served(self) -> None:
         """Prints how features as they were served differ from the offline tables.
