@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import grpc
 from prometheus_client import CollectorRegistry
@@ -31,7 +32,7 @@ from services.common.spool import Spool
 from services.common.spool_shipping import SpoolMetrics, SpoolShipper, ingest_sender
 from services.common.start import make_pseudonymiser, make_token_keys, server_options
 from services.common.telemetry import MetricsEndpoint, configure_logging, new_registry
-from services.common.threads import take_short_turns
+from services.common.threads import giving_way, take_short_turns
 from services.ranker.batcher import Batcher
 from services.ranker.bundle_spec import bundle_spec
 from services.ranker.bundles.answers import BundleAnswers
@@ -261,13 +262,18 @@ def build(settings: RankerSettings) -> RankerApp:
             aged=metrics.catalogue_aged,
         )
 
+    def load_bundle(path: Path) -> LoadedBundle:
+        load = functools.partial(
+            LoadedBundle.load, path, threads=settings.model_threads, device=settings.device
+        )
+        # Threads that a model keeps for its runs would give way for good, as their maker does.
+        return giving_way(load) if settings.model_threads == 1 else load()
+
     store = BundleStore(settings.bundles_dir)
     loader = BundleLoader(
         store,
         serving,
-        load=functools.partial(
-            LoadedBundle.load, threads=settings.model_threads, device=settings.device
-        ),
+        load=load_bundle,
         specify=lambda bundle: bundle_spec(bundle, domain),
         probe=lambda entity, view: client.probe(entity, view, _PROBE_TIMEOUT_S),
         make_replica=make_replica,

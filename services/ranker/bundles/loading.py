@@ -20,6 +20,7 @@ from services.common.errors import (
     UnknownFeatureView,
     Unreadable,
 )
+from services.common.threads import giving_way
 from services.ranker.bundles.replicas import Replicas
 from services.ranker.catalogue.replica import Replica
 from services.ranker.feature_rows import View
@@ -81,11 +82,12 @@ class BundleLoader:
             bundle = self._load(self._store.path(version))
             if self._closing.is_set():
                 raise Unavailable("the ranker ends", reason="CLOSING")
-            spec = self._specify(bundle)
+            spec = giving_way(lambda: self._specify(bundle))
             replica = self._replicas.of(spec.catalogue_views())
             self._check_views(spec, replica)
             self._await_catalogue(replica, has_news)
-            self._serving.load(bundle, spec, replica.latest, self._warm)
+            # Encoding the catalogue and warming take seconds: calls under way come first.
+            giving_way(lambda: self._serving.load(bundle, spec, replica.latest, self._warm))
         except PodiumError:
             self._tidy()
             raise
