@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -18,6 +19,8 @@ NICENESS: Final = 10
 
 Result = TypeVar("Result")
 
+_logger = logging.getLogger(__name__)
+
 
 def take_short_turns() -> None:
     """For a process whose event loop answers calls while other threads compute."""
@@ -31,11 +34,20 @@ def giving_way(work: Callable[[], Result]) -> Result:
 
     def run() -> None:
         try:
-            if sys.platform == "linux":
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+            _become_nicer()
             done.set_result(work())
         except BaseException as error:
             done.set_exception(error)
 
     threading.Thread(target=run, name="giving-way", daemon=True).start()
     return done.result()
+
+
+def _become_nicer() -> None:
+    if sys.platform != "linux":
+        return
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    except OSError as error:
+        # A sandbox may forbid it; the work matters more than its manners.
+        _logger.warning("work beside calls can't give way to them: %s", error)

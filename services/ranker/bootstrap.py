@@ -267,7 +267,8 @@ def build(settings: RankerSettings) -> RankerApp:
             LoadedBundle.load, path, threads=settings.model_threads, device=settings.device
         )
         # Threads that a model keeps for its runs would give way for good, as their maker does.
-        return giving_way(load) if settings.model_threads == 1 else load()
+        beside_calls = serving.version is not None and settings.model_threads == 1
+        return giving_way(load) if beside_calls else load()
 
     store = BundleStore(settings.bundles_dir)
     loader = BundleLoader(

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from services.common.bundle.loaded import LoadedBundle
 from services.common.bundle.store import BundleStore
@@ -26,6 +27,8 @@ from services.ranker.catalogue.replica import Replica
 from services.ranker.feature_rows import View
 from services.ranker.plan import BundleSpec
 from services.ranker.state import Serving, ServingState
+
+Result = TypeVar("Result")
 
 _logger = logging.getLogger(__name__)
 
@@ -82,12 +85,11 @@ class BundleLoader:
             bundle = self._load(self._store.path(version))
             if self._closing.is_set():
                 raise Unavailable("the ranker ends", reason="CLOSING")
-            spec = giving_way(lambda: self._specify(bundle))
+            spec = self._beside_calls(lambda: self._specify(bundle))
             replica = self._replicas.of(spec.catalogue_views())
             self._check_views(spec, replica)
             self._await_catalogue(replica, has_news)
-            # Encoding the catalogue and warming take seconds: calls under way come first.
-            giving_way(lambda: self._serving.load(bundle, spec, replica.latest, self._warm))
+            self._beside_calls(lambda: self._serving.load(bundle, spec, replica.latest, self._warm))
         except PodiumError:
             self._tidy()
             raise
@@ -118,6 +120,10 @@ class BundleLoader:
     def catalogue_age_s(self) -> float:
         """How far the catalogue is behind the clock."""
         return self._replicas.age_s()
+
+    def _beside_calls(self, work: Callable[[], Result]) -> Result:
+        """Encoding the catalogue and warming take seconds: calls come first, once there are any."""
+        return work() if self._serving.version is None else giving_way(work)
 
     def _tidy(self) -> None:
         # Before the first bundle is in force there is nothing to go back to: its watch is kept.

@@ -25,3 +25,14 @@ def test_the_work_is_on_a_nicer_thread_and_its_caller_stays_as_it_is() -> None:
     before = niceness()
     assert giving_way(niceness) == max(before, NICENESS)
     assert niceness() == before
+
+
+def test_work_is_done_where_nobody_may_become_nicer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def forbidden(*_: int) -> None:
+        raise PermissionError("not here")
+
+    monkeypatch.setattr(os, "setpriority", forbidden)
+    assert giving_way(lambda: 3) == 3
+    assert ("not here" in caplog.text) == (sys.platform == "linux")

@@ -31,6 +31,9 @@ class Absent(Replica):
         del timeout_s
         return False
 
+    def close(self) -> None:
+        pass
+
 
 class Loading:
     """A loader of a bundle whose catalogue never comes."""
@@ -39,7 +42,7 @@ class Loading:
         self, directory: Path, serving: Serving | None = None, error: Exception | None = None
     ) -> None:
         (directory / "v1").mkdir()
-        self.closing, self.specified = threading.Event(), 0
+        self.closing, self.specified, self.specified_on = threading.Event(), 0, ""
         self._error = error
         self.loader = BundleLoader(
             BundleStore(directory),
@@ -62,6 +65,7 @@ class Loading:
     def _specify(self, bundle: object) -> Any:
         del bundle
         self.specified += 1
+        self.specified_on = threading.current_thread().name
         return SimpleNamespace(views={"user": None}, catalogue_views=dict)
 
 
@@ -102,3 +106,12 @@ def test_a_lack_of_memory_is_no_fault_of_the_bundle_where_another_serves(tmp_pat
     (tmp_path / "b").mkdir()
     with pytest.raises(Unforeseen):
         Loading(tmp_path / "b", error=MemoryError()).loader.take("v1")
+
+
+@pytest.mark.parametrize("serves", [False, True])
+def test_a_bundle_gives_way_to_calls_once_there_are_any(tmp_path: Path, *, serves: bool) -> None:
+    loading = Loading(tmp_path, InForce() if serves else None)
+    with pytest.raises(Unavailable):
+        loading.loader.take("v1", lambda: True)
+    here = threading.current_thread().name
+    assert loading.specified_on == ("giving-way" if serves else here)
