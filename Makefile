@@ -2,7 +2,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PROTOS := $(shell find protos -name '*.proto')
+PROTOS := $(shell find protos third_party/flagd -name '*.proto')
 
 # Compiled modules are kept: the tests and the demo start many processes.
 unexport PYTHONDONTWRITEBYTECODE
@@ -47,9 +47,9 @@ proto-lint: $(READY) ## buf lint; the breaking check advises until the first tag
 	$(BIN)/buf breaking protos --against protos/baseline.binpb || \
 	  echo "advisory until the first tag: the contracts differ from protos/baseline.binpb"
 
-stubs: $(READY) ## generate podium/ from protos/
-	$(BIN)/python -m grpc_tools.protoc -I protos -I third_party --python_out=. --pyi_out=. \
-	  --grpc_python_out=. --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+stubs: $(READY) ## generate podium/ from protos/, podium/flagd/ from third_party/flagd/
+	$(BIN)/python -m grpc_tools.protoc -I protos -I podium/flagd=third_party/flagd -I third_party \
+	  --python_out=. --pyi_out=. --grpc_python_out=. --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  --mypy_grpc_out=quiet:. $(PROTOS)
 
 baseline: $(READY) ## take today's contracts as the baseline of the breaking check

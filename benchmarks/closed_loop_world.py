@@ -146,9 +146,11 @@ class OnlineFeatures:
             self._applier.apply(records)
             self._position += len(records)
 
-    def start(self, view: View, ids: Sequence[str], timeout_s: float) -> _Rows:
+    def start(
+        self, view: View, ids: Sequence[str], timeout_s: float, sticky_ids: Sequence[str] = ()
+    ) -> _Rows:
         """The rows of users as they stand."""
-        del timeout_s
+        del timeout_s, sticky_ids
         served = self._lookup.view("user", view.name, view.hash)
         found: Lookup = self._lookup.read(served, ids)
         block = feature_block(served.reader.view, found.rows)

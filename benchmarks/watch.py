@@ -19,7 +19,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -34,8 +33,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.load import Load, Outcome
-from benchmarks.processes import ROOT, await_serving, child, cpu_seconds, free_port
+from benchmarks.load import Load
+from benchmarks.processes import ROOT, await_serving, child, free_port
+from benchmarks.watching import Phase, ask, percentiles_ms, phase, seen_by, streams_report, watchers
 from podium.common.v1.common_pb2 import Actor, AttributeValue, EntityRef
 from podium.event.v1.event_pb2 import EntityUpsert, Event, RoomState
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
@@ -49,8 +49,6 @@ OF_EACH = 250
 END_EVERY_S = 0.25
 ROUND_S = 0.05
 GETS_PER_S = 100.0
-CLIENTS = 4
-CHANNELS = 8
 
 
 @dataclass
@@ -101,14 +99,6 @@ class Driver:
         return event
 
 
-@dataclass(frozen=True)
-class Phase:
-    """GetFeatures over some seconds, and the share of a core that the serving process used."""
-
-    gets: Outcome
-    cpu_share: float
-
-
 def main() -> None:
     """Prepares, measures, prints."""
     arguments = _arguments()
@@ -136,95 +126,54 @@ def measure(workspace: Path, arguments: argparse.Namespace, console: Console) ->
         gets = Load(target, GET_METHOD, _get_requests(views["course"]))
         try:
             console.print("without watchers")
-            before = _phase(service, gets, arguments.seconds / 2)
+            before = phase(service, gets, GETS_PER_S, arguments.seconds / 2)
             console.print(f"{arguments.watchers} watchers join")
             joined_s = time.monotonic()
-            with _watchers(target, views, arguments.watchers) as clients:
-                for client in clients:
-                    assert client.stdout is not None
-                    assert client.stdout.readline() == "ready\n", "a process of watchers ended"
+            with watchers("entities", target, _request(views), arguments.watchers) as clients:
                 joined_s = time.monotonic() - joined_s
-                _ask(clients)
+                ask(clients)
                 driver.ending = True
-                during = _phase(service, gets, arguments.seconds)
+                during = phase(service, gets, GETS_PER_S, arguments.seconds)
                 driver.ending = False
                 time.sleep(2.0)
-                reports = _ask(clients)
+                reports = ask(clients)
             time.sleep(2.0)
             console.print("without watchers")
-            after = _phase(service, gets, arguments.seconds / 2)
+            after = phase(service, gets, GETS_PER_S, arguments.seconds / 2)
         finally:
             driver.stopped = True
             thread.join()
             gets.close()
-    return _report(arguments, driver, before, during, after, reports, joined_s)
+    return _report(arguments, driver, (before, during, after), reports, joined_s)
 
 
 def _report(
     arguments: argparse.Namespace,
     driver: Driver,
-    before: Phase,
-    during: Phase,
-    after: Phase,
+    phases: tuple[Phase, Phase, Phase],
     reports: list[dict[str, Any]],
     joined_s: float,
 ) -> dict[str, Any]:
-    lags_ms: list[float] = []
-    missed = 0
-    for room, acknowledged_s in driver.ended_s.items():
-        seen = [at_s for report in reports for at_s in report["seen_s"].get(room, ())]
-        missed += arguments.watchers - len(seen)
-        lags_ms += [max(0.0, at_s - acknowledged_s) * 1000 for at_s in seen]
-    without = (before.gets.percentile_ms(0.99) + after.gets.percentile_ms(0.99)) / 2
-    with_watchers = during.gets.percentile_ms(0.99)
-    seconds = during.gets.seconds + 2.0
+    before, during, after = phases
+    ends = seen_by(reports, driver.ended_s, arguments.watchers)
+    without = (before.calls.percentile_ms(0.99) + after.calls.percentile_ms(0.99)) / 2
     return {
         "benchmark": "watch",
         "watchers": arguments.watchers,
         "entities": OF_EACH * len(TYPES),
         "changes_per_s": arguments.changes_per_s,
         "rooms_ended": len(driver.ended_s),
-        "ends_missed": missed,
-        "end_seen_p50_ms": round(float(np.percentile(lags_ms, 50)), 1),
-        "end_seen_p99_ms": round(float(np.percentile(lags_ms, 99)), 1),
-        "end_seen_max_ms": round(max(lags_ms), 1),
-        "get_p50_ms": _three(before, during, after, 0.5),
-        "get_p99_ms": _three(before, during, after, 0.99),
-        "ratio": round(with_watchers / without, 2),
-        "get_errors": dict(before.gets.errors + during.gets.errors + after.gets.errors),
-        "steps_per_s": round(sum(report["steps"] for report in reports) / seconds),
-        "mib_per_s": round(sum(report["bytes"] for report in reports) / seconds / 2**20, 1),
-        "streams_broken": sum(report["broken"] for report in reports),
-        "streams_refused": sum(report["refused"] for report in reports),
-        "server_cpu_share": [round(p.cpu_share, 2) for p in (before, during, after)],
+        "ends_missed": ends.pop("missed"),
+        **{f"end_seen_{key}": value for key, value in ends.items()},
+        "get_p50_ms": percentiles_ms(phases, 0.5),
+        "get_p99_ms": percentiles_ms(phases, 0.99),
+        "ratio": round(during.calls.percentile_ms(0.99) / without, 2),
+        "get_errors": dict(before.calls.errors + during.calls.errors + after.calls.errors),
+        **streams_report(reports, during.calls.seconds + 2.0),
+        "server_cpu_share": [round(p.cpu_share, 2) for p in phases],
         "joined_s": round(joined_s, 1),
         "driver_late_s": round(driver.late_s, 2),
     }
-
-
-def _three(before: Phase, during: Phase, after: Phase, share: float) -> list[float]:
-    return [round(phase.gets.percentile_ms(share), 2) for phase in (before, during, after)]
-
-
-def _phase(service: subprocess.Popen[str], gets: Load, seconds: float) -> Phase:
-    gets.open_loop(GETS_PER_S, min(1.0, seconds / 4))
-    used_s, started_s = cpu_seconds(service), time.monotonic()
-    outcome = gets.open_loop(GETS_PER_S, seconds)
-    used_s = cpu_seconds(service) - used_s
-    return Phase(outcome, used_s / (time.monotonic() - started_s))
-
-
-def _ask(clients: list[subprocess.Popen[str]]) -> list[dict[str, Any]]:
-    """What the watchers of every process saw since they were asked last."""
-    reports = []
-    for client in clients:
-        assert client.stdin is not None
-        client.stdin.write("report\n")
-        client.stdin.flush()
-    for client in clients:
-        assert client.stdout is not None
-        reports.append(json.loads(client.stdout.readline()))
-    return reports
 
 
 @contextmanager
@@ -243,11 +192,8 @@ def _service(workspace: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
         yield process, port
 
 
-@contextmanager
-def _watchers(
-    target: str, views: dict[str, FeatureView], count: int
-) -> Iterator[list[subprocess.Popen[str]]]:
-    """Processes that watch all four types, ``count`` streams in all."""
+def _request(views: dict[str, FeatureView]) -> bytes:
+    """A watch of all four types."""
     request = feature_pb2.WatchEntitiesRequest(
         views=[
             feature_pb2.EntityView(
@@ -256,27 +202,7 @@ def _watchers(
             for kind in TYPES
         ]
     )
-    clients = []
-    for number in range(CLIENTS):
-        share = count // CLIENTS + (number < count % CLIENTS)
-        module = "benchmarks.watch_client"
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, target, str(share), str(CHANNELS)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdin is not None
-        process.stdin.write(request.SerializeToString().hex() + "\n")
-        process.stdin.flush()
-        clients.append(process)
-    try:
-        yield clients
-    finally:
-        for process in clients:
-            process.kill()
-            process.communicate()
+    return request.SerializeToString()
 
 
 def _fill(stub: feature_pb2_grpc.FeatureServiceStub) -> None:

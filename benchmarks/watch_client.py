@@ -1,9 +1,11 @@
-"""A process of watchers: ``python -m benchmarks.watch_client TARGET WATCHERS CHANNELS``.
+"""A process of watchers: ``python -m benchmarks.watch_client KIND TARGET WATCHERS CHANNELS``.
 
 Reads the request (hex) from standard input, opens that many streams and prints ``ready`` when each
-has its snapshot. From then on every line on standard input asks for what came since the last: one
-JSON object with, for every room that ended, when (epoch seconds) each watcher got the step that
-said so. A step that many watchers get is decoded once: decoding is not what is measured.
+has begun: of entities and experiments when it has its snapshot, of flags when it is told that the
+service is there. From then on every line on standard input asks for what came since the last: one
+JSON object with, for every room that ended, or experiment that changed, when (epoch seconds) each
+watcher got the step that said so first. A step that many watchers get is decoded once: decoding is
+not what is measured.
 """
 
 from __future__ import annotations
@@ -13,25 +15,79 @@ import json
 import sys
 import time
 from collections import OrderedDict, defaultdict
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
 
+from podium.experiment.v1.experiment_pb2 import WatchExperimentsResponse
 from podium.feature.v1.feature_pb2 import WatchEntitiesResponse
+from podium.flagd.evaluation.v2.evaluation_pb2 import EventStreamResponse
 
-METHOD = "/podium.feature.v1.FeatureService/WatchEntities"
 _KEPT_STEPS = 64
 
 
-class Watchers:
-    """Streams over some channels, and when each saw which room end."""
+class Step(NamedTuple):
+    """What a message of a stream says: whether the stream has begun with it, and what of those that
+    are waited for has happened."""
 
-    def __init__(self, target: str, channels: int) -> None:
+    begins: bool
+    happened: list[str]
+
+
+def _of_entities(data: bytes) -> Step:
+    """Rooms that are not live any more."""
+    step = WatchEntitiesResponse.FromString(data)
+    rooms = []
+    for rows in step.delta.upserts:
+        if rows.entity_type == "room":
+            width = len(rows.block.int_features)
+            live = list(rows.block.int_features).index("live")
+            values = np.frombuffer(rows.block.int_values, "<i8").reshape(-1, width)
+            rooms += [rows.ids[at] for at in np.flatnonzero(values[:, live] == 0)]
+    return Step(step.WhichOneof("step") == "snapshot_end", rooms)
+
+
+def _of_experiments(data: bytes) -> Step:
+    """Experiments that changed."""
+    step = WatchExperimentsResponse.FromString(data)
+    begins = step.WhichOneof("step") == "snapshot_end"
+    return Step(begins, [definition.key for definition in step.delta.upserts])
+
+
+def _of_flags(data: bytes) -> Step:
+    """Flags, which experiments are among, that changed."""
+    event = EventStreamResponse.FromString(data)
+    changed = event.data.fields["flags"].struct_value.fields if event.HasField("data") else ()
+    return Step(event.type == "provider_ready", list(changed))
+
+
+class Kind(NamedTuple):
+    """What is watched."""
+
+    method: str
+    decode: Callable[[bytes], Step]
+
+
+KINDS = {
+    "entities": Kind("/podium.feature.v1.FeatureService/WatchEntities", _of_entities),
+    "experiments": Kind(
+        "/podium.experiment.v1.ExperimentService/WatchExperiments", _of_experiments
+    ),
+    "flags": Kind("/flagd.evaluation.v2.Service/EventStream", _of_flags),
+}
+
+
+class Watchers:
+    """Streams over some channels, and when each saw what happen."""
+
+    def __init__(self, kind: Kind, target: str, channels: int) -> None:
+        self._kind = kind
         # A channel of its own is a connection of its own.
         options = [("grpc.use_local_subchannel_pool", 1)]
         self._channels = [grpc.aio.insecure_channel(target, options) for _ in range(channels)]
-        self._decoded: OrderedDict[bytes, tuple[str, list[str]]] = OrderedDict()
+        self._decoded: OrderedDict[bytes, Step] = OrderedDict()
         self.ready = 0
         self.broken = 0
         self.refused = 0
@@ -59,49 +115,41 @@ class Watchers:
 
     async def _stream(self, channel: grpc.aio.Channel, request: bytes) -> bool:
         """One stream; whether it had begun when it ended."""
-        ended: set[str] = set()
+        seen: set[str] = set()
         begun = False
         try:
-            method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(METHOD)
-            async for step in method(request):
+            method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
+            method = channel.unary_stream(self._kind.method)
+            async for data in method(request):
                 now_s = time.time()
                 self.steps += 1
-                self.steps_bytes += len(step)
-                kind, rooms = self._decode(step)
-                if kind == "snapshot_end":
+                self.steps_bytes += len(data)
+                step = self._decode(data)
+                if step.begins:
                     begun = True
                     self.ready += 1
-                for room in rooms:
-                    if room not in ended:
-                        ended.add(room)
-                        self.seen_s[room].append(now_s)
+                for key in step.happened:
+                    if key not in seen:
+                        seen.add(key)
+                        self.seen_s[key].append(now_s)
         except grpc.RpcError:
             self.broken += begun
             self.refused += not begun
         return begun
 
-    def _decode(self, data: bytes) -> tuple[str, list[str]]:
-        """The kind of a step, and the rooms in its changes that are not live."""
+    def _decode(self, data: bytes) -> Step:
         known = self._decoded.get(data)
         if known is None:
-            step = WatchEntitiesResponse.FromString(data)
-            rooms = []
-            for rows in step.delta.upserts:
-                if rows.entity_type == "room":
-                    width = len(rows.block.int_features)
-                    live = list(rows.block.int_features).index("live")
-                    values = np.frombuffer(rows.block.int_values, "<i8").reshape(-1, width)
-                    rooms += [rows.ids[at] for at in np.flatnonzero(values[:, live] == 0)]
-            known = self._decoded[data] = (step.WhichOneof("step") or "", rooms)
+            known = self._decoded[data] = self._kind.decode(data)
             if len(self._decoded) > _KEPT_STEPS:
                 self._decoded.popitem(last=False)
         return known
 
 
-async def main(target: str, watchers: int, channels: int) -> None:
+async def main(kind: str, target: str, watchers: int, channels: int) -> None:
     """Runs until standard input ends."""
     request = bytes.fromhex(sys.stdin.readline().strip())
-    found = Watchers(target, channels)
+    found = Watchers(KINDS[kind], target, channels)
     tasks = []
     for number in range(watchers):
         tasks.append(asyncio.create_task(found.watch(number, request)))
@@ -118,4 +166,4 @@ async def main(target: str, watchers: int, channels: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))

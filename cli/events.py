@@ -143,6 +143,7 @@ def export(
     types: _Types = None,
     from_: _From = None,
     until: _Until = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the file.")] = False,
 ) -> None:
     """Write events as one flat file; ids stay pseudonyms.
 
@@ -153,7 +154,10 @@ def export(
     from cli.progress import stage_progress
     from offline.archive.export import export_events
     from offline.archive.source import open_source
+    from services.common.errors import InvalidArgument
 
+    if to.exists() and not replace:
+        raise InvalidArgument.field("to", f"{to} is there: name another file, or --replace it")
     console = Console()
     found = open_source(source)
     with stage_progress(console) as progress:

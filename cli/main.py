@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from cli import (
+    analyse,
     bundle,
     dataset,
     demo,
@@ -19,6 +20,7 @@ from cli import (
     features,
     import_,
     keys,
+    power,
     replay,
     serve,
     simulate,
@@ -49,6 +51,8 @@ def build() -> typer.Typer:
         bundle,
         evaluate,
         experiments,
+        power,
+        analyse,
         explain,
         replay,
         serve,

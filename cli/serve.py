@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # In the order they stop: the ranker ships its last events to the feature service first.
 SERVICES = ("ranker", "experiment", "feature")
 _KILL_MARGIN_S = 10.0
+_SIGNAL_LOOK_S = 0.2
 
 
 def register(app: typer.Typer) -> None:
@@ -155,7 +157,7 @@ class ServiceProcesses:
         before = {n: signal.signal(n, handle) for n in (signal.SIGTERM, signal.SIGINT)}
         try:
             self.start()
-            name = self._endings.get()
+            name = self._ending()
             if name is not None:
                 print(f"error: the {name} service ended by itself", file=sys.stderr)
             stopped_well = self.stop()
@@ -163,6 +165,14 @@ class ServiceProcesses:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _ending(self) -> str | None:
+        """The service that ended first; None after a signal."""
+        while True:
+            # A signal that another thread was given wakes nobody who waits for good: handlers run
+            # in the main thread, when it looks.
+            with suppress(Empty):
+                return self._endings.get(timeout=_SIGNAL_LOOK_S)
 
     def _await(self, name: str, child: subprocess.Popen[bytes]) -> None:
         child.wait()

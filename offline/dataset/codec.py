@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -11,10 +12,15 @@ from google.protobuf.message import DecodeError
 from offline.dataset.schema import (
     ENDING_SCHEMA,
     ENDINGS,
+    EXPOSURES,
+    TEAM_SCHEMA,
+    TEAMS,
     ColumnSchema,
     attribute_column,
     changes_table,
+    entity_column,
 )
+from podium.common.v1 import common_pb2
 from podium.event.v1 import event_pb2
 from services.common.actor import actor_key
 from services.common.convert_event import (
@@ -43,6 +49,7 @@ from services.feature.definitions import (
 )
 
 _NO_SUBJECT = ("", "")
+_FORCED = common_pb2.ASSIGNMENT_REASON_FORCED
 _NO_REFUND = (None, None, None, None)
 
 
@@ -52,16 +59,20 @@ class EventCodec:
     def __init__(self, schema: ColumnSchema) -> None:
         self._schema = schema
         self._types = frozenset(schema.events)
-        self._entity_index = {name: index for index, name in enumerate(schema.entities)}
+        self._entity_columns = {entity_column(name): name for name in schema.entities}
+        self._entities = frozenset(schema.entities)
 
     def decode(self, records: Sequence[tuple[int, bytes]]) -> dict[str, pa.Table]:
-        """Tables ``events``, ``endings`` and ``changes.<entity>`` of the records that count.
+        """Tables ``events``, ``endings``, ``exposures``, ``teams`` and ``changes.<entity>`` of the
+        records that count.
 
         Raises ``FailedPrecondition`` for a record that is no LoggedEvent.
         """
         columns: list[list[Any]] = [[] for _ in self._schema.event_schema]
         changes: dict[str, list[dict[str, Any]]] = {name: [] for name in self._schema.catalogue}
         endings: list[dict[str, Any]] = []
+        exposures: list[dict[str, Any]] = []
+        teams: list[dict[str, Any]] = []
         for arrival, payload in records:
             try:
                 logged = event_pb2.LoggedEvent.FromString(payload)
@@ -76,6 +87,10 @@ class EventCodec:
             if event.type not in self._types:
                 continue
             self._append(columns, arrival, logged)
+            if event.HasField("exposure"):
+                exposures.append(_exposure(arrival, logged) | self._named(event))
+            elif event.HasField("slate_served"):
+                teams += _teams(arrival, logged)
             subject = _subject(event)
             if subject is not None and subject[0] in changes:
                 change = _change(event, self._schema.catalogue[subject[0]])
@@ -86,6 +101,8 @@ class EventCodec:
                     changes[subject[0]].append(change)
         tables = {"events": _from_columns(columns, self._schema.event_schema)}
         tables[ENDINGS] = pa.Table.from_pylist(endings, schema=ENDING_SCHEMA)
+        tables[EXPOSURES] = pa.Table.from_pylist(exposures, schema=self._schema.exposure_schema)
+        tables[TEAMS] = pa.Table.from_pylist(teams, schema=TEAM_SCHEMA)
         for entity, found in changes.items():
             schema = self._schema.change_schema(entity)
             tables[changes_table(entity)] = pa.Table.from_pylist(found, schema=schema)
@@ -97,11 +114,7 @@ class EventCodec:
         """Adds one row, in the order of ``ColumnSchema.event_schema``."""
         event = logged.event
         time_ms, clock_ms = _time_ms(logged), _clock_ms(logged)
-        named: list[str | None] = [None] * len(self._entity_index)
-        for reference in reversed(event.entities):
-            index = self._entity_index.get(reference.type)
-            if index is not None and _is_id(reference.id):
-                named[index] = reference.id
+        named = self._named(event)
         refunded = event.type == REFUND and _is_id(event.refund.purchase_event_id)
         amount: int | None = None
         if event.type == PURCHASE and event.HasField("purchase"):
@@ -121,11 +134,19 @@ class EventCodec:
             event.surface,
             *((first.type, first.id) if first is not None else _NO_SUBJECT),
             *(_refund(event.refund) if refunded else _NO_REFUND),
-            *named,
+            *(named.get(column) for column in self._entity_columns),
             *self._values(event, amount),
         ]
         for column, cell in zip(columns, row, strict=True):
             column.append(cell)
+
+    def _named(self, event: event_pb2.Event) -> dict[str, str]:
+        """Ids of the entities that an event names, the first of each type, by column."""
+        return {
+            entity_column(reference.type): reference.id
+            for reference in reversed(event.entities)
+            if reference.type in self._entities and _is_id(reference.id)
+        }
 
     def _values(self, event: event_pb2.Event, amount: int | None) -> Iterable[Any]:
         for name, dtype in self._schema.values:
@@ -161,6 +182,50 @@ def _endings(arrival: int, logged: event_pb2.LoggedEvent) -> list[dict[str, Any]
         ended = [(key, None) for key in (user, device) if key]
     at = {"arrival": arrival, "time_ms": _clock_ms(logged)}
     return [{**at, "actor": key, "heir": heir} for key, heir in ended]
+
+
+def _exposure(arrival: int, logged: event_pb2.LoggedEvent) -> dict[str, Any]:
+    event, assignment = logged.event, logged.event.exposure.assignment
+    return {
+        "arrival": arrival,
+        "time_ms": _time_ms(logged),
+        "clock_ms": _clock_ms(logged),
+        "actor": actor_key(event.actor.user_id, event.actor.device_id),
+        "experiment": assignment.experiment_key,
+        "variant": assignment.variant_key,
+        "other_variant": assignment.other_variant_key,
+        "forced": assignment.reason == _FORCED,
+        "revision": assignment.revision,
+        "attributes": {
+            name: _text(said)
+            for name, value in event.attributes.items()
+            if (said := attribute_value(value)) is not None
+        },
+    }
+
+
+def _teams(arrival: int, logged: event_pb2.LoggedEvent) -> Iterator[dict[str, Any]]:
+    event, slate = logged.event, logged.event.slate_served
+    arms = {a.experiment_key: a.variant_key for a in slate.assignments if a.variant_key}
+    # Columns of unlike length come in no log of ours; a bulk log may hold anything.
+    for item, team in zip(slate.item_ids, slate.interleaving_teams, strict=False):
+        if team:
+            yield {
+                "arrival": arrival,
+                "time_ms": _time_ms(logged),
+                "clock_ms": _clock_ms(logged),
+                "actor": actor_key(event.actor.user_id, event.actor.device_id),
+                "rank_id": event.rank_id,
+                "arms": arms,
+                "item_type": slate.entity_type,
+                "item_id": item,
+                "team": team,
+            }
+
+
+def _text(said: Said) -> str:
+    """An attribute's value as a text, as JSON writes it."""
+    return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
 
 
 def _subject(event: event_pb2.Event) -> tuple[str, str] | None:

@@ -7,6 +7,9 @@ type, neither duplicate nor too late, nor marked beside the log. Under the direc
     state.json                                      CompactionState
     events/date=YYYY-MM-DD/<arrivals>.parquet       one row an event, ``event_schema``
     endings/date=…/<arrivals>.parquet               one row a history's end, ``ENDING_SCHEMA``
+    exposures/date=…/<arrivals>.parquet             one row an exposure, ``exposure_schema``
+    teams/date=…/<arrivals>.parquet                 one row an item of a slate of two rankings,
+                                                    ``TEAM_SCHEMA``
     changes.<entity>/date=…/<arrivals>.parquet      one row a catalogue change, ``change_schema``
 
 Files that the state does not list are left over from an interrupted run and are removed.

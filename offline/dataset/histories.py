@@ -41,12 +41,17 @@ def histories(tables: LogTables) -> Histories | None:
 
 def remembered(tables: LogTables) -> ir.Table:
     """The log's events without those of actors that were erased later."""
+    gone = forgotten(tables)
+    return tables.events if gone is None else tables.events.anti_join(gone, "arrival")
+
+
+def forgotten(tables: LogTables) -> ir.Table | None:
+    """``arrival`` of what actors did that were erased later; None where none was."""
     if tables.endings is None or not tables.has_rows(
         tables.endings.filter(tables.endings.heir.isnull())
     ):
-        return tables.events
-    gone = tables.once("forgotten", Histories(tables, tables.endings).forgotten)
-    return tables.events.anti_join(gone, "arrival")
+        return None
+    return tables.once("forgotten", Histories(tables, tables.endings).forgotten)
 
 
 class Histories:

@@ -11,9 +11,10 @@ import pyarrow as pa
 
 from services.common.domain import Domain
 from services.common.domain_features import vector_dim
+from services.common.domain_metrics import attributes_read
 from services.feature.definitions import values_read
 
-COLUMNS_VERSION = 4
+COLUMNS_VERSION = 5
 ENDINGS = "endings"
 ENDING_SCHEMA = pa.schema(
     [
@@ -25,6 +26,24 @@ ENDING_SCHEMA = pa.schema(
 )
 """Columns of ``endings``: the history that ``actor`` had up to ``arrival`` is ``heir``'s from then
 on, or nobody's (null: erased). ``time_ms``: arrival time."""
+
+EXPOSURES, TEAMS = "exposures", "teams"
+_TEXTS = pa.map_(pa.string(), pa.string())
+TEAM_SCHEMA = pa.schema(
+    [
+        pa.field("arrival", pa.int64(), nullable=False),
+        pa.field("time_ms", pa.int64(), nullable=False),
+        pa.field("clock_ms", pa.int64(), nullable=False),
+        pa.field("actor", pa.string(), nullable=False),
+        pa.field("rank_id", pa.string(), nullable=False),
+        pa.field("arms", _TEXTS, nullable=False),
+        pa.field("item_type", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("team", pa.string(), nullable=False),
+    ]
+)
+"""Columns of ``teams``: one row an item of a slate in which two rankings were interleaved.
+``arms``: variant by experiment of the slate; ``team``: the variant that the item is credited to."""
 
 _ATTRIBUTE_TYPES = {
     "string": pa.string(),
@@ -60,8 +79,8 @@ def attribute_column(attribute: str) -> str:
 class ColumnSchema:
     """Columns of the compacted log.
 
-    ``events``: event types that count; ``entities``: types with a column in ``events``;
-    ``values``: event attributes that features or objectives read, with the dtype they read;
+    ``events``: event types that count; ``entities``: types with a column in ``events``; ``values``:
+    event attributes that features, objectives or metrics read, with the dtype they read;
     ``catalogue``: declared dtype by attribute, by entity type that has a changes table: all that
     declare attributes or a tower, users among them.
     """
@@ -77,6 +96,8 @@ class ColumnSchema:
         read = {(name, dtype): None for (_, name), dtype in values_read(domain).items()}
         for objective in domain.objectives.values():
             read |= {(name, "int"): None for name in objective.at_least}
+        for metric in domain.metrics.values():
+            read |= {(name, "int"): None for name in attributes_read(metric)}
         described = {n: dict(e.attributes) for n, e in domain.entities.items()}
         return cls(
             tuple(domain.events),
@@ -118,6 +139,25 @@ class ColumnSchema:
         ]
         fields += [pa.field(entity_column(name), pa.string()) for name in self.entities]
         fields += [pa.field(value_column(n, d), _ATTRIBUTE_TYPES[d]) for n, d in self.values]
+        return pa.schema(fields)
+
+    @cached_property
+    def exposure_schema(self) -> pa.Schema:
+        """Columns of ``exposures``, a row an exposure event; those that it shares with ``events``
+        are the same there. ``attributes``: those of the event, as texts."""
+        fields = [
+            pa.field("arrival", pa.int64(), nullable=False),
+            pa.field("time_ms", pa.int64(), nullable=False),
+            pa.field("clock_ms", pa.int64(), nullable=False),
+            pa.field("actor", pa.string(), nullable=False),
+            pa.field("experiment", pa.string(), nullable=False),
+            pa.field("variant", pa.string(), nullable=False),
+            pa.field("other_variant", pa.string(), nullable=False),
+            pa.field("forced", pa.bool_(), nullable=False),
+            pa.field("revision", pa.int32(), nullable=False),
+            pa.field("attributes", _TEXTS, nullable=False),
+        ]
+        fields += [pa.field(entity_column(name), pa.string()) for name in self.entities]
         return pa.schema(fields)
 
     def change_schema(self, entity: str) -> pa.Schema:

@@ -26,6 +26,7 @@ MAX_BATCH_ACTORS = 256
 MAX_TOKEN_BYTES = 4_096
 MAX_EVENTS = 1_000
 MAX_FEATURE_IDS = 1_000
+MAX_STICKY_IDS = 2_000
 MAX_WATCH_VIEWS = 16
 MAX_SERVED_FEATURES = 1_000
 MAX_SERVED_FEATURES_BYTES = 64 << 10
@@ -45,6 +46,9 @@ MAX_EXPERIMENT_KEYS = 100
 MAX_FORCED_VARIANTS = 16
 MAX_OBJECTIVES = 64
 MAX_ASSIGNMENTS = 1_000
+MAX_BATCH_UNITS = 1_000
+MAX_STICKY_ASSIGNMENTS = 1_000
+MAX_STICKY_ENTRY_BYTES = 1_100
 MAX_DEGRADED = 32
 MAX_AMOUNT_MINOR = 10**12
 MAX_NUMBER = 10**15
@@ -154,6 +158,14 @@ def require_assignment(field: str, assignment: common_pb2.Assignment) -> None:
         raise InvalidArgument.field(
             f"{field}.revision", f"is {assignment.revision}, must be 0 or more"
         )
+
+
+def require_sticky(field: str, assignments: Mapping[str, str]) -> None:
+    """Variants that somebody keeps, by entry."""
+    require_count(field, len(assignments), 1, MAX_STICKY_ASSIGNMENTS)
+    for entry, variant in assignments.items():
+        require_text(f"{field} key", entry, MAX_STICKY_ENTRY_BYTES)
+        require_text(f"{field}.{entry}", variant, MAX_STRING_BYTES)
 
 
 def require_entity(field: str, entity: common_pb2.EntityRef) -> tuple[str, str]:

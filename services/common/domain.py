@@ -22,6 +22,7 @@ from services.common.domain_features import (
     Number,
 )
 from services.common.domain_filters import Filter
+from services.common.domain_metrics import Metric
 from services.common.domain_references import reference_errors
 from services.common.domain_selection import Margin, Selection
 from services.common.domain_sources import MAX_SOURCES, Source
@@ -260,7 +261,7 @@ class Domain(_Strict):
     """A whole domain. See ``config/live_courses.yaml``.
 
     ``currency`` is what money is counted in. ``currency_rates``: how many of its minor units one
-    minor unit of another currency is worth.
+    minor unit of another currency is worth. ``metrics``: what experiments are judged by.
     """
 
     name: Name
@@ -275,11 +276,12 @@ class Domain(_Strict):
     surfaces: dict[Name, Surface] = Field(min_length=1)
     model: ModelInputs
     split: Split
+    metrics: dict[Name, Metric] = {}
 
     @property
     def config_hash(self) -> str:
-        """Hash over the whole domain."""
-        return canonical_hash(self)
+        """Hash over the whole domain but its metrics, by which nothing is logged or served."""
+        return canonical_hash(self, without={"metrics"})
 
 
 def load_domain(path: Path) -> Domain:

@@ -17,6 +17,7 @@ from services.common.domain_feature_references import (
     shown_by,
 )
 from services.common.domain_filter_references import filter_errors, filterable_errors
+from services.common.domain_metric_references import metric_errors
 from services.common.domain_selection_references import margin_errors, selection_errors
 from services.common.domain_source_references import source_errors
 from services.common.durations import duration_ms
@@ -60,6 +61,7 @@ def reference_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
     yield from _model_errors(domain)
     yield from carried_errors(domain)
     yield from cross_errors(domain)
+    yield from metric_errors(domain)
 
 
 def _features(domain: Domain, entity: str) -> set[str]:

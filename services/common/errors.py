@@ -3,9 +3,11 @@
 PodiumError
 ├── InvalidArgument        a request field is wrong            INVALID_ARGUMENT
 ├── NotFound               something named does not exist      NOT_FOUND
+├── AlreadyExists          there is another one of that name   ALREADY_EXISTS
 ├── PermissionDenied       the caller may not ask for this     PERMISSION_DENIED
 ├── FailedPrecondition     the state does not allow the call   FAILED_PRECONDITION
 │   └── UnknownFeatureView a feature view is not served here   FAILED_PRECONDITION
+├── VersionConflict        somebody else changed it meanwhile  ABORTED
 ├── Overloaded             no capacity now, retry later        RESOURCE_EXHAUSTED
 ├── DeadlinePassed         the caller's time is over           DEADLINE_EXCEEDED
 ├── Unavailable            not ready, or a part is down        UNAVAILABLE
@@ -73,6 +75,12 @@ class NotFound(PodiumError):
     reason = "NOT_FOUND"
 
 
+class AlreadyExists(PodiumError):
+    """What is to be made is there already, with other content."""
+
+    reason = "ALREADY_EXISTS"
+
+
 class PermissionDenied(PodiumError):
     """The caller is not one of those who may ask for this."""
 
@@ -89,6 +97,17 @@ class UnknownFeatureView(FailedPrecondition):
     """The feature view named by the request is not served here."""
 
     reason = "UNKNOWN_FEATURE_VIEW"
+
+
+class VersionConflict(PodiumError):
+    """A change was made for another version than the one in force, which is ``version``: whoever
+    wants it reads again and decides anew."""
+
+    reason = "VERSION_CONFLICT"
+
+    def __init__(self, message: str, *, version: int, reason: str | None = None) -> None:
+        super().__init__(message, reason=reason)
+        self.version = version
 
 
 class Overloaded(PodiumError):
@@ -110,9 +129,16 @@ class DeadlinePassed(PodiumError):
 
 
 class Unavailable(PodiumError):
-    """Not ready yet, or a part the call needs is down."""
+    """Not ready yet, or a part the call needs is down; the caller may retry after
+    ``retry_after_ms`` where that is known."""
 
     reason = "UNAVAILABLE"
+
+    def __init__(
+        self, message: str, *, retry_after_ms: int | None = None, reason: str | None = None
+    ) -> None:
+        super().__init__(message, reason=reason)
+        self.retry_after_ms = retry_after_ms
 
 
 class BundleError(PodiumError):

@@ -1,11 +1,11 @@
-"""What surrounds every Podium method on a grpc.aio server: errors, deadlines, request ids, metrics.
+"""What surrounds a service's methods on a grpc.aio server: errors, deadlines, request ids, metrics.
 
 In this order: decode the request (bytes that are no request become INVALID_ARGUMENT), refuse when
 the service is not ready or has no capacity, set the deadline, call the method, turn an error into
 its status, count. The request id goes back in the trailers under ``x-request-id``.
 ``services.common.serving.methods`` does the same for calls on one thread.
 
-Methods outside the ``podium.`` packages (health, reflection) pass untouched.
+Methods outside of the packages ``podium`` and ``flagd`` (health, reflection) pass untouched.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from services.common.status import RpcStatus
 from services.common.streams import RequestsUntil, stopping, until_late
 from services.common.telemetry import RpcMetrics
 
-_PREFIX = "/podium."
+_PREFIXES = ("/podium.", "/flagd.")
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -73,7 +73,7 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
         if wrapped is not None:
             return wrapped
         handler = await continuation(handler_call_details)
-        if handler is None or not method.startswith(_PREFIX):
+        if handler is None or not method.startswith(_PREFIXES):
             return handler
         decode = tolerant(handler.request_deserializer)
         encode = unless_encoded(handler.response_serializer)

@@ -100,6 +100,11 @@ class AioServer:
         await self._set_health(_SERVING)
         _logger.info("ready")
 
+    async def set_part(self, name: str, works: bool) -> None:
+        """Tells of a part, under a name of its own in health checks, that the service does without
+        for a while."""
+        await self._health.set(name, _SERVING if works else _NOT_SERVING)
+
     async def drain(self) -> None:
         """Stops: returns when every accepted call is answered or the drain time is over.
 

@@ -180,6 +180,19 @@ class RankerSettings(CommonSettings):
         le=86_400,
         description="Age from which on the experiments' definitions count as stale.",
     )
+    exposure_window_hours: float = Field(
+        default=24.0,
+        gt=0,
+        le=168,
+        description="Pieces of time in which a unit's exposure to an experiment is logged once.",
+    )
+    exposure_memory: int = Field(
+        default=200_000,
+        ge=1,
+        le=10_000_000,
+        description="Exposures that are remembered as logged, at least; what is forgotten is "
+        "shipped again and not logged twice.",
+    )
     feature_timeout_ms: int = Field(
         default=200,
         ge=1,
@@ -318,6 +331,31 @@ class ExperimentSettings(CommonSettings):
     experiment_metrics_port: int = Field(
         default=9103, ge=0, le=65535, description="Port of the experiment service's metrics."
     )
+    experiment_database_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="Database of the registry, sqlite:///PATH or postgresql://USER:PASSWORD@HOST/"
+        "NAME; where it is empty, the experiments file decides, and nothing can be changed.",
+    )
+    experiment_dir: Path = Field(
+        default=Path("data/experiment"),
+        description="Directory of the last copy of the registry's definitions, to decide by while "
+        "its database is gone; of one replica alone.",
+    )
+    experiment_editors: str = Field(
+        default="",
+        description="Callers that may change experiments, by name, separated by commas; in dev, "
+        "where none is named, all may.",
+    )
+    experiment_reporters: str = Field(
+        default="",
+        description="Callers that may store reports beside the editors, by name, separated by "
+        "commas.",
+    )
+    experiment_tokens: SecretStr = Field(
+        default=SecretStr(""),
+        description="Tokens by which callers are known, NAME:TOKEN, separated by commas; a caller "
+        "sends its own as authorization: Bearer TOKEN.",
+    )
 
 
 class SettingDescription(NamedTuple):
@@ -347,7 +385,7 @@ def describe_settings(kind: type[CommonSettings]) -> list[SettingDescription]:
         field = kind.model_fields[name]
         secret = isinstance(field.default, SecretStr)
         default = str(field.default) or "none"
-        if secret:
+        if secret and field.default.get_secret_value():
             default = "a key for development" if name.endswith("_keys") else "on this machine"
         rows.append(SettingDescription(PREFIX + name.upper(), default, field.description or ""))
     return rows

@@ -27,6 +27,9 @@ from services.common.pseudonym import Pseudonymiser
 ACKNOWLEDGED_FILE = "acknowledged"
 _STREAM_NAME = re.compile(rb"[!-~]{1,128}")
 
+# What stands before the event in an encoded LoggedEvent: its number, and that a length follows.
+_EVENT_TAG = bytes([event_pb2.LoggedEvent.EVENT_FIELD_NUMBER << 3 | 2])
+
 _logger = logging.getLogger(__name__)
 
 
@@ -156,12 +159,23 @@ class Spool:
             self._writer = None
 
     def _sealed(self, event: event_pb2.Event, sequence: int) -> bytes:
-        logged = event_pb2.LoggedEvent(event=event, producer=self.producer, sequence=sequence)
-        if event.HasField("actor"):
-            actor = logged.event.actor
-            actor.user_id = self.names.encrypt(actor.user_id)
-            actor.device_id = self.names.encrypt(actor.device_id)
-        return logged.SerializeToString()
+        """A ``LoggedEvent``, put together of its encoded parts: as a field of another message the
+        event would be encoded, decoded and encoded again."""
+        encoded = self._with_pseudonyms(event)
+        rest = event_pb2.LoggedEvent(producer=self.producer, sequence=sequence)
+        return b"".join((_EVENT_TAG, _varint(len(encoded)), encoded, rest.SerializeToString()))
+
+    def _with_pseudonyms(self, event: event_pb2.Event) -> bytes:
+        if not event.HasField("actor"):
+            return event.SerializeToString()
+        actor = event.actor
+        user_id, device_id = actor.user_id, actor.device_id
+        try:
+            actor.user_id = self.names.encrypt(user_id)
+            actor.device_id = self.names.encrypt(device_id)
+            return event.SerializeToString()
+        finally:
+            actor.user_id, actor.device_id = user_id, device_id
 
     def _prune(self) -> None:
         segments = list_segments(self.directory)
@@ -197,3 +211,16 @@ def _replace(path: Path, text: str) -> None:
     staged = path.with_suffix(".new")
     staged.write_text(text)
     staged.replace(path)
+
+
+def _varint(number: int) -> bytes:
+    """A number from 0 on as messages carry lengths: seven bits a byte, the lowest first.
+
+    https://protobuf.dev/programming-guides/encoding/#varints
+    """
+    found = bytearray()
+    while number > 127:
+        found.append(number & 127 | 128)
+        number >>= 7
+    found.append(number)
+    return bytes(found)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import reprlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,9 @@ Location = tuple[int | str, ...]
 
 MAX_DEPTH = 100
 """Mappings and lists within one another."""
+
+MAX_NODES = 1_000_000
+"""Keys and values of a file, those counted again that an alias names again."""
 
 
 class _StrictLoader(yaml.CSafeLoader):
@@ -89,7 +93,7 @@ def _parse(path: Path, text: str) -> tuple[yaml.Node | None, Any]:
     """The nodes of ``text`` and what they say. Raises ``ConfigError`` where it is not YAML."""
     root: yaml.Node | None = None
     try:
-        _check_depth(path, text)
+        _check_extent(path, text)
         loader = _StrictLoader(text)
         root = loader.get_single_node()
         return root, loader.construct_document(root) if root is not None else None
@@ -104,18 +108,50 @@ def _parse(path: Path, text: str) -> tuple[yaml.Node | None, Any]:
         raise ConfigError(str(path), line, field, error.problem or "malformed YAML") from error
 
 
-def _check_depth(path: Path, text: str) -> None:
-    """Raises ``ConfigError`` where more is nested than any file of ours: libyaml recurses, and
-    would end the process."""
-    depth = 0
+_SCALAR = -1
+"""Levels of what holds nothing."""
+
+
+@dataclass
+class _Extent:
+    """A node with all that its aliases name: how many nodes, how many levels of them below it."""
+
+    anchor: str | None = None
+    nodes: int = 1
+    levels: int = 0
+
+    def take(self, inner: _Extent) -> None:
+        """A node within this one."""
+        self.nodes += inner.nodes
+        self.levels = max(self.levels, inner.levels + 1)
+
+
+def _check_extent(path: Path, text: str) -> None:
+    """Raises ``ConfigError`` where more is nested than any file of ours (libyaml recurses, and
+    would end the process), or where aliases of aliases stand for more than fits in memory."""
+    anchors: dict[str, _Extent] = {}
+    above = [_Extent()]
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        inner: _Extent | None = None
         if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
+            above.append(_Extent(event.anchor))
         elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > MAX_DEPTH:
-            line = event.start_mark.line + 1 if event.start_mark else 0
+            inner = above.pop()
+        elif isinstance(event, yaml.ScalarEvent):
+            inner = _Extent(event.anchor, levels=_SCALAR)
+        elif isinstance(event, yaml.AliasEvent):
+            # One that stands within what it names is told where it is read.
+            inner = anchors.get(event.anchor or "", _Extent(levels=_SCALAR))
+        if inner is not None:
+            if inner.anchor is not None:
+                anchors[inner.anchor] = inner
+            above[-1].take(inner)
+        line = event.start_mark.line + 1 if event.start_mark else 0
+        if len(above) - 1 + above[-1].levels > MAX_DEPTH:
             raise ConfigError(str(path), line, "", "is nested too deeply")
+        if above[-1].nodes > MAX_NODES:
+            problem = f"has more than {MAX_NODES:,} keys and values, aliases counted"
+            raise ConfigError(str(path), line, "", problem)
 
 
 def yaml_text(data: object) -> str:
@@ -123,10 +159,14 @@ def yaml_text(data: object) -> str:
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
 
 
-def canonical_hash(model: BaseModel) -> str:
-    """SHA-256 over the canonical JSON of ``model``: equal content gives an equal hash."""
+def canonical_hash(model: BaseModel, *, without: Collection[str] = ()) -> str:
+    """SHA-256 over the canonical JSON of ``model``, fields ``without`` left out: equal content
+    gives an equal hash."""
     text = json.dumps(
-        model.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        model.model_dump(mode="json", exclude=set(without)),
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
     )
     return hashlib.sha256(text.encode()).hexdigest()
 

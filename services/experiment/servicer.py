@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from podium.experiment.v1 import experiment_pb2, experiment_pb2_grpc
+from podium.experiment.v1 import experiment_pb2
 from services.common.assign.assign import evaluate
 from services.common.call import CallPolicy
 from services.common.rpc import STREAM_POLICY
-from services.experiment import convert
+from services.experiment import convert, convert_assigning, servicer_registry
+from services.experiment.servicer_registry import SERVICE_NAME, OpenRegistry
 from services.experiment.source import DefinitionsSource
 from services.experiment.watch.stream import DefinitionsWatch
 
@@ -19,9 +21,10 @@ if TYPE_CHECKING:
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
-SERVICE_NAME = "podium.experiment.v1.ExperimentService"
 POLICIES = {
+    **servicer_registry.POLICIES,
     f"/{SERVICE_NAME}/Assign": CallPolicy(default_deadline_ms=500, max_deadline_ms=5_000),
+    f"/{SERVICE_NAME}/AssignBatch": CallPolicy(default_deadline_ms=5_000, max_deadline_ms=30_000),
     f"/{SERVICE_NAME}/ListExperiments": CallPolicy(
         default_deadline_ms=2_000, max_deadline_ms=10_000
     ),
@@ -29,12 +32,18 @@ POLICIES = {
 }
 
 
-class ExperimentServicer(experiment_pb2_grpc.ExperimentServiceServicer):
-    """Answers from the definitions in force. ``clock_ms``: for schedules and time slices."""
+class ExperimentServicer(servicer_registry.RegistryServicer):
+    """Answers from the definitions in force. ``clock_ms``: for schedules and time slices;
+    ``opened``: the registry, None where the definitions come from a file."""
 
     def __init__(
-        self, source: DefinitionsSource, watch: DefinitionsWatch, clock_ms: Callable[[], int]
+        self,
+        source: DefinitionsSource,
+        watch: DefinitionsWatch,
+        clock_ms: Callable[[], int],
+        opened: OpenRegistry | None = None,
     ) -> None:
+        super().__init__(opened)
         self._source = source
         self._watch = watch
         self._clock_ms = clock_ms
@@ -45,10 +54,23 @@ class ExperimentServicer(experiment_pb2_grpc.ExperimentServiceServicer):
         context: Context,  # noqa: ARG002 - gRPC's signature
     ) -> experiment_pb2.AssignResponse:
         """Assigns one visitor."""
-        call = convert.assign_call(request, self._clock_ms())
+        call = convert_assigning.assign_call(request, self._clock_ms())
         definitions = self._source.current().definitions
         evaluation = evaluate(definitions, call.context, call.keys)
-        return convert.assign_response(evaluation, definitions)
+        return convert_assigning.assign_response(evaluation, definitions)
+
+    async def AssignBatch(
+        self,
+        request: experiment_pb2.AssignBatchRequest,
+        context: Context,  # noqa: ARG002 - gRPC's signature
+    ) -> experiment_pb2.AssignBatchResponse:
+        """Assigns many; others get their turn on the event loop in between."""
+        batch = convert_assigning.batch_of(request)
+        definitions = self._source.current().definitions
+        answer = convert_assigning.BatchAnswer(definitions.hash)
+        for _ in convert_assigning.answered(batch, definitions, self._clock_ms(), answer):
+            await asyncio.sleep(0)
+        return answer.message()
 
     async def ListExperiments(
         self,

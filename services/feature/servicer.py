@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from services.feature.convert.features import (
     feature_keys,
     features_response,
     requested_view,
+    sticky_keys,
     watched_views,
 )
 from services.feature.convert.identity import (
@@ -176,8 +177,14 @@ class FeatureServicer(feature_pb2_grpc.FeatureServiceServicer):
                 found = await lookup.read_soon(served, keys, compute_at_most=COMPUTED_ON_THE_LOOP)
             if found is None:
                 found = await asyncio.to_thread(lookup.read, served, keys)
+            sticky: Sequence[Mapping[str, str]] = ()
+            if request.sticky_ids:
+                whose = sticky_keys(request, generation.pseudonymiser.encrypt)
+                sticky = await lookup.kept_soon(whose) or ()
+                if not sticky:
+                    sticky = await asyncio.to_thread(lookup.kept, whose)
         view, times = served.reader.view, request.include_event_times
-        return features_response(view, found, times=times)
+        return features_response(view, found, sticky, times=times)
 
     async def Alias(
         self,

@@ -20,8 +20,10 @@ from services.common.assign.assign import assign
 from services.common.assign.definitions import load_experiments
 from services.common.bundle.loaded import LoadedBundle, providers
 from services.common.bundle.store import BundleStore
+from services.common.callers import allowed
 from services.common.channels import open_channel
 from services.common.clock import system_clock_ms
+from services.common.definitions_disk import DefinitionsDisk
 from services.common.domain import load_domain
 from services.common.domain_filter_references import filterable_fields
 from services.common.ids import new_rank_id
@@ -47,7 +49,6 @@ from services.ranker.bundles.watcher import BundleWatcher
 from services.ranker.calls.answering import Answering
 from services.ranker.catalogue.disk import ReplicaDisk
 from services.ranker.catalogue.replica import Replica, ReplicaTimes
-from services.ranker.definitions.disk import DefinitionsDisk
 from services.ranker.definitions.in_force import DefinitionsInForce, FixedDefinitions
 from services.ranker.definitions.replica import DefinitionsReplica
 from services.ranker.experiment_client import ExperimentClient
@@ -56,6 +57,7 @@ from services.ranker.explain.directory import CaptureFiles, recorded_commands
 from services.ranker.explain.tracing import Tracing
 from services.ranker.explain.versions import Origin
 from services.ranker.explain.writer import CaptureMetrics, CaptureWriter
+from services.ranker.exposures import Exposures
 from services.ranker.feature_client import FeatureClient
 from services.ranker.feature_rows import View
 from services.ranker.governor import Governor
@@ -64,7 +66,7 @@ from services.ranker.last_known import LastKnownRows
 from services.ranker.metrics import RankerMetrics
 from services.ranker.pipeline import Pipeline
 from services.ranker.servicer import POLICIES, RankerServicer
-from services.ranker.slate_log import SpooledSlates
+from services.ranker.slate_log import AssignmentLog, SpooledSlates
 from services.ranker.sources.asking import SourceAsking
 from services.ranker.sources.breaker import SourceLimits
 from services.ranker.state import Serving
@@ -178,11 +180,22 @@ def build(settings: RankerSettings) -> RankerApp:
     source_limits = SourceLimits(
         budget_s=settings.source_budget_ms / 1000, rest_s=settings.source_rest_seconds
     )
+    exposures = Exposures(
+        window_ms=round(
+            timedelta(hours=settings.exposure_window_hours) / timedelta(milliseconds=1)
+        ),
+        capacity=settings.exposure_memory,
+    )
     pipeline = Pipeline(
         serving.current,
         client,
         definitions,
-        SpooledSlates(spool, feature_share=settings.logged_feature_share),
+        SpooledSlates(
+            spool,
+            assignments=AssignmentLog(exposures, names.encrypt),
+            feature_share=settings.logged_feature_share,
+            lost=metrics.lost,
+        ),
         metrics,
         governor=governor,
         last_known=LastKnownRows(
@@ -343,9 +356,7 @@ def watched_definitions(settings: RankerSettings) -> WatchedDefinitions | None:
 
 def may_debug(settings: RankerSettings) -> Callable[[str], bool]:
     """Which callers, by name, may ask for debug."""
-    named = {name.strip() for name in settings.debug_callers.split(",")} - {""}
-    everybody = settings.environment == "dev" and not named
-    return lambda name: everybody or name in named
+    return allowed(settings.debug_callers, everybody=settings.environment == "dev")
 
 
 def run(settings: RankerSettings) -> None:

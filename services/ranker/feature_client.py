@@ -10,7 +10,7 @@ import grpc
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
 from services.common.status import error_from_rpc
 from services.ranker.catalogue.replica import WatchMessage
-from services.ranker.convert.features import feature_rows, watch_message
+from services.ranker.convert.features import feature_rows, rows_with_kept, watch_message
 from services.ranker.feature_rows import FeatureRows, View
 
 
@@ -28,12 +28,19 @@ class FeatureClient:
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = feature_pb2_grpc.FeatureServiceStub(channel)
 
-    def start(self, view: View, ids: Sequence[str], timeout_s: float) -> _PendingRows:
+    def start(
+        self, view: View, ids: Sequence[str], timeout_s: float, sticky_ids: Sequence[str] = ()
+    ) -> _PendingRows:
         """Asks for rows of users; ``result`` of what it returns waits for them."""
         request = feature_pb2.GetFeaturesRequest(
-            entity_type="user", ids=ids, view_name=view.name, view_hash=view.hash
+            entity_type="user",
+            ids=ids,
+            view_name=view.name,
+            view_hash=view.hash,
+            sticky_ids=sticky_ids,
         )
-        return _PendingRows(self._stub.GetFeatures.future(request, timeout=timeout_s), ids)
+        call = self._stub.GetFeatures.future(request, timeout=timeout_s)
+        return _PendingRows(call, ids, sticky_ids)
 
     def probe(self, entity: str, view: View, timeout_s: float) -> None:
         """Asks whether a view is served. Raises ``UnknownFeatureView`` or another PodiumError."""
@@ -61,10 +68,14 @@ class _PendingRows:
     """A call under way."""
 
     def __init__(
-        self, call: grpc.Future[feature_pb2.GetFeaturesResponse], ids: Sequence[str]
+        self,
+        call: grpc.Future[feature_pb2.GetFeaturesResponse],
+        ids: Sequence[str],
+        sticky_ids: Sequence[str],
     ) -> None:
         self._call = call
         self._ids = ids
+        self._sticky_ids = sticky_ids
 
     def ready(self) -> bool:
         """Whether ``result`` is there without waiting."""
@@ -76,12 +87,13 @@ class _PendingRows:
             response = self._call.result()
         except (grpc.RpcError, grpc.FutureCancelledError) as error:
             raise error_from_rpc(error) from error
-        return feature_rows(
+        rows = feature_rows(
             self._ids,
             response.block,
             response.log_position,
             response.evaluated_at.ToMilliseconds(),
         )
+        return rows_with_kept(rows, self._sticky_ids, response) if self._sticky_ids else rows
 
 
 class _Watch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -42,7 +42,8 @@ class FeatureRows:
     ``floats`` float32 [rows, F], ``ints`` int64 [rows, I], ``strings`` row-major [rows * S],
     ``list_offsets`` int32 [rows * L + 1] into ``list_values``; ``statuses`` uint8
     [rows, F + I + S + L], or empty when every value is PRESENT. ``vectors`` float32 [rows, sum of
-    ``vector_dims``] hold one vector after another; they have no statuses.
+    ``vector_dims``] hold one vector after another; they have no statuses. ``kept``: variants that
+    users and devices keep, by entry, by actor key; ``kept_is_told``: whether that is all of it.
     """
 
     ids: Sequence[str]
@@ -61,6 +62,8 @@ class FeatureRows:
     vector_names: tuple[str, ...] = ()
     vector_dims: tuple[int, ...] = ()
     vectors: Float32Array = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    kept: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    kept_is_told: bool = False
 
     def column(self, name: str) -> Float32Array | None:
         """A numeric column as float32 [rows]; None when the rows have no such column."""
@@ -76,6 +79,15 @@ class FeatureRows:
             return ()
         at = row * len(self.list_names) + self.list_names.index(name)
         return self.list_values[self.list_offsets[at] : self.list_offsets[at + 1]]
+
+    def lists_of(self, rows: Sequence[int], name: str) -> list[Sequence[str]]:
+        """``strings_of`` of several rows."""
+        if name not in self.list_names:
+            return [() for _ in rows]
+        width, at = len(self.list_names), self.list_names.index(name)
+        offsets, values = self.list_offsets, self.list_values
+        starts, ends = offsets[at:-1:width].tolist(), offsets[at + 1 :: width].tolist()
+        return [values[starts[row] : ends[row]] for row in rows]
 
     def vector_of(self, row: int, name: str) -> Float32Array:
         """One vector [dim]; without elements when the rows have no such column."""

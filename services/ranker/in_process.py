@@ -202,9 +202,11 @@ class _Given:
     def __init__(self) -> None:
         self.rows: FeatureRows | None = None
 
-    def start(self, view: View, ids: Sequence[str], timeout_s: float) -> _Given:
+    def start(
+        self, view: View, ids: Sequence[str], timeout_s: float, sticky_ids: Sequence[str] = ()
+    ) -> _Given:
         """See ``ports.UserFeatures``."""
-        del view, ids, timeout_s
+        del view, ids, timeout_s, sticky_ids
         return self
 
     def ready(self) -> bool:

@@ -115,4 +115,7 @@ def _stacked(view: View, ids: Sequence[str], found: Sequence[_Kept | None]) -> F
         vector_names=vector_names,
         vector_dims=vector_dims,
         vectors=vectors,
+        kept={
+            key: said for held in found if held is not None for key, said in held.rows.kept.items()
+        },
     )

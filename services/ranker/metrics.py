@@ -74,6 +74,12 @@ class RankerMetrics:
             ["reason"],
             registry=registry,
         )
+        self._lost = Counter(
+            "podium_ranker_events_lost",
+            "Slates, exposures and variants to keep that could not be written to the spool.",
+            ["type"],
+            registry=registry,
+        )
         self._swaps = Counter(
             "podium_ranker_bundle_swaps", "Bundles taken into force.", registry=registry
         )
@@ -189,6 +195,10 @@ class RankerMetrics:
     def dropped(self, reason: str) -> None:
         """A request left before work was done for it."""
         self._dropped.labels(reason).inc()
+
+    def lost(self, kind: str, count: int) -> None:
+        """Events of a type could not be written."""
+        self._lost.labels(kind).inc(count)
 
     def swapped(self) -> None:
         """A bundle was taken into force."""

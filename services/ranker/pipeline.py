@@ -13,19 +13,15 @@ from functools import partial
 import numpy as np
 
 from services.common.actor import actor_key
-from services.common.assign.assign import (
-    Assignment,
-    Definitions,
-    interleaved,
-    objective_weights,
-)
+from services.common.assign.assign import Definitions
 from services.common.clock import system_clock_ms
 from services.common.ids import seed_of
 from services.ranker.arrays import BoolArray, Float32Array
-from services.ranker.calls.arrange import arrange, held, of_another_bundle
+from services.ranker.calls.arrange import arrange, of_another_bundle
 from services.ranker.calls.candidates import call_candidates
 from services.ranker.definitions.arms import EntityArms, ItemFactors
-from services.ranker.definitions.assigning import assigned_to
+from services.ranker.definitions.assigning import sticky_ids
+from services.ranker.definitions.deciding import decide, decide_as_kept
 from services.ranker.definitions.in_force import DefinitionsInForce
 from services.ranker.explain.trace import Moment
 from services.ranker.explain.tracing import NO_TRACING, Tracing
@@ -43,7 +39,7 @@ from services.ranker.scoring.chunks import chunks
 from services.ranker.scoring.cut import REASON as CUT
 from services.ranker.scoring.cut import cut
 from services.ranker.scoring.inputs import score_inputs
-from services.ranker.scoring.value import Scored, unscored, values_of, weights_of
+from services.ranker.scoring.value import Scored, unscored, values_of
 from services.ranker.selection.stage import select_slates
 from services.ranker.sources.asking import Sources
 from services.ranker.sources.base import Asked
@@ -59,7 +55,7 @@ from services.ranker.users import (
     time_left_s,
     user_inputs,
 )
-from services.ranker.work import Started, Work, degrade
+from services.ranker.work import NO_WEIGHTS, Started, Work, degrade
 
 
 class Pipeline:
@@ -112,6 +108,7 @@ class Pipeline:
         state, clock = started.state, started.clock
         works = [started.works[index] for index in kept]
         rows = self._user_rows(started, works)
+        decide_as_kept(state, works, rows, self._clock_ms())
         clock.lap("features")
         inputs = user_inputs(state.model, state.spec, rows)
         vectors = self._user_vectors(state, works, inputs)
@@ -135,7 +132,9 @@ class Pipeline:
         clock.lap("score")
         self._select(state, works, [self._valued(w, vectors[w.row], now_ms) for w in works], now_ms)
         clock.lap("select")
-        results = [result_of(state, work, rows, clock.stages) for work in works]
+        results = [
+            result_of(state, work, rows, clock.stages, self._factors, now_ms) for work in works
+        ]
         self._slates.record([result for result in results if not result.command.dry_run])
         clock.lap("log")
         self._observe(results, clock)
@@ -169,43 +168,25 @@ class Pipeline:
         clock.lap("assign")
         keys = [actor_key(command.user_id, command.device_id) for command in commands]
         timeout_s = time_left_s(commands, self._feature_timeout_s, time.monotonic())
-        pending = users.start(state.spec.views["user"], keys, timeout_s)
+        sticky: list[str] = []
+        if definitions.has_sticky:
+            sticky = [key for command in commands for key in sticky_ids(command)]
+        pending = users.start(state.spec.views["user"], keys, timeout_s, sticky)
         return Started(state, works, keys, pending, clock)
 
     def _work(self, state: ServingState, command: RankCommand, definitions: Definitions) -> Work:
         retrieves = command.call in (Call.RANK, Call.SIMILAR)
         plan = state.plan_of(command.surface, command.filter if retrieves else None)
-        assignments = assigned_to(command, definitions, self._clock_ms())
-        if command.call is Call.SIMILAR:
-            assignments = []
-        if command.following is not None:
-            assignments = held(assignments, definitions, command.following.variants)
-        weights = self._weights(state, plan, definitions, assignments)
-        teams = {
-            team: self._weights(state, plan, definitions, assigned)
-            for team, assigned in interleaved(definitions, assignments).items()
-        }
         rank_id = command.rank_id or self._new_rank_id()
         seed = seed_of(rank_id) if command.seed is None else command.seed
-        work = Work(command, plan, assignments, weights, rank_id, seed, teams)
-        work.definitions = definitions
+        work = Work(command, plan, (), NO_WEIGHTS, rank_id, seed, definitions=definitions)
+        decide(state, work, self._clock_ms())
         stale = state.tables.stale()
         if stale is not None:
             degrade([work], Part.CATALOGUE, stale, age_ms=state.tables.age_ms())
         if of_another_bundle(command, state.spec.version):
             degrade([work], Part.SCORING, Reason.REPLACED)
         return work
-
-    def _weights(
-        self,
-        state: ServingState,
-        plan: SurfacePlan,
-        definitions: Definitions,
-        assignments: Sequence[Assignment],
-    ) -> Float32Array:
-        replaced = objective_weights(definitions, assignments)
-        spec = state.spec
-        return weights_of(spec.objectives, plan.spec.weights, replaced, default=spec.weights)
 
     def _user_rows(self, started: Started, works: Sequence[Work]) -> FeatureRows:
         rows, failure = await_rows(started.pending, started.user_keys)

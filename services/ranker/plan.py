@@ -26,7 +26,7 @@ from services.ranker.guarantee import Guarantee
 from services.ranker.ports import Model
 from services.ranker.scoring.first_pass import FirstPass
 from services.ranker.scoring.margins import bind_margins
-from services.ranker.scoring.value import Margins
+from services.ranker.scoring.value import Margins, weights_of
 from services.ranker.selection.bound import BoundSelection, bind
 from services.ranker.sources.base import (
     BoundSource,
@@ -151,8 +151,9 @@ class ItemMatrix:
 class SurfacePlan:
     """One surface over one bundle and one catalogue version. ``sources`` are those of the
     specification, by name, in its order, bound to ``ground``; ``made`` is what the next version may
-    use again. ``margins`` is None where no objective is of money, ``first_pass`` where all
-    candidates are scored."""
+    use again. ``weights`` float32 [O] are those of requests whose variants replace none.
+    ``margins`` is None where no objective is of money, ``first_pass`` where all candidates are
+    scored."""
 
     spec: SurfaceSpec
     surface_index: int
@@ -166,6 +167,7 @@ class SurfacePlan:
     any_repaired: bool
     made: Made
     selection: BoundSelection
+    weights: Float32Array
     margins: Margins | None
     first_pass: FirstPass | None = None
 
@@ -279,6 +281,7 @@ def surface_plan(
         selection=bind(
             surface.selection, table, eligible, [s.name for s in surface.sources], guarantee
         ),
+        weights=weights_of(spec.objectives, surface.weights, default=spec.weights),
         margins=bind_margins(
             surface.margin, spec.currency_rates, spec.objectives, spec.money, table
         ),

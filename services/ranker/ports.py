@@ -27,8 +27,11 @@ class PendingRows(Protocol):
 class UserFeatures(Protocol):
     """Reads user rows, a whole micro-batch at once."""
 
-    def start(self, view: View, ids: Sequence[str], timeout_s: float) -> PendingRows:
-        """Sends the call and returns at once; never raises."""
+    def start(
+        self, view: View, ids: Sequence[str], timeout_s: float, sticky_ids: Sequence[str] = ()
+    ) -> PendingRows:
+        """Sends the call and returns at once; never raises. ``sticky_ids``: actor keys of whom it
+        is asked what variants they keep."""
 
 
 class SlateLog(Protocol):

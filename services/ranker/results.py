@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.ranker.arrays import Float32Array, Int64Array
+from services.ranker.definitions.arms import ItemFactors, ShownArm
 from services.ranker.feature_rows import FeatureRows
 from services.ranker.plan import SurfacePlan
 from services.ranker.state import ServingState
@@ -22,12 +23,19 @@ SIMILAR = "similar"
 
 
 def result_of(
-    state: ServingState, work: Work, rows: FeatureRows, timings: Sequence[tuple[str, int]]
+    state: ServingState,
+    work: Work,
+    rows: FeatureRows,
+    timings: Sequence[tuple[str, int]],
+    factors: ItemFactors,
+    now_ms: int,
 ) -> RankResult:
     """The answer to a request whose slate is there."""
     command, slate, table = work.command, work.slate, work.plan.table
     assert slate is not None  # noqa: S101 - every work has its slate before
-    slots = [table.slot_of[id_] for id_ in slate.ids]
+    arms: Sequence[ShownArm] = ()
+    if work.definitions.of_entities and command.call in (Call.RANK, Call.REFRESH):
+        arms = factors.shown(work.definitions, table, work.placed, work.assignments, now_ms)
     return RankResult(
         rank_id=work.rank_id,
         command=command,
@@ -43,10 +51,13 @@ def result_of(
         rows=rows,
         row=work.row,
         seed=work.seed,
-        hashes=table.tie[slots],
+        hashes=table.tie[work.placed],
         more=len(work.slots) + _cut(work) > len(slate.ids),
-        prices_minor=state.prices.of(table.entity, slots, slate.selling_course_ids),
+        prices_minor=state.prices.of(table.entity, work.placed, slate.selling_course_ids),
         removed=[*work.removed, *_unselected(work)],
+        definitions=work.definitions,
+        arms=arms,
+        sticky=work.sticky,
     )
 
 
@@ -76,8 +87,10 @@ def slate_of(
     drawn: Drawn | None = None,
 ) -> Slate:
     """The slate of the candidates at ``best`` [n], with their values [n], of predictions [N, O];
-    ``sources``, ``placements`` and ``teams`` are those of the n items."""
-    plan, slots = work.plan, work.slots[best].tolist()
+    ``sources``, ``placements`` and ``teams`` are those of the n items. Their slots are the work's
+    ``placed`` from then on."""
+    work.placed = work.slots[best]
+    plan, slots = work.plan, work.placed.tolist()
     ids = [plan.table.ids[slot] for slot in slots]
     return Slate(
         entity_type=plan.table.entity,

@@ -74,7 +74,7 @@ class RankerServicer:
         self, request: ranker_pb2.RankRequest, context: CallContext
     ) -> ranker_pb2.RankResponse:
         """Ranks one surface for one visitor."""
-        command = self._command(request)
+        command = self._command(request, context.call.deadline_s)
         if command.debug and not self._may_debug(self._name(context)):
             raise PermissionDenied(
                 "debug: is for the callers that the service is told of", reason="DEBUG_NOT_ALLOWED"
@@ -124,8 +124,12 @@ class RankerServicer:
         result, _ = await self._answering.one(command, _caller(context))
         return score_response(result)
 
-    def _command(self, request: ranker_pb2.RankRequest) -> RankCommand:
-        command = rank_command(request, self._surfaces, self._filterable, self._takes_candidates)
+    def _command(
+        self, request: ranker_pb2.RankRequest, deadline_s: float | None = None
+    ) -> RankCommand:
+        command = rank_command(
+            request, self._surfaces, self._filterable, self._takes_candidates, deadline_s
+        )
         numbers = self._numbers[command.surface]
         require_numbers("context.attributes", command.circumstances, numbers)
         if command.forced_variants:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from services.common.assign.assign import Assignment
+from services.common.assign.assign import Assignment, Definitions, StickyDocument
 from services.ranker.arrays import (
     BoolArray,
     ByteArray,
@@ -25,6 +25,7 @@ from services.ranker.feature_rows import FeatureRows
 from services.ranker.filters.tree import Expression
 
 if TYPE_CHECKING:
+    from services.ranker.definitions.arms import ShownArm
     from services.ranker.explain.explanation import Explanation
 
 Removed = tuple[str, str]
@@ -125,6 +126,19 @@ class Following:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenByExperiments:
+    """What experiments see of a request beside its actor and circumstances: ``units``, raw ids by
+    type; ``attributes``, JSON values by name; sticky ``documents`` by key."""
+
+    units: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, object] = field(default_factory=dict)
+    documents: Mapping[str, StickyDocument] = field(default_factory=dict)
+
+
+NOTHING_MORE: Final = SeenByExperiments()
+
+
+@dataclass(frozen=True, slots=True)
 class RankCommand:
     """A checked request. ``k`` is 1 to 200, None meaning the surface's default; ``user_id`` or
     ``device_id`` is set, both raw. ``context`` is logged with the slate and means nothing here:
@@ -136,7 +150,7 @@ class RankCommand:
     one to find SIMILAR items to. ``filter_digest``, ``candidates_digest``: 8 bytes that stand for
     the caller's filter and for its candidates. ``deadline_s``: until when the caller waits, on the
     monotonic clock. ``debug``: with an explanation. ``shadow_of``: the rank_id of the answer that a
-    shadow is compared with; empty for what is to be answered.
+    shadow is compared with; empty for what is to be answered. ``seen``: by experiments.
     """
 
     surface: str
@@ -160,6 +174,7 @@ class RankCommand:
     deadline_s: float | None = None
     debug: bool = False
     shadow_of: str = ""
+    seen: SeenByExperiments = NOTHING_MORE
 
 
 class Placement(enum.IntEnum):
@@ -220,6 +235,15 @@ class Slate:
     drawn: Drawn | None = None
 
 
+class StickyChange(NamedTuple):
+    """A sticky document as it is now. ``news``: entries that it did not have before;
+    ``is_stored``: whether they are to be stored with its user or device."""
+
+    document: StickyDocument
+    news: Mapping[str, str]
+    is_stored: bool
+
+
 @dataclass(frozen=True, slots=True)
 class RankResult:
     """The answer to one command. ``timings`` are (stage, microseconds), in order; the last, "log",
@@ -227,8 +251,9 @@ class RankResult:
 
     ``hashes`` uint64 [items] are those of the slate's ids, ``more`` says whether candidates are
     left for a next page, ``prices_minor`` is empty or has -1 where a price is not known.
-    ``removed`` is told for REFRESH and SCORE. ``explain``, of a debug request, makes its
-    explanation, in any thread."""
+    ``sticky`` is what units keep from now on. ``definitions`` are those that assigned, ``arms``
+    those of hosts and rooms on the slate. ``removed`` is told for REFRESH and SCORE. ``explain``,
+    of a debug request, makes its explanation, in any thread."""
 
     rank_id: str
     command: RankCommand
@@ -248,6 +273,9 @@ class RankResult:
     more: bool = False
     prices_minor: Sequence[int] = ()
     removed: Sequence[Removed] = ()
+    definitions: Definitions = field(default_factory=lambda: Definitions({}, ""))
+    arms: Sequence[ShownArm] = ()
+    sticky: Sequence[StickyChange] = ()
     explain: Callable[[], Explanation] | None = None
 
     @property

@@ -59,8 +59,8 @@ def time_left_s(commands: Sequence[RankCommand], most_s: float, now_s: float) ->
 def user_inputs(model: Model, spec: BundleSpec, rows: FeatureRows) -> UserInputs:
     """Inputs of all rows. A feature that is missing or not finite takes its default."""
     count, length = len(rows.ids), spec.sequence_length
-    histories = [rows.strings_of(row, spec.sequence_items)[-length:] for row in range(count)]
-    done = [rows.strings_of(row, spec.sequence_actions)[-length:] for row in range(count)]
+    histories = [ids[-length:] for ids in rows.lists_of(range(count), spec.sequence_items)]
+    done = [types[-length:] for types in rows.lists_of(range(count), spec.sequence_actions)]
     items = _right_aligned(
         histories, length, lambda ids: model.lookup(spec.sequence_vocabulary, ids)
     )
@@ -97,8 +97,10 @@ class Nobody:
     def __init__(self, ids: Sequence[str] = ()) -> None:
         self._ids = ids
 
-    def start(self, view: View, ids: Sequence[str], timeout_s: float) -> Nobody:
-        del view, timeout_s
+    def start(
+        self, view: View, ids: Sequence[str], timeout_s: float, sticky_ids: Sequence[str] = ()
+    ) -> Nobody:
+        del view, timeout_s, sticky_ids
         return Nobody(ids)
 
     def ready(self) -> bool:

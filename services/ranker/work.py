@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -15,7 +16,17 @@ from services.ranker.scoring.first_pass import Cut
 from services.ranker.selection.top_k import POLICY
 from services.ranker.state import ServingState
 from services.ranker.stopwatch import Stopwatch
-from services.ranker.types import Degradation, Part, RankCommand, Reason, Removed, Slate
+from services.ranker.types import (
+    Degradation,
+    Part,
+    RankCommand,
+    Reason,
+    Removed,
+    Slate,
+    StickyChange,
+)
+
+NO_WEIGHTS: Final[Float32Array] = np.zeros(0, np.float32)
 
 
 @dataclass
@@ -24,9 +35,10 @@ class Work:
     interleave, by the variant that is credited; empty where none are. ``found``: the slots that
     each source yielded; ``retrieved``: the candidates before they were filtered;
     ``cut``: what the first pass kept, None where all went on to the ranker;
-    ``spreads``: as selection tells; ``shown``: slots of what earlier pages showed, where caps or
-    diversity count it, the last at the end; ``definitions``: those
-    that assigned; ``factors`` float32 [N]: what variants of hosts and rooms multiply values by."""
+    ``placed`` int64 [P]: slots of the slate's items; ``spreads``: as selection tells; ``shown``:
+    slots of what earlier pages showed, where caps or diversity count it, the last at the end;
+    ``definitions``: those that assigned; ``factors`` float32 [N]: what variants of hosts and rooms
+    multiply values by; ``sticky``: what units keep from now on."""
 
     command: RankCommand
     plan: SurfacePlan
@@ -44,12 +56,14 @@ class Work:
     cut: Cut | None = None
     predictions: Float32Array | None = None
     slate: Slate | None = None
+    placed: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
     policy: str = POLICY
     spreads: Sequence[float] = ()
     shown: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
     removed: list[Removed] = field(default_factory=list)
     definitions: Definitions = field(default_factory=lambda: Definitions({}, ""))
     factors: Float32Array | None = None
+    sticky: Sequence[StickyChange] = ()
 
     def factors_at(self, slots: Int64Array) -> Float32Array | None:
         """``factors`` of those of the candidates that are at ``slots``."""

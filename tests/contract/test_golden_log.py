@@ -18,7 +18,13 @@ from podium.event.v1 import event_pb2
 from services.common.event_log import LogWriter, frame, read_log, segment_path
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-LOGS = ("event_log_v1", "event_log_v1_profile", "event_log_v1_alias", "event_log_v1_erasure")
+LOGS = (
+    "event_log_v1",
+    "event_log_v1_profile",
+    "event_log_v1_alias",
+    "event_log_v1_erasure",
+    "event_log_v1_sticky",
+)
 
 
 def _first_payloads() -> dict[str, event_pb2.Event]:
@@ -121,9 +127,18 @@ def _erasure_payloads() -> dict[str, event_pb2.Event]:
     return {"erasure": event_pb2.Event(erasure=event_pb2.Erasure()), "purchase": purchase}
 
 
-PAYLOADS = dict(
-    zip(LOGS, (_first_payloads, _profile_payloads, _alias_payloads, _erasure_payloads), strict=True)
-)
+def _sticky_payloads() -> dict[str, event_pb2.Event]:
+    kept = event_pb2.StickyAssigned(assignments={"ranking_weights__0": "engagement"})
+    return {"sticky_assigned": event_pb2.Event(sticky_assigned=kept)}
+
+
+PAYLOADS = {
+    "event_log_v1": _first_payloads,
+    "event_log_v1_profile": _profile_payloads,
+    "event_log_v1_alias": _alias_payloads,
+    "event_log_v1_erasure": _erasure_payloads,
+    "event_log_v1_sticky": _sticky_payloads,
+}
 
 
 def _events(log: str) -> list[event_pb2.Event]:

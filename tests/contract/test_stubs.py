@@ -18,9 +18,15 @@ def _files(directory: Path) -> dict[str, bytes]:
 
 
 def test_generated_stubs_are_current(tmp_path: Path) -> None:
-    protos = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "protos").rglob("*.proto"))
+    protos = sorted(
+        str(path.relative_to(ROOT))
+        for folder in ("protos", "third_party/flagd")
+        for path in (ROOT / folder).rglob("*.proto")
+    )
     plugin = Path(sys.executable).parent / "protoc-gen-mypy_grpc"
-    command = [sys.executable, "-m", "grpc_tools.protoc", "-I", "protos", "-I", "third_party"]
+    command = [sys.executable, "-m", "grpc_tools.protoc"]
+    for folder in ("protos", "podium/flagd=third_party/flagd", "third_party"):
+        command += ["-I", folder]
     command += [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")]
     command += [f"--plugin=protoc-gen-mypy_grpc={plugin}", f"--mypy_grpc_out=quiet:{tmp_path}"]
     subprocess.run([*command, *protos], cwd=ROOT, check=True)

@@ -34,6 +34,18 @@ from tests.support.tiny_bundle import make_tiny_bundle
 
 SERVICES = ("feature", "experiment", "ranker")
 USER, DEVICE, OTHER_DEVICE = "raw-user-77cb1", "raw-device-77cb2", "raw-device-77cb3"
+EXPERIMENTS = """\
+experiments:
+  of_visitors:
+    {unit: user, salt: s1, running: true, revision: 1, sticky: {fallback_unit: device},
+     variants: {control: {weight: 0.5}, other: {weight: 0.5}}}
+  of_hosts:
+    {unit: host, salt: s2, running: true, revision: 1,
+     variants: {control: {weight: 0.5}, other: {weight: 0.5}}}
+  of_pairs:
+    {unit: user, other_unit: host, salt: s3, running: true, revision: 1,
+     variants: {control: {weight: 0.5}, other: {weight: 0.5}}}
+"""
 FORMS = [
     form
     for raw in (USER, DEVICE, OTHER_DEVICE)
@@ -103,9 +115,11 @@ def test_no_service_writes_a_raw_id_anywhere(tmp_path: Path) -> None:
     make_tiny_bundle(bundles, domain, indexed, seed=1)
     ports = {name: free_port() for name in SERVICES}
     metrics_ports = {name: free_port() for name in SERVICES}
+    experiments_file = tmp_path / "experiments.yaml"
+    experiments_file.write_text(EXPERIMENTS, encoding="utf-8")
     settings = {
         "PODIUM_DOMAIN_FILE": str(domain_file),
-        "PODIUM_EXPERIMENTS_FILE": str(ROOT / "config" / "experiments.yaml"),
+        "PODIUM_EXPERIMENTS_FILE": str(experiments_file),
         "PODIUM_BUNDLES_DIR": str(bundles),
         "PODIUM_FEATURE_TARGET": f"127.0.0.1:{ports['feature']}",
         "PODIUM_CATALOGUE_SAVE_SECONDS": "0.05",
@@ -194,8 +208,13 @@ def test_no_service_writes_a_raw_id_anywhere(tmp_path: Path) -> None:
             return {event.rank_id for event in events if event.type == kind}
 
         eventually(
-            lambda: slates <= logged("slate_served") and slates & logged("exposure"),
-            "slates and exposures in the log",
+            lambda: (
+                slates <= logged("slate_served")
+                and slates & logged("exposure")
+                # Of the user, and of the device alone.
+                and len(logged("sticky_assigned")) == 2
+            ),
+            "slates, exposures and kept variants in the log",
         )
         metrics = [
             urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20).read()

@@ -1,27 +1,34 @@
-"""An experiment service over a file, on an event loop of its own in a thread."""
+"""An experiment service over a file or a registry, on an event loop of its own in a thread."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from services.common.assign.definitions import load_experiments
 from services.common.server import ServerOptions
-from services.experiment.bootstrap import build_server
+from services.experiment.bootstrap import Definitions, build_server, observe
 from services.experiment.convert import WatchEncoder
+from services.experiment.flagd.convert import FlagEventEncoder
+from services.experiment.flagd.events import FlagEvents
+from services.experiment.registry_source import RegistryDefinitions
 from services.experiment.servicer import POLICIES
 from services.experiment.source import FileDefinitions
 from services.experiment.watch.stream import DefinitionsWatch
 
 
 class ExperimentServer:
-    """Serves until ``close``."""
+    """Serves until ``close``. ``definitions``: other ones than those of the file ``path``."""
 
-    def __init__(self, path: Path, port: int = 0) -> None:
-        self._path = path
+    def __init__(
+        self, path: Path | None = None, port: int = 0, definitions: Definitions | None = None
+    ) -> None:
+        self._definitions = definitions or _of_file(path)
+        self.registry = CollectorRegistry()
         self._asked_port = port
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
@@ -40,17 +47,30 @@ class ExperimentServer:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        source = FileDefinitions(self._path, lambda path: load_experiments(path, None), poll_s=0.01)
-        watch = DefinitionsWatch(source, WatchEncoder())
+        definitions = self._definitions
+        source = definitions.source
+        events = FlagEvents(source, FlagEventEncoder())
+        watch = DefinitionsWatch(source, WatchEncoder(), [events.told])
         options = ServerOptions(
             port=self._asked_port, drain_seconds=5.0, refusing_seconds=0.0, policies=POLICIES
         )
-        server = build_server(source, watch, options, CollectorRegistry())
+        server = build_server(definitions, watch, events, options, self.registry)
+        if isinstance(source, RegistryDefinitions):
+            observe(source, server, self.registry)
         self.port = server.port
+        events.start()
         watch.start()
         await server.start()
+        await definitions.known()
         await server.set_ready()
         self._ready.set()
         await self._stop.wait()
         await server.drain()
         await watch.close()
+        await events.close()
+
+
+def _of_file(path: Path | None) -> Definitions:
+    assert path is not None
+    source = FileDefinitions(path, partial(load_experiments, domain=None), poll_s=0.01)
+    return Definitions(source)

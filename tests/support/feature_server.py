@@ -102,6 +102,13 @@ class FeatureClient:
         eventually(applied, f"applying the log up to {position}")
         return columns(found[0].block)
 
+    def kept(self, *ids: str) -> list[dict[str, str]]:
+        """Variants that users and devices keep, by entry."""
+        request = self.request("user", *ids)
+        request.sticky_ids.extend(ids)
+        found = self.stub.GetFeatures(request, timeout=30)
+        return [dict(sticky.assignments) for sticky in found.sticky]
+
     def watch(
         self, *entities: str, token: bytes = b""
     ) -> Iterator[feature_pb2.WatchEntitiesResponse]:

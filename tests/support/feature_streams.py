@@ -174,6 +174,17 @@ def purchase_event(event_id: str, time_ms: int, amount_minor: int, user: str, *r
     return event
 
 
+def sticky_event(
+    event_id: str, time_ms: int, user: str, device: str = "", variant: str = "b"
+) -> Event:
+    """A user, or a device, keeps a variant of an experiment."""
+    event = Event(event_id=event_id, type="sticky_assigned")
+    event.event_time.FromMilliseconds(time_ms)
+    event.actor.user_id, event.actor.device_id = user, device
+    event.sticky_assigned.assignments["experiment__0"] = variant
+    return event
+
+
 def refund_event(event_id: str, time_ms: int, amount_minor: int, purchase: Event) -> Event:
     """A refund of ``amount_minor`` for a purchase."""
     event = Event()

@@ -12,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Event(_message.Message):
-    __slots__ = ("event_id", "type", "event_time", "actor", "rank_id", "position", "entities", "surface", "traffic_class", "attributes", "purchase", "refund", "room_state", "entity_upsert", "entity_withdrawal", "slate_served", "exposure", "decision", "profile", "alias", "erasure")
+    __slots__ = ("event_id", "type", "event_time", "actor", "rank_id", "position", "entities", "surface", "traffic_class", "attributes", "purchase", "refund", "room_state", "entity_upsert", "entity_withdrawal", "slate_served", "exposure", "decision", "profile", "alias", "erasure", "sticky_assigned")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +41,7 @@ class Event(_message.Message):
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     ALIAS_FIELD_NUMBER: _ClassVar[int]
     ERASURE_FIELD_NUMBER: _ClassVar[int]
+    STICKY_ASSIGNED_FIELD_NUMBER: _ClassVar[int]
     event_id: str
     type: str
     event_time: _timestamp_pb2.Timestamp
@@ -62,7 +63,8 @@ class Event(_message.Message):
     profile: Profile
     alias: Alias
     erasure: Erasure
-    def __init__(self, event_id: _Optional[str] = ..., type: _Optional[str] = ..., event_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., actor: _Optional[_Union[_common_pb2.Actor, _Mapping]] = ..., rank_id: _Optional[str] = ..., position: _Optional[int] = ..., entities: _Optional[_Iterable[_Union[_common_pb2.EntityRef, _Mapping]]] = ..., surface: _Optional[str] = ..., traffic_class: _Optional[_Union[_common_pb2.TrafficClass, str]] = ..., attributes: _Optional[_Mapping[str, _common_pb2.AttributeValue]] = ..., purchase: _Optional[_Union[Purchase, _Mapping]] = ..., refund: _Optional[_Union[Refund, _Mapping]] = ..., room_state: _Optional[_Union[RoomState, _Mapping]] = ..., entity_upsert: _Optional[_Union[EntityUpsert, _Mapping]] = ..., entity_withdrawal: _Optional[_Union[EntityWithdrawal, _Mapping]] = ..., slate_served: _Optional[_Union[SlateServed, _Mapping]] = ..., exposure: _Optional[_Union[Exposure, _Mapping]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., profile: _Optional[_Union[Profile, _Mapping]] = ..., alias: _Optional[_Union[Alias, _Mapping]] = ..., erasure: _Optional[_Union[Erasure, _Mapping]] = ...) -> None: ...
+    sticky_assigned: StickyAssigned
+    def __init__(self, event_id: _Optional[str] = ..., type: _Optional[str] = ..., event_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., actor: _Optional[_Union[_common_pb2.Actor, _Mapping]] = ..., rank_id: _Optional[str] = ..., position: _Optional[int] = ..., entities: _Optional[_Iterable[_Union[_common_pb2.EntityRef, _Mapping]]] = ..., surface: _Optional[str] = ..., traffic_class: _Optional[_Union[_common_pb2.TrafficClass, str]] = ..., attributes: _Optional[_Mapping[str, _common_pb2.AttributeValue]] = ..., purchase: _Optional[_Union[Purchase, _Mapping]] = ..., refund: _Optional[_Union[Refund, _Mapping]] = ..., room_state: _Optional[_Union[RoomState, _Mapping]] = ..., entity_upsert: _Optional[_Union[EntityUpsert, _Mapping]] = ..., entity_withdrawal: _Optional[_Union[EntityWithdrawal, _Mapping]] = ..., slate_served: _Optional[_Union[SlateServed, _Mapping]] = ..., exposure: _Optional[_Union[Exposure, _Mapping]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., profile: _Optional[_Union[Profile, _Mapping]] = ..., alias: _Optional[_Union[Alias, _Mapping]] = ..., erasure: _Optional[_Union[Erasure, _Mapping]] = ..., sticky_assigned: _Optional[_Union[StickyAssigned, _Mapping]] = ...) -> None: ...
 
 class Purchase(_message.Message):
     __slots__ = ("order_id", "line_id", "amount", "coupon_id")
@@ -289,6 +291,19 @@ class Exposure(_message.Message):
     ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
     assignment: _common_pb2.Assignment
     def __init__(self, assignment: _Optional[_Union[_common_pb2.Assignment, _Mapping]] = ...) -> None: ...
+
+class StickyAssigned(_message.Message):
+    __slots__ = ("assignments",)
+    class AssignmentsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
+    assignments: _containers.ScalarMap[str, str]
+    def __init__(self, assignments: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Decision(_message.Message):
     __slots__ = ("policy", "action", "propensity")

@@ -4,6 +4,7 @@ from google.api import annotations_pb2 as _annotations_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from podium.common.v1 import common_pb2 as _common_pb2
+from podium.experiment.v1 import registry_pb2 as _registry_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -81,6 +82,71 @@ class AssignResponse(_message.Message):
     sticky_changes: _containers.RepeatedCompositeFieldContainer[StickyDocument]
     def __init__(self, assignments: _Optional[_Iterable[_Union[_common_pb2.Assignment, _Mapping]]] = ..., definitions_hash: _Optional[str] = ..., sticky_changes: _Optional[_Iterable[_Union[StickyDocument, _Mapping]]] = ...) -> None: ...
 
+class AssignBatchRequest(_message.Message):
+    __slots__ = ("units", "experiment_keys")
+    UNITS_FIELD_NUMBER: _ClassVar[int]
+    EXPERIMENT_KEYS_FIELD_NUMBER: _ClassVar[int]
+    units: _containers.RepeatedCompositeFieldContainer[BatchUnit]
+    experiment_keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, units: _Optional[_Iterable[_Union[BatchUnit, _Mapping]]] = ..., experiment_keys: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class BatchUnit(_message.Message):
+    __slots__ = ("actor", "forced_variants", "context")
+    class ForcedVariantsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    FORCED_VARIANTS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    actor: _common_pb2.Actor
+    forced_variants: _containers.ScalarMap[str, str]
+    context: EvaluationContext
+    def __init__(self, actor: _Optional[_Union[_common_pb2.Actor, _Mapping]] = ..., forced_variants: _Optional[_Mapping[str, str]] = ..., context: _Optional[_Union[EvaluationContext, _Mapping]] = ...) -> None: ...
+
+class AssignBatchResponse(_message.Message):
+    __slots__ = ("assignments", "definitions_hash", "sticky_changes")
+    ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
+    DEFINITIONS_HASH_FIELD_NUMBER: _ClassVar[int]
+    STICKY_CHANGES_FIELD_NUMBER: _ClassVar[int]
+    assignments: AssignmentColumns
+    definitions_hash: str
+    sticky_changes: _containers.RepeatedCompositeFieldContainer[BatchStickyChanges]
+    def __init__(self, assignments: _Optional[_Union[AssignmentColumns, _Mapping]] = ..., definitions_hash: _Optional[str] = ..., sticky_changes: _Optional[_Iterable[_Union[BatchStickyChanges, _Mapping]]] = ...) -> None: ...
+
+class AssignmentColumns(_message.Message):
+    __slots__ = ("texts", "counts", "experiment_keys", "variant_keys", "reasons", "buckets", "unit_types", "revisions", "other_variant_keys")
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    EXPERIMENT_KEYS_FIELD_NUMBER: _ClassVar[int]
+    VARIANT_KEYS_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    BUCKETS_FIELD_NUMBER: _ClassVar[int]
+    UNIT_TYPES_FIELD_NUMBER: _ClassVar[int]
+    REVISIONS_FIELD_NUMBER: _ClassVar[int]
+    OTHER_VARIANT_KEYS_FIELD_NUMBER: _ClassVar[int]
+    texts: _containers.RepeatedScalarFieldContainer[str]
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    experiment_keys: _containers.RepeatedScalarFieldContainer[int]
+    variant_keys: _containers.RepeatedScalarFieldContainer[int]
+    reasons: _containers.RepeatedScalarFieldContainer[_common_pb2.AssignmentReason]
+    buckets: _containers.RepeatedScalarFieldContainer[float]
+    unit_types: _containers.RepeatedScalarFieldContainer[int]
+    revisions: _containers.RepeatedScalarFieldContainer[int]
+    other_variant_keys: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, texts: _Optional[_Iterable[str]] = ..., counts: _Optional[_Iterable[int]] = ..., experiment_keys: _Optional[_Iterable[int]] = ..., variant_keys: _Optional[_Iterable[int]] = ..., reasons: _Optional[_Iterable[_Union[_common_pb2.AssignmentReason, str]]] = ..., buckets: _Optional[_Iterable[float]] = ..., unit_types: _Optional[_Iterable[int]] = ..., revisions: _Optional[_Iterable[int]] = ..., other_variant_keys: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class BatchStickyChanges(_message.Message):
+    __slots__ = ("unit", "documents")
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
+    unit: int
+    documents: _containers.RepeatedCompositeFieldContainer[StickyDocument]
+    def __init__(self, unit: _Optional[int] = ..., documents: _Optional[_Iterable[_Union[StickyDocument, _Mapping]]] = ...) -> None: ...
+
 class ListExperimentsRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -94,7 +160,7 @@ class ListExperimentsResponse(_message.Message):
     def __init__(self, experiments: _Optional[_Iterable[_Union[Experiment, _Mapping]]] = ..., definitions_hash: _Optional[str] = ...) -> None: ...
 
 class Experiment(_message.Message):
-    __slots__ = ("key", "description", "unit_type", "coverage", "running", "revision", "variants")
+    __slots__ = ("key", "description", "unit_type", "coverage", "running", "revision", "variants", "canonical_json")
     KEY_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     UNIT_TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +168,7 @@ class Experiment(_message.Message):
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     VARIANTS_FIELD_NUMBER: _ClassVar[int]
+    CANONICAL_JSON_FIELD_NUMBER: _ClassVar[int]
     key: str
     description: str
     unit_type: str
@@ -109,7 +176,8 @@ class Experiment(_message.Message):
     running: bool
     revision: int
     variants: _containers.RepeatedCompositeFieldContainer[Variant]
-    def __init__(self, key: _Optional[str] = ..., description: _Optional[str] = ..., unit_type: _Optional[str] = ..., coverage: _Optional[float] = ..., running: _Optional[bool] = ..., revision: _Optional[int] = ..., variants: _Optional[_Iterable[_Union[Variant, _Mapping]]] = ...) -> None: ...
+    canonical_json: str
+    def __init__(self, key: _Optional[str] = ..., description: _Optional[str] = ..., unit_type: _Optional[str] = ..., coverage: _Optional[float] = ..., running: _Optional[bool] = ..., revision: _Optional[int] = ..., variants: _Optional[_Iterable[_Union[Variant, _Mapping]]] = ..., canonical_json: _Optional[str] = ...) -> None: ...
 
 class Variant(_message.Message):
     __slots__ = ("key", "weight", "objective_weights", "interleave", "bundle")

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from podium.experiment.v1 import experiment_pb2 as podium_dot_experiment_dot_v1_dot_experiment__pb2
+from podium.experiment.v1 import registry_pb2 as podium_dot_experiment_dot_v1_dot_registry__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -40,6 +41,11 @@ class ExperimentServiceStub:
                 request_serializer=podium_dot_experiment_dot_v1_dot_experiment__pb2.AssignRequest.SerializeToString,
                 response_deserializer=podium_dot_experiment_dot_v1_dot_experiment__pb2.AssignResponse.FromString,
                 _registered_method=True)
+        self.AssignBatch = channel.unary_unary(
+                '/podium.experiment.v1.ExperimentService/AssignBatch',
+                request_serializer=podium_dot_experiment_dot_v1_dot_experiment__pb2.AssignBatchRequest.SerializeToString,
+                response_deserializer=podium_dot_experiment_dot_v1_dot_experiment__pb2.AssignBatchResponse.FromString,
+                _registered_method=True)
         self.ListExperiments = channel.unary_unary(
                 '/podium.experiment.v1.ExperimentService/ListExperiments',
                 request_serializer=podium_dot_experiment_dot_v1_dot_experiment__pb2.ListExperimentsRequest.SerializeToString,
@@ -50,6 +56,91 @@ class ExperimentServiceStub:
                 request_serializer=podium_dot_experiment_dot_v1_dot_experiment__pb2.WatchExperimentsRequest.SerializeToString,
                 response_deserializer=podium_dot_experiment_dot_v1_dot_experiment__pb2.WatchExperimentsResponse.FromString,
                 _registered_method=True)
+        self.CreateExperiment = channel.unary_unary(
+                '/podium.experiment.v1.ExperimentService/CreateExperiment',
+                request_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.CreateExperimentRequest.SerializeToString,
+                response_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.CreateExperimentResponse.FromString,
+                _registered_method=True)
+        self.UpdateExperiment = channel.unary_unary(
+                '/podium.experiment.v1.ExperimentService/UpdateExperiment',
+                request_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.UpdateExperimentRequest.SerializeToString,
+                response_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.UpdateExperimentResponse.FromString,
+                _registered_method=True)
+        self.StartExperiment = channel.unary_unary(
+                '/podium.experiment.v1.ExperimentService/StartExperiment',
+                request_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.StartExperimentRequest.SerializeToString,
+                response_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.StartExperimentResponse.FromString,
+                _registered_method=True)
+        self.RampExperiment = channel.unary_unary(
+                '/podium.experiment.v1.ExperimentService/RampExperiment',
+                request_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.RampExperimentRequest.SerializeToString,
+                response_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.RampExperimentResponse.FromString,
+                _registered_method=True)
+        self.PauseExperiment = channel.unary_unary(
+                '/podium.experiment.v1.ExperimentService/PauseExperiment',
+                request_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.PauseExperimentRequest.SerializeToString,
+                response_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.PauseExperimentResponse.FromString,
+                _registered_method=True)
+        self.ResumeExperiment = channel.unary_unary(
+                '/podium.experiment.v1.ExperimentService/ResumeExperiment',
+                request_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ResumeExperimentRequest.SerializeToString,
+                response_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ResumeExperimentResponse.FromString,
+                _registered_method=True)
+        self.ConcludeExperiment = channel.unary_unary(
+                '/podium.experiment.v1.ExperimentService/ConcludeExperiment',
+                request_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ConcludeExperimentRequest.SerializeToString,
+                response_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ConcludeExperimentResponse.FromString,
+                _registered_method=True)
+        self.ArchiveExperiment = channel.unary_unary(
+                '/podium.experiment.v1.ExperimentService/ArchiveExperiment',
+                request_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ArchiveExperimentRequest.SerializeToString,
+                response_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ArchiveExperimentResponse.FromString,
+                _registered_method=True)
+        self.GetExperiment = channel.unary_unary(
+                '/podium.experiment.v1.ExperimentService/GetExperiment',
+                request_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.GetExperimentRequest.SerializeToString,
+                response_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.GetExperimentResponse.FromString,
+                _registered_method=True)
+        self.ListExperimentRecords = channel.unary_unary(
+                '/podium.experiment.v1.ExperimentService/ListExperimentRecords',
+                request_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ListExperimentRecordsRequest.SerializeToString,
+                response_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ListExperimentRecordsResponse.FromString,
+                _registered_method=True)
+        self.ListAuditTrail = channel.unary_unary(
+                '/podium.experiment.v1.ExperimentService/ListAuditTrail',
+                request_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ListAuditTrailRequest.SerializeToString,
+                response_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ListAuditTrailResponse.FromString,
+                _registered_method=True)
+        self.PutDefinitions = channel.unary_unary(
+                '/podium.experiment.v1.ExperimentService/PutDefinitions',
+                request_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.PutDefinitionsRequest.SerializeToString,
+                response_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.PutDefinitionsResponse.FromString,
+                _registered_method=True)
+        self.GetDefinitions = channel.unary_unary(
+                '/podium.experiment.v1.ExperimentService/GetDefinitions',
+                request_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.GetDefinitionsRequest.SerializeToString,
+                response_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.GetDefinitionsResponse.FromString,
+                _registered_method=True)
+        self.SetKillSwitch = channel.unary_unary(
+                '/podium.experiment.v1.ExperimentService/SetKillSwitch',
+                request_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.SetKillSwitchRequest.SerializeToString,
+                response_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.SetKillSwitchResponse.FromString,
+                _registered_method=True)
+        self.PutReport = channel.unary_unary(
+                '/podium.experiment.v1.ExperimentService/PutReport',
+                request_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.PutReportRequest.SerializeToString,
+                response_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.PutReportResponse.FromString,
+                _registered_method=True)
+        self.GetReport = channel.unary_unary(
+                '/podium.experiment.v1.ExperimentService/GetReport',
+                request_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.GetReportRequest.SerializeToString,
+                response_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.GetReportResponse.FromString,
+                _registered_method=True)
+        self.ListReports = channel.unary_unary(
+                '/podium.experiment.v1.ExperimentService/ListReports',
+                request_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ListReportsRequest.SerializeToString,
+                response_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ListReportsResponse.FromString,
+                _registered_method=True)
 
 
 class ExperimentServiceServicer:
@@ -59,6 +150,13 @@ class ExperimentServiceServicer:
     def Assign(self, request, context):
         """Assigns one visitor in every running experiment, or in those named. Writes nothing: an
         assignment is not an exposure.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AssignBatch(self, request, context):
+        """Assigns many in one call, each as Assign would. Writes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,6 +177,129 @@ class ExperimentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateExperiment(self, request, context):
+        """Makes an experiment, a draft. One of the same content is returned as it is; one of another is
+        ALREADY_EXISTS. This and every method below needs a registry: where the definitions come from a
+        file it is FAILED_PRECONDITION (DEFINITIONS_FROM_FILE); while the registry's database is gone,
+        UNAVAILABLE with a time to come back after. A change repeated is no error and changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateExperiment(self, request, context):
+        """Changes the definition of an experiment that is not concluded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartExperiment(self, request, context):
+        """Starts a draft.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RampExperiment(self, request, context):
+        """Sets the share of units that take part in an experiment that runs or is paused.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseExperiment(self, request, context):
+        """Takes everybody out of a running experiment, which keeps its place in its layer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeExperiment(self, request, context):
+        """Goes on after a pause.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConcludeExperiment(self, request, context):
+        """Ends an experiment that runs or is paused. Once concluded, only whether the winner is rolled out
+        may change.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ArchiveExperiment(self, request, context):
+        """Takes a draft or a concluded experiment out of the definitions, for good.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetExperiment(self, request, context):
+        """Returns one experiment of any state.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListExperimentRecords(self, request, context):
+        """Lists experiments with their states.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAuditTrail(self, request, context):
+        """Lists who changed what, and when.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutDefinitions(self, request, context):
+        """Brings definitions in, all or nothing: layers, holdout, saved groups, flags, experiments.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDefinitions(self, request, context):
+        """Returns all definitions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetKillSwitch(self, request, context):
+        """Turns all experiments off, or on again, whatever version is in force.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutReport(self, request, context):
+        """Stores the report of an analysis.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetReport(self, request, context):
+        """Returns a report, the latest by default.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListReports(self, request, context):
+        """Lists the reports of an experiment.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExperimentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -86,6 +307,11 @@ def add_ExperimentServiceServicer_to_server(servicer, server):
                     servicer.Assign,
                     request_deserializer=podium_dot_experiment_dot_v1_dot_experiment__pb2.AssignRequest.FromString,
                     response_serializer=podium_dot_experiment_dot_v1_dot_experiment__pb2.AssignResponse.SerializeToString,
+            ),
+            'AssignBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.AssignBatch,
+                    request_deserializer=podium_dot_experiment_dot_v1_dot_experiment__pb2.AssignBatchRequest.FromString,
+                    response_serializer=podium_dot_experiment_dot_v1_dot_experiment__pb2.AssignBatchResponse.SerializeToString,
             ),
             'ListExperiments': grpc.unary_unary_rpc_method_handler(
                     servicer.ListExperiments,
@@ -96,6 +322,91 @@ def add_ExperimentServiceServicer_to_server(servicer, server):
                     servicer.WatchExperiments,
                     request_deserializer=podium_dot_experiment_dot_v1_dot_experiment__pb2.WatchExperimentsRequest.FromString,
                     response_serializer=podium_dot_experiment_dot_v1_dot_experiment__pb2.WatchExperimentsResponse.SerializeToString,
+            ),
+            'CreateExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateExperiment,
+                    request_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.CreateExperimentRequest.FromString,
+                    response_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.CreateExperimentResponse.SerializeToString,
+            ),
+            'UpdateExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateExperiment,
+                    request_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.UpdateExperimentRequest.FromString,
+                    response_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.UpdateExperimentResponse.SerializeToString,
+            ),
+            'StartExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartExperiment,
+                    request_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.StartExperimentRequest.FromString,
+                    response_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.StartExperimentResponse.SerializeToString,
+            ),
+            'RampExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.RampExperiment,
+                    request_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.RampExperimentRequest.FromString,
+                    response_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.RampExperimentResponse.SerializeToString,
+            ),
+            'PauseExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseExperiment,
+                    request_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.PauseExperimentRequest.FromString,
+                    response_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.PauseExperimentResponse.SerializeToString,
+            ),
+            'ResumeExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeExperiment,
+                    request_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ResumeExperimentRequest.FromString,
+                    response_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ResumeExperimentResponse.SerializeToString,
+            ),
+            'ConcludeExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConcludeExperiment,
+                    request_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ConcludeExperimentRequest.FromString,
+                    response_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ConcludeExperimentResponse.SerializeToString,
+            ),
+            'ArchiveExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.ArchiveExperiment,
+                    request_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ArchiveExperimentRequest.FromString,
+                    response_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ArchiveExperimentResponse.SerializeToString,
+            ),
+            'GetExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetExperiment,
+                    request_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.GetExperimentRequest.FromString,
+                    response_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.GetExperimentResponse.SerializeToString,
+            ),
+            'ListExperimentRecords': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListExperimentRecords,
+                    request_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ListExperimentRecordsRequest.FromString,
+                    response_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ListExperimentRecordsResponse.SerializeToString,
+            ),
+            'ListAuditTrail': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditTrail,
+                    request_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ListAuditTrailRequest.FromString,
+                    response_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ListAuditTrailResponse.SerializeToString,
+            ),
+            'PutDefinitions': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutDefinitions,
+                    request_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.PutDefinitionsRequest.FromString,
+                    response_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.PutDefinitionsResponse.SerializeToString,
+            ),
+            'GetDefinitions': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDefinitions,
+                    request_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.GetDefinitionsRequest.FromString,
+                    response_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.GetDefinitionsResponse.SerializeToString,
+            ),
+            'SetKillSwitch': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetKillSwitch,
+                    request_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.SetKillSwitchRequest.FromString,
+                    response_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.SetKillSwitchResponse.SerializeToString,
+            ),
+            'PutReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutReport,
+                    request_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.PutReportRequest.FromString,
+                    response_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.PutReportResponse.SerializeToString,
+            ),
+            'GetReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReport,
+                    request_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.GetReportRequest.FromString,
+                    response_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.GetReportResponse.SerializeToString,
+            ),
+            'ListReports': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReports,
+                    request_deserializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ListReportsRequest.FromString,
+                    response_serializer=podium_dot_experiment_dot_v1_dot_registry__pb2.ListReportsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -126,6 +437,33 @@ class ExperimentService:
             '/podium.experiment.v1.ExperimentService/Assign',
             podium_dot_experiment_dot_v1_dot_experiment__pb2.AssignRequest.SerializeToString,
             podium_dot_experiment_dot_v1_dot_experiment__pb2.AssignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AssignBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.experiment.v1.ExperimentService/AssignBatch',
+            podium_dot_experiment_dot_v1_dot_experiment__pb2.AssignBatchRequest.SerializeToString,
+            podium_dot_experiment_dot_v1_dot_experiment__pb2.AssignBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -180,6 +518,465 @@ class ExperimentService:
             '/podium.experiment.v1.ExperimentService/WatchExperiments',
             podium_dot_experiment_dot_v1_dot_experiment__pb2.WatchExperimentsRequest.SerializeToString,
             podium_dot_experiment_dot_v1_dot_experiment__pb2.WatchExperimentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.experiment.v1.ExperimentService/CreateExperiment',
+            podium_dot_experiment_dot_v1_dot_registry__pb2.CreateExperimentRequest.SerializeToString,
+            podium_dot_experiment_dot_v1_dot_registry__pb2.CreateExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.experiment.v1.ExperimentService/UpdateExperiment',
+            podium_dot_experiment_dot_v1_dot_registry__pb2.UpdateExperimentRequest.SerializeToString,
+            podium_dot_experiment_dot_v1_dot_registry__pb2.UpdateExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.experiment.v1.ExperimentService/StartExperiment',
+            podium_dot_experiment_dot_v1_dot_registry__pb2.StartExperimentRequest.SerializeToString,
+            podium_dot_experiment_dot_v1_dot_registry__pb2.StartExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RampExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.experiment.v1.ExperimentService/RampExperiment',
+            podium_dot_experiment_dot_v1_dot_registry__pb2.RampExperimentRequest.SerializeToString,
+            podium_dot_experiment_dot_v1_dot_registry__pb2.RampExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.experiment.v1.ExperimentService/PauseExperiment',
+            podium_dot_experiment_dot_v1_dot_registry__pb2.PauseExperimentRequest.SerializeToString,
+            podium_dot_experiment_dot_v1_dot_registry__pb2.PauseExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.experiment.v1.ExperimentService/ResumeExperiment',
+            podium_dot_experiment_dot_v1_dot_registry__pb2.ResumeExperimentRequest.SerializeToString,
+            podium_dot_experiment_dot_v1_dot_registry__pb2.ResumeExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConcludeExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.experiment.v1.ExperimentService/ConcludeExperiment',
+            podium_dot_experiment_dot_v1_dot_registry__pb2.ConcludeExperimentRequest.SerializeToString,
+            podium_dot_experiment_dot_v1_dot_registry__pb2.ConcludeExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ArchiveExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.experiment.v1.ExperimentService/ArchiveExperiment',
+            podium_dot_experiment_dot_v1_dot_registry__pb2.ArchiveExperimentRequest.SerializeToString,
+            podium_dot_experiment_dot_v1_dot_registry__pb2.ArchiveExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.experiment.v1.ExperimentService/GetExperiment',
+            podium_dot_experiment_dot_v1_dot_registry__pb2.GetExperimentRequest.SerializeToString,
+            podium_dot_experiment_dot_v1_dot_registry__pb2.GetExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListExperimentRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.experiment.v1.ExperimentService/ListExperimentRecords',
+            podium_dot_experiment_dot_v1_dot_registry__pb2.ListExperimentRecordsRequest.SerializeToString,
+            podium_dot_experiment_dot_v1_dot_registry__pb2.ListExperimentRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditTrail(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.experiment.v1.ExperimentService/ListAuditTrail',
+            podium_dot_experiment_dot_v1_dot_registry__pb2.ListAuditTrailRequest.SerializeToString,
+            podium_dot_experiment_dot_v1_dot_registry__pb2.ListAuditTrailResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutDefinitions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.experiment.v1.ExperimentService/PutDefinitions',
+            podium_dot_experiment_dot_v1_dot_registry__pb2.PutDefinitionsRequest.SerializeToString,
+            podium_dot_experiment_dot_v1_dot_registry__pb2.PutDefinitionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDefinitions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.experiment.v1.ExperimentService/GetDefinitions',
+            podium_dot_experiment_dot_v1_dot_registry__pb2.GetDefinitionsRequest.SerializeToString,
+            podium_dot_experiment_dot_v1_dot_registry__pb2.GetDefinitionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetKillSwitch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.experiment.v1.ExperimentService/SetKillSwitch',
+            podium_dot_experiment_dot_v1_dot_registry__pb2.SetKillSwitchRequest.SerializeToString,
+            podium_dot_experiment_dot_v1_dot_registry__pb2.SetKillSwitchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.experiment.v1.ExperimentService/PutReport',
+            podium_dot_experiment_dot_v1_dot_registry__pb2.PutReportRequest.SerializeToString,
+            podium_dot_experiment_dot_v1_dot_registry__pb2.PutReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.experiment.v1.ExperimentService/GetReport',
+            podium_dot_experiment_dot_v1_dot_registry__pb2.GetReportRequest.SerializeToString,
+            podium_dot_experiment_dot_v1_dot_registry__pb2.GetReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReports(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.experiment.v1.ExperimentService/ListReports',
+            podium_dot_experiment_dot_v1_dot_registry__pb2.ListReportsRequest.SerializeToString,
+            podium_dot_experiment_dot_v1_dot_registry__pb2.ListReportsResponse.FromString,
             options,
             channel_credentials,
             insecure,

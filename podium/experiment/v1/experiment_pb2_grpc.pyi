@@ -6,6 +6,7 @@ Says which variant of each experiment a unit is in."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from podium.experiment.v1 import experiment_pb2 as _experiment_pb2
+from podium.experiment.v1 import registry_pb2 as _registry_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -37,12 +38,54 @@ class ExperimentServiceStub:
     """Assigns one visitor in every running experiment, or in those named. Writes nothing: an
     assignment is not an exposure.
     """
+    AssignBatch: _grpc.UnaryUnaryMultiCallable[_experiment_pb2.AssignBatchRequest, _experiment_pb2.AssignBatchResponse]
+    """Assigns many in one call, each as Assign would. Writes nothing."""
     ListExperiments: _grpc.UnaryUnaryMultiCallable[_experiment_pb2.ListExperimentsRequest, _experiment_pb2.ListExperimentsResponse]
     """Lists the experiments in force."""
     WatchExperiments: _grpc.UnaryStreamMultiCallable[_experiment_pb2.WatchExperimentsRequest, _experiment_pb2.WatchExperimentsResponse]
     """Streams all definitions, then their changes, within a second of each; a heartbeat each second
     when there are none. Whoever keeps them can assign by itself.
     """
+    CreateExperiment: _grpc.UnaryUnaryMultiCallable[_registry_pb2.CreateExperimentRequest, _registry_pb2.CreateExperimentResponse]
+    """Makes an experiment, a draft. One of the same content is returned as it is; one of another is
+    ALREADY_EXISTS. This and every method below needs a registry: where the definitions come from a
+    file it is FAILED_PRECONDITION (DEFINITIONS_FROM_FILE); while the registry's database is gone,
+    UNAVAILABLE with a time to come back after. A change repeated is no error and changes nothing.
+    """
+    UpdateExperiment: _grpc.UnaryUnaryMultiCallable[_registry_pb2.UpdateExperimentRequest, _registry_pb2.UpdateExperimentResponse]
+    """Changes the definition of an experiment that is not concluded."""
+    StartExperiment: _grpc.UnaryUnaryMultiCallable[_registry_pb2.StartExperimentRequest, _registry_pb2.StartExperimentResponse]
+    """Starts a draft."""
+    RampExperiment: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RampExperimentRequest, _registry_pb2.RampExperimentResponse]
+    """Sets the share of units that take part in an experiment that runs or is paused."""
+    PauseExperiment: _grpc.UnaryUnaryMultiCallable[_registry_pb2.PauseExperimentRequest, _registry_pb2.PauseExperimentResponse]
+    """Takes everybody out of a running experiment, which keeps its place in its layer."""
+    ResumeExperiment: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ResumeExperimentRequest, _registry_pb2.ResumeExperimentResponse]
+    """Goes on after a pause."""
+    ConcludeExperiment: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ConcludeExperimentRequest, _registry_pb2.ConcludeExperimentResponse]
+    """Ends an experiment that runs or is paused. Once concluded, only whether the winner is rolled out
+    may change.
+    """
+    ArchiveExperiment: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ArchiveExperimentRequest, _registry_pb2.ArchiveExperimentResponse]
+    """Takes a draft or a concluded experiment out of the definitions, for good."""
+    GetExperiment: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetExperimentRequest, _registry_pb2.GetExperimentResponse]
+    """Returns one experiment of any state."""
+    ListExperimentRecords: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListExperimentRecordsRequest, _registry_pb2.ListExperimentRecordsResponse]
+    """Lists experiments with their states."""
+    ListAuditTrail: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListAuditTrailRequest, _registry_pb2.ListAuditTrailResponse]
+    """Lists who changed what, and when."""
+    PutDefinitions: _grpc.UnaryUnaryMultiCallable[_registry_pb2.PutDefinitionsRequest, _registry_pb2.PutDefinitionsResponse]
+    """Brings definitions in, all or nothing: layers, holdout, saved groups, flags, experiments."""
+    GetDefinitions: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetDefinitionsRequest, _registry_pb2.GetDefinitionsResponse]
+    """Returns all definitions."""
+    SetKillSwitch: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SetKillSwitchRequest, _registry_pb2.SetKillSwitchResponse]
+    """Turns all experiments off, or on again, whatever version is in force."""
+    PutReport: _grpc.UnaryUnaryMultiCallable[_registry_pb2.PutReportRequest, _registry_pb2.PutReportResponse]
+    """Stores the report of an analysis."""
+    GetReport: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetReportRequest, _registry_pb2.GetReportResponse]
+    """Returns a report, the latest by default."""
+    ListReports: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListReportsRequest, _registry_pb2.ListReportsResponse]
+    """Lists the reports of an experiment."""
 
 @_typing.type_check_only
 class ExperimentServiceAsyncStub(ExperimentServiceStub):
@@ -53,12 +96,54 @@ class ExperimentServiceAsyncStub(ExperimentServiceStub):
     """Assigns one visitor in every running experiment, or in those named. Writes nothing: an
     assignment is not an exposure.
     """
+    AssignBatch: _aio.UnaryUnaryMultiCallable[_experiment_pb2.AssignBatchRequest, _experiment_pb2.AssignBatchResponse]  # type: ignore[assignment]
+    """Assigns many in one call, each as Assign would. Writes nothing."""
     ListExperiments: _aio.UnaryUnaryMultiCallable[_experiment_pb2.ListExperimentsRequest, _experiment_pb2.ListExperimentsResponse]  # type: ignore[assignment]
     """Lists the experiments in force."""
     WatchExperiments: _aio.UnaryStreamMultiCallable[_experiment_pb2.WatchExperimentsRequest, _experiment_pb2.WatchExperimentsResponse]  # type: ignore[assignment]
     """Streams all definitions, then their changes, within a second of each; a heartbeat each second
     when there are none. Whoever keeps them can assign by itself.
     """
+    CreateExperiment: _aio.UnaryUnaryMultiCallable[_registry_pb2.CreateExperimentRequest, _registry_pb2.CreateExperimentResponse]  # type: ignore[assignment]
+    """Makes an experiment, a draft. One of the same content is returned as it is; one of another is
+    ALREADY_EXISTS. This and every method below needs a registry: where the definitions come from a
+    file it is FAILED_PRECONDITION (DEFINITIONS_FROM_FILE); while the registry's database is gone,
+    UNAVAILABLE with a time to come back after. A change repeated is no error and changes nothing.
+    """
+    UpdateExperiment: _aio.UnaryUnaryMultiCallable[_registry_pb2.UpdateExperimentRequest, _registry_pb2.UpdateExperimentResponse]  # type: ignore[assignment]
+    """Changes the definition of an experiment that is not concluded."""
+    StartExperiment: _aio.UnaryUnaryMultiCallable[_registry_pb2.StartExperimentRequest, _registry_pb2.StartExperimentResponse]  # type: ignore[assignment]
+    """Starts a draft."""
+    RampExperiment: _aio.UnaryUnaryMultiCallable[_registry_pb2.RampExperimentRequest, _registry_pb2.RampExperimentResponse]  # type: ignore[assignment]
+    """Sets the share of units that take part in an experiment that runs or is paused."""
+    PauseExperiment: _aio.UnaryUnaryMultiCallable[_registry_pb2.PauseExperimentRequest, _registry_pb2.PauseExperimentResponse]  # type: ignore[assignment]
+    """Takes everybody out of a running experiment, which keeps its place in its layer."""
+    ResumeExperiment: _aio.UnaryUnaryMultiCallable[_registry_pb2.ResumeExperimentRequest, _registry_pb2.ResumeExperimentResponse]  # type: ignore[assignment]
+    """Goes on after a pause."""
+    ConcludeExperiment: _aio.UnaryUnaryMultiCallable[_registry_pb2.ConcludeExperimentRequest, _registry_pb2.ConcludeExperimentResponse]  # type: ignore[assignment]
+    """Ends an experiment that runs or is paused. Once concluded, only whether the winner is rolled out
+    may change.
+    """
+    ArchiveExperiment: _aio.UnaryUnaryMultiCallable[_registry_pb2.ArchiveExperimentRequest, _registry_pb2.ArchiveExperimentResponse]  # type: ignore[assignment]
+    """Takes a draft or a concluded experiment out of the definitions, for good."""
+    GetExperiment: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetExperimentRequest, _registry_pb2.GetExperimentResponse]  # type: ignore[assignment]
+    """Returns one experiment of any state."""
+    ListExperimentRecords: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListExperimentRecordsRequest, _registry_pb2.ListExperimentRecordsResponse]  # type: ignore[assignment]
+    """Lists experiments with their states."""
+    ListAuditTrail: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListAuditTrailRequest, _registry_pb2.ListAuditTrailResponse]  # type: ignore[assignment]
+    """Lists who changed what, and when."""
+    PutDefinitions: _aio.UnaryUnaryMultiCallable[_registry_pb2.PutDefinitionsRequest, _registry_pb2.PutDefinitionsResponse]  # type: ignore[assignment]
+    """Brings definitions in, all or nothing: layers, holdout, saved groups, flags, experiments."""
+    GetDefinitions: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetDefinitionsRequest, _registry_pb2.GetDefinitionsResponse]  # type: ignore[assignment]
+    """Returns all definitions."""
+    SetKillSwitch: _aio.UnaryUnaryMultiCallable[_registry_pb2.SetKillSwitchRequest, _registry_pb2.SetKillSwitchResponse]  # type: ignore[assignment]
+    """Turns all experiments off, or on again, whatever version is in force."""
+    PutReport: _aio.UnaryUnaryMultiCallable[_registry_pb2.PutReportRequest, _registry_pb2.PutReportResponse]  # type: ignore[assignment]
+    """Stores the report of an analysis."""
+    GetReport: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetReportRequest, _registry_pb2.GetReportResponse]  # type: ignore[assignment]
+    """Returns a report, the latest by default."""
+    ListReports: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListReportsRequest, _registry_pb2.ListReportsResponse]  # type: ignore[assignment]
+    """Lists the reports of an experiment."""
 
 class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Assigns units to variants."""
@@ -72,6 +157,14 @@ class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Assigns one visitor in every running experiment, or in those named. Writes nothing: an
         assignment is not an exposure.
         """
+
+    @_abc_1.abstractmethod
+    def AssignBatch(
+        self,
+        request: _experiment_pb2.AssignBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_experiment_pb2.AssignBatchResponse, _abc.Awaitable[_experiment_pb2.AssignBatchResponse]]:
+        """Assigns many in one call, each as Assign would. Writes nothing."""
 
     @_abc_1.abstractmethod
     def ListExperiments(
@@ -90,5 +183,147 @@ class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams all definitions, then their changes, within a second of each; a heartbeat each second
         when there are none. Whoever keeps them can assign by itself.
         """
+
+    @_abc_1.abstractmethod
+    def CreateExperiment(
+        self,
+        request: _registry_pb2.CreateExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.CreateExperimentResponse, _abc.Awaitable[_registry_pb2.CreateExperimentResponse]]:
+        """Makes an experiment, a draft. One of the same content is returned as it is; one of another is
+        ALREADY_EXISTS. This and every method below needs a registry: where the definitions come from a
+        file it is FAILED_PRECONDITION (DEFINITIONS_FROM_FILE); while the registry's database is gone,
+        UNAVAILABLE with a time to come back after. A change repeated is no error and changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateExperiment(
+        self,
+        request: _registry_pb2.UpdateExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.UpdateExperimentResponse, _abc.Awaitable[_registry_pb2.UpdateExperimentResponse]]:
+        """Changes the definition of an experiment that is not concluded."""
+
+    @_abc_1.abstractmethod
+    def StartExperiment(
+        self,
+        request: _registry_pb2.StartExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.StartExperimentResponse, _abc.Awaitable[_registry_pb2.StartExperimentResponse]]:
+        """Starts a draft."""
+
+    @_abc_1.abstractmethod
+    def RampExperiment(
+        self,
+        request: _registry_pb2.RampExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.RampExperimentResponse, _abc.Awaitable[_registry_pb2.RampExperimentResponse]]:
+        """Sets the share of units that take part in an experiment that runs or is paused."""
+
+    @_abc_1.abstractmethod
+    def PauseExperiment(
+        self,
+        request: _registry_pb2.PauseExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.PauseExperimentResponse, _abc.Awaitable[_registry_pb2.PauseExperimentResponse]]:
+        """Takes everybody out of a running experiment, which keeps its place in its layer."""
+
+    @_abc_1.abstractmethod
+    def ResumeExperiment(
+        self,
+        request: _registry_pb2.ResumeExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ResumeExperimentResponse, _abc.Awaitable[_registry_pb2.ResumeExperimentResponse]]:
+        """Goes on after a pause."""
+
+    @_abc_1.abstractmethod
+    def ConcludeExperiment(
+        self,
+        request: _registry_pb2.ConcludeExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ConcludeExperimentResponse, _abc.Awaitable[_registry_pb2.ConcludeExperimentResponse]]:
+        """Ends an experiment that runs or is paused. Once concluded, only whether the winner is rolled out
+        may change.
+        """
+
+    @_abc_1.abstractmethod
+    def ArchiveExperiment(
+        self,
+        request: _registry_pb2.ArchiveExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ArchiveExperimentResponse, _abc.Awaitable[_registry_pb2.ArchiveExperimentResponse]]:
+        """Takes a draft or a concluded experiment out of the definitions, for good."""
+
+    @_abc_1.abstractmethod
+    def GetExperiment(
+        self,
+        request: _registry_pb2.GetExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.GetExperimentResponse, _abc.Awaitable[_registry_pb2.GetExperimentResponse]]:
+        """Returns one experiment of any state."""
+
+    @_abc_1.abstractmethod
+    def ListExperimentRecords(
+        self,
+        request: _registry_pb2.ListExperimentRecordsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ListExperimentRecordsResponse, _abc.Awaitable[_registry_pb2.ListExperimentRecordsResponse]]:
+        """Lists experiments with their states."""
+
+    @_abc_1.abstractmethod
+    def ListAuditTrail(
+        self,
+        request: _registry_pb2.ListAuditTrailRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ListAuditTrailResponse, _abc.Awaitable[_registry_pb2.ListAuditTrailResponse]]:
+        """Lists who changed what, and when."""
+
+    @_abc_1.abstractmethod
+    def PutDefinitions(
+        self,
+        request: _registry_pb2.PutDefinitionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.PutDefinitionsResponse, _abc.Awaitable[_registry_pb2.PutDefinitionsResponse]]:
+        """Brings definitions in, all or nothing: layers, holdout, saved groups, flags, experiments."""
+
+    @_abc_1.abstractmethod
+    def GetDefinitions(
+        self,
+        request: _registry_pb2.GetDefinitionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.GetDefinitionsResponse, _abc.Awaitable[_registry_pb2.GetDefinitionsResponse]]:
+        """Returns all definitions."""
+
+    @_abc_1.abstractmethod
+    def SetKillSwitch(
+        self,
+        request: _registry_pb2.SetKillSwitchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.SetKillSwitchResponse, _abc.Awaitable[_registry_pb2.SetKillSwitchResponse]]:
+        """Turns all experiments off, or on again, whatever version is in force."""
+
+    @_abc_1.abstractmethod
+    def PutReport(
+        self,
+        request: _registry_pb2.PutReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.PutReportResponse, _abc.Awaitable[_registry_pb2.PutReportResponse]]:
+        """Stores the report of an analysis."""
+
+    @_abc_1.abstractmethod
+    def GetReport(
+        self,
+        request: _registry_pb2.GetReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.GetReportResponse, _abc.Awaitable[_registry_pb2.GetReportResponse]]:
+        """Returns a report, the latest by default."""
+
+    @_abc_1.abstractmethod
+    def ListReports(
+        self,
+        request: _registry_pb2.ListReportsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ListReportsResponse, _abc.Awaitable[_registry_pb2.ListReportsResponse]]:
+        """Lists the reports of an experiment."""
 
 def add_ExperimentServiceServicer_to_server(servicer: ExperimentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -29,13 +29,15 @@ from podium.common.v1 import common_pb2 as podium_dot_common_dot_v1_dot_common__
 from podium.event.v1 import event_pb2 as podium_dot_event_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpodium/feature/v1/feature.proto\x12\x11podium.feature.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpodium/common/v1/common.proto\x1a\x1bpodium/event/v1/event.proto\"y\n\rIngestRequest\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.podium.event.v1.Event\x12\x10\n\x08producer\x18\x02 \x01(\t\x12\x1b\n\x0e\x66irst_sequence\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_first_sequence\"\x90\x01\n\x0eIngestResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x12\x30\n\nrejections\x18\x03 \x03(\x0b\x32\x1c.podium.feature.v1.Rejection\x12\x14\n\x0clog_position\x18\x04 \x01(\x03\x12\x10\n\x08too_late\x18\x05 \x01(\x05\"\x91\x01\n\x13IngestStreamRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12&\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x16.podium.event.v1.Event\x12\x10\n\x08producer\x18\x03 \x01(\t\x12\x1b\n\x0e\x66irst_sequence\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_first_sequence\"\xb6\x01\n\x14IngestStreamResponse\x12\x1e\n\x16\x61\x63ked_through_sequence\x18\x01 \x01(\x03\x12\x30\n\nrejections\x18\x02 \x03(\x0b\x32\x1c.podium.feature.v1.Rejection\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x05\x12\x12\n\nduplicates\x18\x04 \x01(\x05\x12\x10\n\x08too_late\x18\x05 \x01(\x05\x12\x14\n\x0clog_position\x18\x06 \x01(\x03\"[\n\tRejection\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\"H\n\x0c\x41liasRequest\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12&\n\x05\x61\x63tor\x18\x02 \x01(\x0b\x32\x17.podium.common.v1.Actor\"8\n\rAliasResponse\x12\x11\n\tduplicate\x18\x01 \x01(\x08\x12\x14\n\x0clog_position\x18\x02 \x01(\x03\"L\n\x10\x45raseUserRequest\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12&\n\x05\x61\x63tor\x18\x02 \x01(\x0b\x32\x17.podium.common.v1.Actor\"<\n\x11\x45raseUserResponse\x12\x11\n\tduplicate\x18\x01 \x01(\x08\x12\x14\n\x0clog_position\x18\x02 \x01(\x03\"\x8b\x01\n\x12GetFeaturesRequest\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x11\n\tview_name\x18\x03 \x01(\t\x12\x11\n\tview_hash\x18\x04 \x01(\t\x12\x10\n\x08pair_ids\x18\x05 \x03(\t\x12\x1b\n\x13include_event_times\x18\x06 \x01(\x08\"\xb8\x01\n\x13GetFeaturesResponse\x12.\n\x05\x62lock\x18\x01 \x01(\x0b\x32\x1f.podium.feature.v1.FeatureBlock\x12\x30\n\x0c\x65valuated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0clog_position\x18\x03 \x01(\x03\x12\x11\n\tview_hash\x18\x04 \x01(\t\x12\x16\n\x0e\x65vent_times_ms\x18\x05 \x01(\x0c\"\xbd\x02\n\x0c\x46\x65\x61tureBlock\x12\x0c\n\x04rows\x18\x01 \x01(\x05\x12\x16\n\x0e\x66loat_features\x18\x02 \x03(\t\x12\x14\n\x0c\x66loat_values\x18\x03 \x01(\x0c\x12\x14\n\x0cint_features\x18\x04 \x03(\t\x12\x12\n\nint_values\x18\x05 \x01(\x0c\x12\x17\n\x0fstring_features\x18\x06 \x03(\t\x12\x15\n\rstring_values\x18\x07 \x03(\t\x12\x15\n\rlist_features\x18\x08 \x03(\t\x12\x14\n\x0clist_offsets\x18\t \x01(\x0c\x12\x13\n\x0blist_values\x18\n \x03(\t\x12\x10\n\x08statuses\x18\x0b \x01(\x0c\x12\x17\n\x0fvector_features\x18\x0c \x03(\t\x12\x13\n\x0bvector_dims\x18\r \x03(\x05\x12\x15\n\rvector_values\x18\x0e \x01(\x0c\"Z\n\x14WatchEntitiesRequest\x12,\n\x05views\x18\x01 \x03(\x0b\x32\x1d.podium.feature.v1.EntityView\x12\x14\n\x0cresume_token\x18\x02 \x01(\x0c\"G\n\nEntityView\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tview_name\x18\x02 \x01(\t\x12\x11\n\tview_hash\x18\x03 \x01(\t\"\xef\x02\n\x15WatchEntitiesResponse\x12.\n\x05reset\x18\x01 \x01(\x0b\x32\x1d.podium.feature.v1.WatchResetH\x00\x12\x37\n\x0esnapshot_chunk\x18\x02 \x01(\x0b\x32\x1d.podium.feature.v1.EntityRowsH\x00\x12;\n\x0csnapshot_end\x18\x03 \x01(\x0b\x32#.podium.feature.v1.WatchSnapshotEndH\x00\x12/\n\x05\x64\x65lta\x18\x04 \x01(\x0b\x32\x1e.podium.feature.v1.EntityDeltaH\x00\x12\x36\n\theartbeat\x18\x05 \x01(\x0b\x32!.podium.feature.v1.WatchHeartbeatH\x00\x12\x14\n\x0cresume_token\x18\x06 \x01(\x0c\x12)\n\x05\x61s_of\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\n\x04step\"\x0c\n\nWatchReset\" \n\x10WatchSnapshotEnd\x12\x0c\n\x04rows\x18\x01 \x01(\x03\"\x10\n\x0eWatchHeartbeat\"^\n\nEntityRows\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12.\n\x05\x62lock\x18\x03 \x01(\x0b\x32\x1f.podium.feature.v1.FeatureBlock\"n\n\x0b\x45ntityDelta\x12.\n\x07upserts\x18\x01 \x03(\x0b\x32\x1d.podium.feature.v1.EntityRows\x12/\n\ntombstones\x18\x02 \x03(\x0b\x32\x1b.podium.common.v1.EntityRef\"\x12\n\x10ListViewsRequest\"\xc7\x01\n\x11ListViewsResponse\x12,\n\x05views\x18\x01 \x03(\x0b\x32\x1d.podium.feature.v1.ServedView\x12/\n\x08\x62uilding\x18\x02 \x01(\x0b\x32\x1d.podium.feature.v1.StoreBuild\x12\x14\n\x0clog_position\x18\x03 \x01(\x03\x12\r\n\x05\x62uild\x18\x04 \x01(\x03\x12\x19\n\x11store_key_version\x18\x05 \x01(\x03\x12\x13\n\x0bkey_version\x18\x06 \x01(\x03\"Y\n\nServedView\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tview_name\x18\x02 \x01(\t\x12\x11\n\tview_hash\x18\x03 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\"e\n\nStoreBuild\x12\x30\n\tnew_views\x18\x01 \x03(\x0b\x32\x1d.podium.feature.v1.ServedView\x12\x14\n\x0clog_position\x18\x02 \x01(\x03\x12\x0f\n\x07log_end\x18\x03 \x01(\x03\"\x81\x02\n\x12TopEntitiesRequest\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tview_name\x18\x02 \x01(\t\x12\x11\n\tview_hash\x18\x03 \x01(\t\x12\x11\n\x07\x66\x65\x61ture\x18\x04 \x01(\tH\x00\x12\x30\n\x06rising\x18\x05 \x01(\x0b\x32\x1e.podium.feature.v1.RisingScoreH\x00\x12\x32\n\x07\x64\x65\x63\x61yed\x18\x06 \x01(\x0b\x32\x1f.podium.feature.v1.DecayedScoreH\x00\x12\x12\n\x05limit\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x10\n\x08required\x18\x08 \x01(\tB\x07\n\x05scoreB\x08\n\x06_limit\"M\n\x0bRisingScore\x12\x0e\n\x06recent\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61seline\x18\x02 \x01(\t\x12\x12\n\x05prior\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_prior\"N\n\x0c\x44\x65\x63\x61yedScore\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\t\x12,\n\thalf_life\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"p\n\x13TopEntitiesResponse\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x01\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tview_hash\x18\x04 \x01(\t*\x90\x01\n\x0bValueStatus\x12\x1c\n\x18VALUE_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14VALUE_STATUS_PRESENT\x10\x01\x12\x15\n\x11VALUE_STATUS_NULL\x10\x02\x12\x1a\n\x16VALUE_STATUS_NOT_FOUND\x10\x03\x12\x16\n\x12VALUE_STATUS_STALE\x10\x04\x32\x90\x07\n\x0e\x46\x65\x61tureService\x12k\n\x06Ingest\x12 .podium.feature.v1.IngestRequest\x1a!.podium.feature.v1.IngestResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/events:ingest:\x01*\x12\x63\n\x0cIngestStream\x12&.podium.feature.v1.IngestStreamRequest\x1a\'.podium.feature.v1.IngestStreamResponse(\x01\x30\x01\x12y\n\x0bGetFeatures\x12%.podium.feature.v1.GetFeaturesRequest\x1a&.podium.feature.v1.GetFeaturesResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/features:get:\x01*\x12g\n\x05\x41lias\x12\x1f.podium.feature.v1.AliasRequest\x1a .podium.feature.v1.AliasResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/actors:alias:\x01*\x12s\n\tEraseUser\x12#.podium.feature.v1.EraseUserRequest\x1a$.podium.feature.v1.EraseUserResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/actors:erase:\x01*\x12\x64\n\rWatchEntities\x12\'.podium.feature.v1.WatchEntitiesRequest\x1a(.podium.feature.v1.WatchEntitiesResponse0\x01\x12r\n\tListViews\x12#.podium.feature.v1.ListViewsRequest\x1a$.podium.feature.v1.ListViewsResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/features/views\x12y\n\x0bTopEntities\x12%.podium.feature.v1.TopEntitiesRequest\x1a&.podium.feature.v1.TopEntitiesResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/features:top:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpodium/feature/v1/feature.proto\x12\x11podium.feature.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpodium/common/v1/common.proto\x1a\x1bpodium/event/v1/event.proto\"y\n\rIngestRequest\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.podium.event.v1.Event\x12\x10\n\x08producer\x18\x02 \x01(\t\x12\x1b\n\x0e\x66irst_sequence\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_first_sequence\"\x90\x01\n\x0eIngestResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x12\x30\n\nrejections\x18\x03 \x03(\x0b\x32\x1c.podium.feature.v1.Rejection\x12\x14\n\x0clog_position\x18\x04 \x01(\x03\x12\x10\n\x08too_late\x18\x05 \x01(\x05\"\x91\x01\n\x13IngestStreamRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12&\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x16.podium.event.v1.Event\x12\x10\n\x08producer\x18\x03 \x01(\t\x12\x1b\n\x0e\x66irst_sequence\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_first_sequence\"\xb6\x01\n\x14IngestStreamResponse\x12\x1e\n\x16\x61\x63ked_through_sequence\x18\x01 \x01(\x03\x12\x30\n\nrejections\x18\x02 \x03(\x0b\x32\x1c.podium.feature.v1.Rejection\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x05\x12\x12\n\nduplicates\x18\x04 \x01(\x05\x12\x10\n\x08too_late\x18\x05 \x01(\x05\x12\x14\n\x0clog_position\x18\x06 \x01(\x03\"[\n\tRejection\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\"H\n\x0c\x41liasRequest\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12&\n\x05\x61\x63tor\x18\x02 \x01(\x0b\x32\x17.podium.common.v1.Actor\"8\n\rAliasResponse\x12\x11\n\tduplicate\x18\x01 \x01(\x08\x12\x14\n\x0clog_position\x18\x02 \x01(\x03\"L\n\x10\x45raseUserRequest\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12&\n\x05\x61\x63tor\x18\x02 \x01(\x0b\x32\x17.podium.common.v1.Actor\"<\n\x11\x45raseUserResponse\x12\x11\n\tduplicate\x18\x01 \x01(\x08\x12\x14\n\x0clog_position\x18\x02 \x01(\x03\"\x9f\x01\n\x12GetFeaturesRequest\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x11\n\tview_name\x18\x03 \x01(\t\x12\x11\n\tview_hash\x18\x04 \x01(\t\x12\x10\n\x08pair_ids\x18\x05 \x03(\t\x12\x1b\n\x13include_event_times\x18\x06 \x01(\x08\x12\x12\n\nsticky_ids\x18\x07 \x03(\t\"\xee\x01\n\x13GetFeaturesResponse\x12.\n\x05\x62lock\x18\x01 \x01(\x0b\x32\x1f.podium.feature.v1.FeatureBlock\x12\x30\n\x0c\x65valuated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0clog_position\x18\x03 \x01(\x03\x12\x11\n\tview_hash\x18\x04 \x01(\t\x12\x16\n\x0e\x65vent_times_ms\x18\x05 \x01(\x0c\x12\x34\n\x06sticky\x18\x06 \x03(\x0b\x32$.podium.feature.v1.StickyAssignments\"\x93\x01\n\x11StickyAssignments\x12J\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x35.podium.feature.v1.StickyAssignments.AssignmentsEntry\x1a\x32\n\x10\x41ssignmentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbd\x02\n\x0c\x46\x65\x61tureBlock\x12\x0c\n\x04rows\x18\x01 \x01(\x05\x12\x16\n\x0e\x66loat_features\x18\x02 \x03(\t\x12\x14\n\x0c\x66loat_values\x18\x03 \x01(\x0c\x12\x14\n\x0cint_features\x18\x04 \x03(\t\x12\x12\n\nint_values\x18\x05 \x01(\x0c\x12\x17\n\x0fstring_features\x18\x06 \x03(\t\x12\x15\n\rstring_values\x18\x07 \x03(\t\x12\x15\n\rlist_features\x18\x08 \x03(\t\x12\x14\n\x0clist_offsets\x18\t \x01(\x0c\x12\x13\n\x0blist_values\x18\n \x03(\t\x12\x10\n\x08statuses\x18\x0b \x01(\x0c\x12\x17\n\x0fvector_features\x18\x0c \x03(\t\x12\x13\n\x0bvector_dims\x18\r \x03(\x05\x12\x15\n\rvector_values\x18\x0e \x01(\x0c\"Z\n\x14WatchEntitiesRequest\x12,\n\x05views\x18\x01 \x03(\x0b\x32\x1d.podium.feature.v1.EntityView\x12\x14\n\x0cresume_token\x18\x02 \x01(\x0c\"G\n\nEntityView\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tview_name\x18\x02 \x01(\t\x12\x11\n\tview_hash\x18\x03 \x01(\t\"\xef\x02\n\x15WatchEntitiesResponse\x12.\n\x05reset\x18\x01 \x01(\x0b\x32\x1d.podium.feature.v1.WatchResetH\x00\x12\x37\n\x0esnapshot_chunk\x18\x02 \x01(\x0b\x32\x1d.podium.feature.v1.EntityRowsH\x00\x12;\n\x0csnapshot_end\x18\x03 \x01(\x0b\x32#.podium.feature.v1.WatchSnapshotEndH\x00\x12/\n\x05\x64\x65lta\x18\x04 \x01(\x0b\x32\x1e.podium.feature.v1.EntityDeltaH\x00\x12\x36\n\theartbeat\x18\x05 \x01(\x0b\x32!.podium.feature.v1.WatchHeartbeatH\x00\x12\x14\n\x0cresume_token\x18\x06 \x01(\x0c\x12)\n\x05\x61s_of\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\n\x04step\"\x0c\n\nWatchReset\" \n\x10WatchSnapshotEnd\x12\x0c\n\x04rows\x18\x01 \x01(\x03\"\x10\n\x0eWatchHeartbeat\"^\n\nEntityRows\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12.\n\x05\x62lock\x18\x03 \x01(\x0b\x32\x1f.podium.feature.v1.FeatureBlock\"n\n\x0b\x45ntityDelta\x12.\n\x07upserts\x18\x01 \x03(\x0b\x32\x1d.podium.feature.v1.EntityRows\x12/\n\ntombstones\x18\x02 \x03(\x0b\x32\x1b.podium.common.v1.EntityRef\"\x12\n\x10ListViewsRequest\"\xc7\x01\n\x11ListViewsResponse\x12,\n\x05views\x18\x01 \x03(\x0b\x32\x1d.podium.feature.v1.ServedView\x12/\n\x08\x62uilding\x18\x02 \x01(\x0b\x32\x1d.podium.feature.v1.StoreBuild\x12\x14\n\x0clog_position\x18\x03 \x01(\x03\x12\r\n\x05\x62uild\x18\x04 \x01(\x03\x12\x19\n\x11store_key_version\x18\x05 \x01(\x03\x12\x13\n\x0bkey_version\x18\x06 \x01(\x03\"Y\n\nServedView\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tview_name\x18\x02 \x01(\t\x12\x11\n\tview_hash\x18\x03 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\"e\n\nStoreBuild\x12\x30\n\tnew_views\x18\x01 \x03(\x0b\x32\x1d.podium.feature.v1.ServedView\x12\x14\n\x0clog_position\x18\x02 \x01(\x03\x12\x0f\n\x07log_end\x18\x03 \x01(\x03\"\x81\x02\n\x12TopEntitiesRequest\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tview_name\x18\x02 \x01(\t\x12\x11\n\tview_hash\x18\x03 \x01(\t\x12\x11\n\x07\x66\x65\x61ture\x18\x04 \x01(\tH\x00\x12\x30\n\x06rising\x18\x05 \x01(\x0b\x32\x1e.podium.feature.v1.RisingScoreH\x00\x12\x32\n\x07\x64\x65\x63\x61yed\x18\x06 \x01(\x0b\x32\x1f.podium.feature.v1.DecayedScoreH\x00\x12\x12\n\x05limit\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x10\n\x08required\x18\x08 \x01(\tB\x07\n\x05scoreB\x08\n\x06_limit\"M\n\x0bRisingScore\x12\x0e\n\x06recent\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61seline\x18\x02 \x01(\t\x12\x12\n\x05prior\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_prior\"N\n\x0c\x44\x65\x63\x61yedScore\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\t\x12,\n\thalf_life\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"p\n\x13TopEntitiesResponse\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x01\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tview_hash\x18\x04 \x01(\t*\x90\x01\n\x0bValueStatus\x12\x1c\n\x18VALUE_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14VALUE_STATUS_PRESENT\x10\x01\x12\x15\n\x11VALUE_STATUS_NULL\x10\x02\x12\x1a\n\x16VALUE_STATUS_NOT_FOUND\x10\x03\x12\x16\n\x12VALUE_STATUS_STALE\x10\x04\x32\x90\x07\n\x0e\x46\x65\x61tureService\x12k\n\x06Ingest\x12 .podium.feature.v1.IngestRequest\x1a!.podium.feature.v1.IngestResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/events:ingest:\x01*\x12\x63\n\x0cIngestStream\x12&.podium.feature.v1.IngestStreamRequest\x1a\'.podium.feature.v1.IngestStreamResponse(\x01\x30\x01\x12y\n\x0bGetFeatures\x12%.podium.feature.v1.GetFeaturesRequest\x1a&.podium.feature.v1.GetFeaturesResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/features:get:\x01*\x12g\n\x05\x41lias\x12\x1f.podium.feature.v1.AliasRequest\x1a .podium.feature.v1.AliasResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/actors:alias:\x01*\x12s\n\tEraseUser\x12#.podium.feature.v1.EraseUserRequest\x1a$.podium.feature.v1.EraseUserResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/actors:erase:\x01*\x12\x64\n\rWatchEntities\x12\'.podium.feature.v1.WatchEntitiesRequest\x1a(.podium.feature.v1.WatchEntitiesResponse0\x01\x12r\n\tListViews\x12#.podium.feature.v1.ListViewsRequest\x1a$.podium.feature.v1.ListViewsResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/features/views\x12y\n\x0bTopEntities\x12%.podium.feature.v1.TopEntitiesRequest\x1a&.podium.feature.v1.TopEntitiesResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/features:top:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'podium.feature.v1.feature_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_STICKYASSIGNMENTS_ASSIGNMENTSENTRY']._loaded_options = None
+  _globals['_STICKYASSIGNMENTS_ASSIGNMENTSENTRY']._serialized_options = b'8\001'
   _globals['_FEATURESERVICE'].methods_by_name['Ingest']._loaded_options = None
   _globals['_FEATURESERVICE'].methods_by_name['Ingest']._serialized_options = b'\202\323\344\223\002\026\"\021/v1/events:ingest:\001*'
   _globals['_FEATURESERVICE'].methods_by_name['GetFeatures']._loaded_options = None
@@ -48,8 +50,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FEATURESERVICE'].methods_by_name['ListViews']._serialized_options = b'\202\323\344\223\002\024\022\022/v1/features/views'
   _globals['_FEATURESERVICE'].methods_by_name['TopEntities']._loaded_options = None
   _globals['_FEATURESERVICE'].methods_by_name['TopEntities']._serialized_options = b'\202\323\344\223\002\025\"\020/v1/features:top:\001*'
-  _globals['_VALUESTATUS']._serialized_start=3585
-  _globals['_VALUESTATUS']._serialized_end=3729
+  _globals['_VALUESTATUS']._serialized_start=3809
+  _globals['_VALUESTATUS']._serialized_end=3953
   _globals['_INGESTREQUEST']._serialized_start=209
   _globals['_INGESTREQUEST']._serialized_end=330
   _globals['_INGESTRESPONSE']._serialized_start=333
@@ -69,43 +71,47 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ERASEUSERRESPONSE']._serialized_start=1115
   _globals['_ERASEUSERRESPONSE']._serialized_end=1175
   _globals['_GETFEATURESREQUEST']._serialized_start=1178
-  _globals['_GETFEATURESREQUEST']._serialized_end=1317
-  _globals['_GETFEATURESRESPONSE']._serialized_start=1320
-  _globals['_GETFEATURESRESPONSE']._serialized_end=1504
-  _globals['_FEATUREBLOCK']._serialized_start=1507
-  _globals['_FEATUREBLOCK']._serialized_end=1824
-  _globals['_WATCHENTITIESREQUEST']._serialized_start=1826
-  _globals['_WATCHENTITIESREQUEST']._serialized_end=1916
-  _globals['_ENTITYVIEW']._serialized_start=1918
-  _globals['_ENTITYVIEW']._serialized_end=1989
-  _globals['_WATCHENTITIESRESPONSE']._serialized_start=1992
-  _globals['_WATCHENTITIESRESPONSE']._serialized_end=2359
-  _globals['_WATCHRESET']._serialized_start=2361
-  _globals['_WATCHRESET']._serialized_end=2373
-  _globals['_WATCHSNAPSHOTEND']._serialized_start=2375
-  _globals['_WATCHSNAPSHOTEND']._serialized_end=2407
-  _globals['_WATCHHEARTBEAT']._serialized_start=2409
-  _globals['_WATCHHEARTBEAT']._serialized_end=2425
-  _globals['_ENTITYROWS']._serialized_start=2427
-  _globals['_ENTITYROWS']._serialized_end=2521
-  _globals['_ENTITYDELTA']._serialized_start=2523
-  _globals['_ENTITYDELTA']._serialized_end=2633
-  _globals['_LISTVIEWSREQUEST']._serialized_start=2635
-  _globals['_LISTVIEWSREQUEST']._serialized_end=2653
-  _globals['_LISTVIEWSRESPONSE']._serialized_start=2656
-  _globals['_LISTVIEWSRESPONSE']._serialized_end=2855
-  _globals['_SERVEDVIEW']._serialized_start=2857
-  _globals['_SERVEDVIEW']._serialized_end=2946
-  _globals['_STOREBUILD']._serialized_start=2948
-  _globals['_STOREBUILD']._serialized_end=3049
-  _globals['_TOPENTITIESREQUEST']._serialized_start=3052
-  _globals['_TOPENTITIESREQUEST']._serialized_end=3309
-  _globals['_RISINGSCORE']._serialized_start=3311
-  _globals['_RISINGSCORE']._serialized_end=3388
-  _globals['_DECAYEDSCORE']._serialized_start=3390
-  _globals['_DECAYEDSCORE']._serialized_end=3468
-  _globals['_TOPENTITIESRESPONSE']._serialized_start=3470
-  _globals['_TOPENTITIESRESPONSE']._serialized_end=3582
-  _globals['_FEATURESERVICE']._serialized_start=3732
-  _globals['_FEATURESERVICE']._serialized_end=4644
+  _globals['_GETFEATURESREQUEST']._serialized_end=1337
+  _globals['_GETFEATURESRESPONSE']._serialized_start=1340
+  _globals['_GETFEATURESRESPONSE']._serialized_end=1578
+  _globals['_STICKYASSIGNMENTS']._serialized_start=1581
+  _globals['_STICKYASSIGNMENTS']._serialized_end=1728
+  _globals['_STICKYASSIGNMENTS_ASSIGNMENTSENTRY']._serialized_start=1678
+  _globals['_STICKYASSIGNMENTS_ASSIGNMENTSENTRY']._serialized_end=1728
+  _globals['_FEATUREBLOCK']._serialized_start=1731
+  _globals['_FEATUREBLOCK']._serialized_end=2048
+  _globals['_WATCHENTITIESREQUEST']._serialized_start=2050
+  _globals['_WATCHENTITIESREQUEST']._serialized_end=2140
+  _globals['_ENTITYVIEW']._serialized_start=2142
+  _globals['_ENTITYVIEW']._serialized_end=2213
+  _globals['_WATCHENTITIESRESPONSE']._serialized_start=2216
+  _globals['_WATCHENTITIESRESPONSE']._serialized_end=2583
+  _globals['_WATCHRESET']._serialized_start=2585
+  _globals['_WATCHRESET']._serialized_end=2597
+  _globals['_WATCHSNAPSHOTEND']._serialized_start=2599
+  _globals['_WATCHSNAPSHOTEND']._serialized_end=2631
+  _globals['_WATCHHEARTBEAT']._serialized_start=2633
+  _globals['_WATCHHEARTBEAT']._serialized_end=2649
+  _globals['_ENTITYROWS']._serialized_start=2651
+  _globals['_ENTITYROWS']._serialized_end=2745
+  _globals['_ENTITYDELTA']._serialized_start=2747
+  _globals['_ENTITYDELTA']._serialized_end=2857
+  _globals['_LISTVIEWSREQUEST']._serialized_start=2859
+  _globals['_LISTVIEWSREQUEST']._serialized_end=2877
+  _globals['_LISTVIEWSRESPONSE']._serialized_start=2880
+  _globals['_LISTVIEWSRESPONSE']._serialized_end=3079
+  _globals['_SERVEDVIEW']._serialized_start=3081
+  _globals['_SERVEDVIEW']._serialized_end=3170
+  _globals['_STOREBUILD']._serialized_start=3172
+  _globals['_STOREBUILD']._serialized_end=3273
+  _globals['_TOPENTITIESREQUEST']._serialized_start=3276
+  _globals['_TOPENTITIESREQUEST']._serialized_end=3533
+  _globals['_RISINGSCORE']._serialized_start=3535
+  _globals['_RISINGSCORE']._serialized_end=3612
+  _globals['_DECAYEDSCORE']._serialized_start=3614
+  _globals['_DECAYEDSCORE']._serialized_end=3692
+  _globals['_TOPENTITIESRESPONSE']._serialized_start=3694
+  _globals['_TOPENTITIESRESPONSE']._serialized_end=3806
+  _globals['_FEATURESERVICE']._serialized_start=3956
+  _globals['_FEATURESERVICE']._serialized_end=4868
 # @@protoc_insertion_point(module_scope)

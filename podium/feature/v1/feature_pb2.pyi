@@ -126,34 +126,51 @@ class EraseUserResponse(_message.Message):
     def __init__(self, duplicate: _Optional[bool] = ..., log_position: _Optional[int] = ...) -> None: ...
 
 class GetFeaturesRequest(_message.Message):
-    __slots__ = ("entity_type", "ids", "view_name", "view_hash", "pair_ids", "include_event_times")
+    __slots__ = ("entity_type", "ids", "view_name", "view_hash", "pair_ids", "include_event_times", "sticky_ids")
     ENTITY_TYPE_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
     VIEW_NAME_FIELD_NUMBER: _ClassVar[int]
     VIEW_HASH_FIELD_NUMBER: _ClassVar[int]
     PAIR_IDS_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_EVENT_TIMES_FIELD_NUMBER: _ClassVar[int]
+    STICKY_IDS_FIELD_NUMBER: _ClassVar[int]
     entity_type: str
     ids: _containers.RepeatedScalarFieldContainer[str]
     view_name: str
     view_hash: str
     pair_ids: _containers.RepeatedScalarFieldContainer[str]
     include_event_times: bool
-    def __init__(self, entity_type: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., view_name: _Optional[str] = ..., view_hash: _Optional[str] = ..., pair_ids: _Optional[_Iterable[str]] = ..., include_event_times: _Optional[bool] = ...) -> None: ...
+    sticky_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, entity_type: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., view_name: _Optional[str] = ..., view_hash: _Optional[str] = ..., pair_ids: _Optional[_Iterable[str]] = ..., include_event_times: _Optional[bool] = ..., sticky_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetFeaturesResponse(_message.Message):
-    __slots__ = ("block", "evaluated_at", "log_position", "view_hash", "event_times_ms")
+    __slots__ = ("block", "evaluated_at", "log_position", "view_hash", "event_times_ms", "sticky")
     BLOCK_FIELD_NUMBER: _ClassVar[int]
     EVALUATED_AT_FIELD_NUMBER: _ClassVar[int]
     LOG_POSITION_FIELD_NUMBER: _ClassVar[int]
     VIEW_HASH_FIELD_NUMBER: _ClassVar[int]
     EVENT_TIMES_MS_FIELD_NUMBER: _ClassVar[int]
+    STICKY_FIELD_NUMBER: _ClassVar[int]
     block: FeatureBlock
     evaluated_at: _timestamp_pb2.Timestamp
     log_position: int
     view_hash: str
     event_times_ms: bytes
-    def __init__(self, block: _Optional[_Union[FeatureBlock, _Mapping]] = ..., evaluated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., log_position: _Optional[int] = ..., view_hash: _Optional[str] = ..., event_times_ms: _Optional[bytes] = ...) -> None: ...
+    sticky: _containers.RepeatedCompositeFieldContainer[StickyAssignments]
+    def __init__(self, block: _Optional[_Union[FeatureBlock, _Mapping]] = ..., evaluated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., log_position: _Optional[int] = ..., view_hash: _Optional[str] = ..., event_times_ms: _Optional[bytes] = ..., sticky: _Optional[_Iterable[_Union[StickyAssignments, _Mapping]]] = ...) -> None: ...
+
+class StickyAssignments(_message.Message):
+    __slots__ = ("assignments",)
+    class AssignmentsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
+    assignments: _containers.ScalarMap[str, str]
+    def __init__(self, assignments: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class FeatureBlock(_message.Message):
     __slots__ = ("rows", "float_features", "float_values", "int_features", "int_values", "string_features", "string_values", "list_features", "list_offsets", "list_values", "statuses", "vector_features", "vector_dims", "vector_values")

@@ -1,5 +1,6 @@
 from google.api import annotations_pb2 as _annotations_pb2
 from podium.common.v1 import common_pb2 as _common_pb2
+from podium.experiment.v1 import experiment_pb2 as _experiment_pb2
 from podium.ranker.v1 import debug_pb2 as _debug_pb2
 from podium.ranker.v1 import filter_pb2 as _filter_pb2
 from google.protobuf.internal import containers as _containers
@@ -21,7 +22,7 @@ IDEMPOTENCY_RANKED: Idempotency
 IDEMPOTENCY_KEPT: Idempotency
 
 class RankRequest(_message.Message):
-    __slots__ = ("actor", "surface", "k", "context", "traffic_class", "dry_run", "forced_variants", "filter", "page_token", "idempotency_key", "candidate_ids", "debug")
+    __slots__ = ("actor", "surface", "k", "context", "traffic_class", "dry_run", "forced_variants", "filter", "page_token", "idempotency_key", "candidate_ids", "debug", "evaluation_context")
     class ForcedVariantsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +42,7 @@ class RankRequest(_message.Message):
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_IDS_FIELD_NUMBER: _ClassVar[int]
     DEBUG_FIELD_NUMBER: _ClassVar[int]
+    EVALUATION_CONTEXT_FIELD_NUMBER: _ClassVar[int]
     actor: _common_pb2.Actor
     surface: str
     k: int
@@ -53,10 +55,11 @@ class RankRequest(_message.Message):
     idempotency_key: str
     candidate_ids: _containers.RepeatedScalarFieldContainer[str]
     debug: bool
-    def __init__(self, actor: _Optional[_Union[_common_pb2.Actor, _Mapping]] = ..., surface: _Optional[str] = ..., k: _Optional[int] = ..., context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., traffic_class: _Optional[_Union[_common_pb2.TrafficClass, str]] = ..., dry_run: _Optional[bool] = ..., forced_variants: _Optional[_Mapping[str, str]] = ..., filter: _Optional[_Union[_filter_pb2.Filter, _Mapping]] = ..., page_token: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., candidate_ids: _Optional[_Iterable[str]] = ..., debug: _Optional[bool] = ...) -> None: ...
+    evaluation_context: _experiment_pb2.EvaluationContext
+    def __init__(self, actor: _Optional[_Union[_common_pb2.Actor, _Mapping]] = ..., surface: _Optional[str] = ..., k: _Optional[int] = ..., context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., traffic_class: _Optional[_Union[_common_pb2.TrafficClass, str]] = ..., dry_run: _Optional[bool] = ..., forced_variants: _Optional[_Mapping[str, str]] = ..., filter: _Optional[_Union[_filter_pb2.Filter, _Mapping]] = ..., page_token: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., candidate_ids: _Optional[_Iterable[str]] = ..., debug: _Optional[bool] = ..., evaluation_context: _Optional[_Union[_experiment_pb2.EvaluationContext, _Mapping]] = ...) -> None: ...
 
 class RankResponse(_message.Message):
-    __slots__ = ("slate", "rank_id", "assignments", "bundle_version", "degraded", "timings", "traffic_class", "next_page_token", "refresh_token", "parent_rank_id", "idempotency", "debug")
+    __slots__ = ("slate", "rank_id", "assignments", "bundle_version", "degraded", "timings", "traffic_class", "next_page_token", "refresh_token", "parent_rank_id", "idempotency", "debug", "sticky_changes")
     SLATE_FIELD_NUMBER: _ClassVar[int]
     RANK_ID_FIELD_NUMBER: _ClassVar[int]
     ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +72,7 @@ class RankResponse(_message.Message):
     PARENT_RANK_ID_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_FIELD_NUMBER: _ClassVar[int]
     DEBUG_FIELD_NUMBER: _ClassVar[int]
+    STICKY_CHANGES_FIELD_NUMBER: _ClassVar[int]
     slate: Slate
     rank_id: str
     assignments: _containers.RepeatedCompositeFieldContainer[_common_pb2.Assignment]
@@ -81,7 +85,8 @@ class RankResponse(_message.Message):
     parent_rank_id: str
     idempotency: Idempotency
     debug: _debug_pb2.Debug
-    def __init__(self, slate: _Optional[_Union[Slate, _Mapping]] = ..., rank_id: _Optional[str] = ..., assignments: _Optional[_Iterable[_Union[_common_pb2.Assignment, _Mapping]]] = ..., bundle_version: _Optional[str] = ..., degraded: _Optional[_Iterable[_Union[Degradation, _Mapping]]] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ..., traffic_class: _Optional[_Union[_common_pb2.TrafficClass, str]] = ..., next_page_token: _Optional[str] = ..., refresh_token: _Optional[str] = ..., parent_rank_id: _Optional[str] = ..., idempotency: _Optional[_Union[Idempotency, str]] = ..., debug: _Optional[_Union[_debug_pb2.Debug, _Mapping]] = ...) -> None: ...
+    sticky_changes: _containers.RepeatedCompositeFieldContainer[_experiment_pb2.StickyDocument]
+    def __init__(self, slate: _Optional[_Union[Slate, _Mapping]] = ..., rank_id: _Optional[str] = ..., assignments: _Optional[_Iterable[_Union[_common_pb2.Assignment, _Mapping]]] = ..., bundle_version: _Optional[str] = ..., degraded: _Optional[_Iterable[_Union[Degradation, _Mapping]]] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ..., traffic_class: _Optional[_Union[_common_pb2.TrafficClass, str]] = ..., next_page_token: _Optional[str] = ..., refresh_token: _Optional[str] = ..., parent_rank_id: _Optional[str] = ..., idempotency: _Optional[_Union[Idempotency, str]] = ..., debug: _Optional[_Union[_debug_pb2.Debug, _Mapping]] = ..., sticky_changes: _Optional[_Iterable[_Union[_experiment_pb2.StickyDocument, _Mapping]]] = ...) -> None: ...
 
 class RankBatchRequest(_message.Message):
     __slots__ = ("actors", "surface", "k", "context", "traffic_class", "dry_run", "forced_variants", "filter", "idempotency_key")

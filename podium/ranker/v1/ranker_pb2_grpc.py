@@ -69,7 +69,8 @@ class RankerServiceServicer:
     def Rank(self, request, context):
         """Answers with a slate for one user on one surface. Before the call returns, the slate and the
         exposures it causes are written to the operating system's file cache, but not synced: they
-        survive the death of the process, not of the machine.
+        survive the death of the process, not of the machine. Where they can't be written they are
+        counted as lost, and the call answers nevertheless.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

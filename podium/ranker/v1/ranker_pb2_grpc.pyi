@@ -36,7 +36,8 @@ class RankerServiceStub:
     Rank: _grpc.UnaryUnaryMultiCallable[_ranker_pb2.RankRequest, _ranker_pb2.RankResponse]
     """Answers with a slate for one user on one surface. Before the call returns, the slate and the
     exposures it causes are written to the operating system's file cache, but not synced: they
-    survive the death of the process, not of the machine.
+    survive the death of the process, not of the machine. Where they can't be written they are
+    counted as lost, and the call answers nevertheless.
     """
     RankBatch: _grpc.UnaryUnaryMultiCallable[_ranker_pb2.RankBatchRequest, _ranker_pb2.RankBatchResponse]
     """Ranks one surface for many users, for notification jobs. Waiting calls of Rank go first, so it is
@@ -61,7 +62,8 @@ class RankerServiceAsyncStub(RankerServiceStub):
     Rank: _aio.UnaryUnaryMultiCallable[_ranker_pb2.RankRequest, _ranker_pb2.RankResponse]  # type: ignore[assignment]
     """Answers with a slate for one user on one surface. Before the call returns, the slate and the
     exposures it causes are written to the operating system's file cache, but not synced: they
-    survive the death of the process, not of the machine.
+    survive the death of the process, not of the machine. Where they can't be written they are
+    counted as lost, and the call answers nevertheless.
     """
     RankBatch: _aio.UnaryUnaryMultiCallable[_ranker_pb2.RankBatchRequest, _ranker_pb2.RankBatchResponse]  # type: ignore[assignment]
     """Ranks one surface for many users, for notification jobs. Waiting calls of Rank go first, so it is
@@ -89,7 +91,8 @@ class RankerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ranker_pb2.RankResponse, _abc.Awaitable[_ranker_pb2.RankResponse]]:
         """Answers with a slate for one user on one surface. Before the call returns, the slate and the
         exposures it causes are written to the operating system's file cache, but not synced: they
-        survive the death of the process, not of the machine.
+        survive the death of the process, not of the machine. Where they can't be written they are
+        counted as lost, and the call answers nevertheless.
         """
 
     @_abc_1.abstractmethod

@@ -92,11 +92,15 @@ def evaluate(definitions: Definitions, context: Context, keys: Collection[str] =
     if keys or context.forced:
         _require_known(compiled, keys, context.forced)
     asking = Asking(context, definitions.common.aliases)
-    found: list[Assignment] = []
     forced = context.forced
-    for key, decider in compiled.deciders.items():
-        if (key in keys if keys else decider.is_running) or key in forced:
-            found.append(decider.decide(asking))
+    if keys or forced:
+        found = [
+            decider.decide(asking)
+            for key, decider in compiled.deciders.items()
+            if (key in keys if keys else decider.is_running) or key in forced
+        ]
+    else:
+        found = compiled.decide(asking)
     if compiled.in_flags:
         found += [
             compiled.assigned_in_flags(key, asking)

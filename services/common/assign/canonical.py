@@ -30,6 +30,13 @@ from services.common.assign.model import (
     Sticky,
     Variant,
 )
+from services.common.assign.registered import (
+    Analysis,
+    Covariate,
+    Guardrail,
+    Inside,
+    Segment,
+)
 
 EXPERIMENT: Final = "experiment"
 FLAG: Final = "flag"
@@ -39,6 +46,9 @@ COMMON: Final = "common"
 
 ItemKey = tuple[str, str]
 """(kind, key)."""
+
+MAX_DEFINITION_BYTES: Final = 512 << 10
+"""Of one definition: it is told in one step of a watch."""
 
 
 class DefinitionError(ValueError):
@@ -79,7 +89,23 @@ def items_of(definitions: Definitions) -> dict[ItemKey, Item]:
             for k, v in definitions.experiments.items()
         ),
     ]
-    return {item.id: item for item in sorted(found, key=lambda item: item.id)}
+    # What is not known here is passed on as it came.
+    items = {item.id: item for item in found} | dict(definitions.foreign)
+    return {key: items[key] for key in sorted(items)}
+
+
+def item_problem(item: Item) -> str | None:
+    """Why a definition can't be told, or None."""
+    try:
+        item.key.encode()
+        size = len(item.text.encode())
+    except UnicodeEncodeError:
+        return "holds half of a surrogate pair, which is no text"
+    if "\0" in item.key:
+        return "has a NUL in its key"
+    if size > MAX_DEFINITION_BYTES:
+        return f"has {size} bytes as canonical JSON, at most {MAX_DEFINITION_BYTES} are allowed"
+    return None
 
 
 def definitions_hash(items: Iterable[Item]) -> str:
@@ -115,8 +141,9 @@ def definitions_of(items: Iterable[Item]) -> Definitions:
     flags: dict[str, Flag] = {}
     layers: dict[str, Layer] = {}
     groups: dict[str, Sequence[object]] = {}
+    foreign = {item.id: item for item in kept if item.evaluator_version != EVALUATOR_VERSION}
     for item in kept:
-        known = item.evaluator_version == EVALUATOR_VERSION
+        known = item.id not in foreign
         version = item.evaluator_version
         try:
             data: Any = json.loads(item.text) if known else {}
@@ -146,7 +173,7 @@ def definitions_of(items: Iterable[Item]) -> Definitions:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DefinitionError(f"{item.kind} {item.key!r} can't be read: {error}") from error
     found = definitions_hash(kept)
-    return Definitions(experiments, found, flags, layers, groups, common, unsupported)
+    return Definitions(experiments, found, flags, layers, groups, common, unsupported, foreign)
 
 
 def _text(value: object) -> str:
@@ -203,7 +230,21 @@ def _experiment(data: dict[str, Any]) -> Experiment:
         made["namespace"] = (name, start, end)
     if "sticky" in data:
         made["sticky"] = Sticky(**data["sticky"])
+    if "analysis" in data:
+        made["analysis"] = _analysis(data["analysis"])
     return Experiment(**{**data, **made})
+
+
+def _analysis(data: dict[str, Any]) -> Analysis:
+    made: dict[str, Any] = {
+        "guardrails": {k: Guardrail(**v) for k, v in data.get("guardrails", {}).items()},
+        "secondary": tuple(data.get("secondary", ())),
+        "segments": {k: Segment(**v) for k, v in data.get("segments", {}).items()},
+        "covariates": {k: Covariate(**v) for k, v in data.get("covariates", {}).items()},
+    }
+    if "inside" in data:
+        made["inside"] = Inside(tuple(data["inside"]["entered_by"]))
+    return Analysis(**{**data, **made})
 
 
 def _rule(data: dict[str, Any]) -> Rule:

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
+from services.common.assign.analysis_checks import analysis_errors
+from services.common.assign.canonical import (
+    EXPERIMENT,
+    FLAG,
+    LAYER,
+    SAVED_GROUP,
+    Item,
+    item_problem,
+    items_of,
+)
 from services.common.assign.conditions import ConditionError, compile_condition
 from services.common.assign.hashing import FNV1, FNV2, XXH3
 from services.common.assign.model import (
@@ -29,7 +39,22 @@ FNV_WEIGHT_TOLERANCE = 0.01
 MAX_CHAIN = 64
 """Most flags and experiments that may need each other in a row."""
 
+MAX_RUNNING = 1_000
+"""Most experiments of visitors that run at once."""
+
 HASHES = (XXH3, FNV1, FNV2)
+
+_PLACES = {
+    EXPERIMENT: "experiments",
+    FLAG: "flags",
+    LAYER: "layers",
+    SAVED_GROUP: "saved_groups",
+}
+
+
+def place_of(kind: str, key: str) -> Location:
+    """Where a definition stands in an experiments file; nowhere for what goes for all."""
+    return (_PLACES[kind], key) if kind in _PLACES else ()
 
 
 def errors_of(definitions: Definitions, objectives: Collection[str] | None = None) -> Found:
@@ -41,6 +66,9 @@ def errors_of(definitions: Definitions, objectives: Collection[str] | None = Non
         yield from _unit_errors(at, experiment, definitions)
         yield from _interleaving_errors(at, experiment)
         yield from _objective_errors(at, experiment, objectives)
+        if experiment.analysis is not None:
+            for where, problem in analysis_errors(experiment, experiment.analysis, None):
+                yield (*at, "analysis", *where), problem
         for index, needed in enumerate(experiment.prerequisites):
             if needed.id not in definitions.experiments and needed.id not in definitions.flags:
                 yield (*at, "prerequisites", index, "id"), f"there is no {needed.id!r}"
@@ -54,6 +82,7 @@ def errors_of(definitions: Definitions, objectives: Collection[str] | None = Non
                 if rule.experiment.key in definitions.experiments:
                     yield (*at, "key"), f"{rule.experiment.key!r} is an experiment of its own, too"
                 yield from _experiment_errors(at, rule.experiment, definitions)
+    yield from _text_errors(items_of(definitions).values())
     yield from _one_slate_errors(definitions)
     yield from _salt_errors(definitions)
     yield from _layer_errors(definitions)
@@ -61,7 +90,7 @@ def errors_of(definitions: Definitions, objectives: Collection[str] | None = Non
 
 
 def change_errors(before: Definitions, after: Definitions) -> Found:
-    """What changed of running experiments that would move their units from arm to arm."""
+    """What changed of running experiments that would move their units, or the goal."""
     for key, old in before.experiments.items():
         new = after.experiments.get(key)
         if new is None or new == old:
@@ -74,6 +103,8 @@ def change_errors(before: Definitions, after: Definitions) -> Found:
         for name in ("salt", "unit", "hash", "slice_ms", "other_unit", "layer", "namespace"):
             if getattr(old, name) != getattr(new, name):
                 yield (*at, name), "can't change while the experiment runs: it would move its units"
+        if old.analysis != new.analysis:
+            yield (*at, "analysis"), "can't change while the experiment runs: it says what decides"
         if _arms(old) != _arms(new):
             where = (*at, "variants")
             yield where, "can't change their ranges while the experiment runs: units would move"
@@ -88,6 +119,13 @@ def change_errors(before: Definitions, after: Definitions) -> Found:
         ]
         if running and name in after.layers and after.layers[name].salt != layer.salt:
             yield ("layers", name, "salt"), f"can't change while {', '.join(running)} runs"
+
+
+def _text_errors(items: Iterable[Item]) -> Found:
+    for item in items:
+        problem = item_problem(item)
+        if problem is not None:
+            yield place_of(item.kind, item.key), problem
 
 
 def _arms(experiment: Experiment) -> list[tuple[str, float, float]]:
@@ -120,6 +158,8 @@ def _experiment_errors(at: Location, experiment: Experiment, all_: Definitions) 
         yield (*at, "end"), "must be after the start"
     if experiment.sticky is not None and experiment.sticky.min_version > experiment.sticky.version:
         yield (*at, "sticky", "min_version"), f"must be at most {experiment.sticky.version}"
+    if experiment.sticky is not None and any(v.bundle for v in experiment.variants):
+        yield (*at, "sticky"), "can't go with bundles: one is chosen before the user's row is read"
     yield from _condition_errors((*at, "condition"), experiment.condition, all_)
     yield from _prerequisite_errors(at, experiment.prerequisites)
 
@@ -193,10 +233,15 @@ def _objective_errors(
 
 
 def _one_slate_errors(definitions: Definitions) -> Found:
-    """One slate can't do two of these."""
+    """One slate can't do two of these, nor be logged with too many assignments."""
     interleaving = naming = ""
+    of_visitors = 0
     for key, experiment in definitions.experiments.items():
         at: Location = ("experiments", key, "running")
+        of_visitors += experiment.running and experiment.unit not in ENTITY_UNITS
+        if of_visitors > MAX_RUNNING:
+            yield at, f"{MAX_RUNNING} run already, the most that one slate is logged with"
+            return
         if experiment.running and any(v.interleave for v in experiment.variants):
             if interleaving:
                 yield at, f"{interleaving} interleaves, too: one slate can't do both"
@@ -239,18 +284,43 @@ def _layer_errors(definitions: Definitions) -> Found:
         elif experiment.running:
             members.setdefault(layer.key, []).append(experiment)
     for name, experiments in members.items():
-        for one in experiments:
+        near = _near(experiments)
+        for one in experiments if near else ():
             together = [other for other in experiments if _at_once(one, other)]
             total = math.fsum(e - s for other in together for s, e in other.layer_ranges)
             if total > 1 + WEIGHT_TOLERANCE:
                 where = ("experiments", one.key, "layer", "ranges")
                 yield where, f"layer {name} is given away to {total:.0%}, at most 100% are there"
                 break
-        for one, other in combinations(experiments, 2):
+        for first, second in near:
+            one, other = experiments[first], experiments[second]
             shared = overlap((*one.layer_ranges, *other.layer_ranges))
             if _at_once(one, other) and shared is not None:
                 where = ("experiments", other.key, "layer", "ranges")
                 yield where, f"{shared[0]:g} to {shared[1]:g} is {one.key}'s, too"
+        lengths = {experiment.slice_ms for experiment in experiments}
+        for one, other in combinations(experiments, 2) if len(lengths) > 1 else ():
+            if _at_once(one, other) and one.slice_ms != other.slice_ms:
+                why = f"is of another length than {one.key}'s: a layer's slices are all alike"
+                yield ("experiments", other.key, "slice"), why
+
+
+def _near(experiments: Sequence[Experiment]) -> list[tuple[int, int]]:
+    """Places of experiments of a layer, two by two, of which one begins before the other ends: of
+    all pairs of thousands of them hardly any."""
+    ranges = sorted((*r, i) for i, one in enumerate(experiments) for r in one.layer_ranges)
+    found: set[tuple[int, int]] = set()
+    for place, (_, end, one) in enumerate(ranges):
+        later = place + 1
+        while later < len(ranges) and ranges[later][0] < end:
+            other = ranges[later][2]
+            later += 1
+            if one == other:
+                # What overlaps itself is told at each of the others.
+                found |= {(min(one, i), max(one, i)) for i in range(len(experiments)) if i != one}
+            else:
+                found.add((min(one, other), max(one, other)))
+    return sorted(found)
 
 
 def _at_once(one: Experiment, other: Experiment) -> bool:

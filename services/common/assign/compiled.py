@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from services.common.assign.asking import Asking
 from services.common.assign.conditions import Predicate, compile_condition
-from services.common.assign.deciding import Decider, Filters, Prerequisites
-from services.common.assign.hashing import Bucket, bucketing
+from services.common.assign.deciding import Decider, Decision, Filters, Prerequisites
+from services.common.assign.hashing import Bucket, Hashes
 from services.common.assign.model import (
     EVALUATOR_VERSION,
     Assignment,
@@ -35,9 +35,16 @@ class Compiled:
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
+        self._hashes = Hashes()
         self.deciders: dict[str, Decider] = {
             key: self._decider(experiment) for key, experiment in definitions.experiments.items()
         }
+        running = [decider for decider in self.deciders.values() if decider.is_running]
+        self._plainly: list[Decision] = [decider.decide_plainly for decider in running]
+        self._keeping: list[Decision] = [
+            d.decide if d.is_sticky else d.decide_plainly for d in running
+        ]
+        self._fully: list[Decision] = [decider.decide for decider in running]
         self._flags = {
             key: (flag, [self._rule(rule) for rule in flag.rules])
             for key, flag in definitions.flags.items()
@@ -50,6 +57,14 @@ class Compiled:
                     flags = self.in_flags.setdefault(rule.decider.key, [])
                     if key not in flags:
                         flags.append(key)
+
+    def decide(self, asking: Asking) -> list[Assignment]:
+        """Assigns in all experiments that are running, those that flags run aside."""
+        if asking.forced:
+            decisions = self._fully
+        else:
+            decisions = self._plainly if asking.sticky is None else self._keeping
+        return [decide(asking) for decide in decisions]
 
     def variants(self, experiment_key: str) -> list[str]:
         """Keys of the variants of an experiment, those that flags run among them."""
@@ -136,6 +151,7 @@ class Compiled:
             definitions.layers,
             definitions.saved_groups,
             self._value_of,
+            self._hashes,
         )
 
     def _rule(self, rule: Rule) -> _Rule:
@@ -144,9 +160,11 @@ class Compiled:
         return _Rule(
             rule,
             Prerequisites(rule.prerequisites, self._value_of) if rule.prerequisites else None,
-            Filters(rule.filters) if rule.filters else None,
+            Filters(rule.filters, self._hashes) if rule.filters else None,
             None if rule.condition is None else compile_condition(rule.condition, groups),
-            None if rollout is None else (rollout, bucketing(rollout.hash, rollout.salt)),
+            None
+            if rollout is None
+            else (rollout, self._hashes.bucketing(rollout.hash, rollout.salt)),
             None if rule.experiment is None else self._decider(rule.experiment),
         )
 

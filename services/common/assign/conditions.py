@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeGuard
 
 from services.common.assign import javascript
 from services.common.assign.patterns import compile_pattern, padded_version
@@ -20,6 +21,7 @@ SavedGroups = Mapping[str, Sequence[object]]
 """Lists of values by id, which ``$inGroup`` names."""
 
 MAX_DEPTH = 32
+_KEPT_VERSIONS = 256
 _LOGICAL = frozenset({"$or", "$nor", "$and", "$not"})
 
 
@@ -69,6 +71,11 @@ def _any_of(tests: Sequence[Predicate]) -> Predicate:
     # GrowthBook: an empty $or is true.
     if not tests:
         return lambda _: True
+    if len(tests) == 1:
+        return tests[0]
+    if len(tests) == 2:
+        first, second = tests
+        return lambda value: first(value) or second(value)
     return lambda value: any(test(value) for test in tests)
 
 
@@ -181,7 +188,7 @@ def _at(path: str, test: Predicate) -> Predicate:
     return lambda attributes: test(javascript.at_path(attributes, keys))
 
 
-def _is_list(value: object) -> bool:
+def _is_list(value: object) -> TypeGuard[Sequence[object]]:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
@@ -212,7 +219,7 @@ def _member(expected: Sequence[object]) -> Predicate:
         if isinstance(value, str):
             return value in known
         if _is_list(value):
-            return any(not _is_compound(part) and _key(part) in known for part in value)  # type: ignore[attr-defined]
+            return any(not _is_compound(part) and _key(part) in known for part in value)
         return not _is_compound(value) and _key(value) in known
 
     return among
@@ -261,9 +268,28 @@ def _exists(given: object) -> Predicate:
 def _version(compare: Callable[[str, str], bool]) -> Callable[[Any], Predicate]:
     def made(given: object) -> Predicate:
         wanted = padded_version(given)
-        return lambda value: compare(padded_version(value), wanted)
+
+        def outcome(value: object) -> bool:
+            return compare(padded_version(value), wanted)
+
+        # An app has few versions, and taking one apart takes longer than all else of an experiment.
+        known = lru_cache(_KEPT_VERSIONS)(outcome)
+        return lambda value: known(value) if type(value) is str else outcome(value)
 
     return made
+
+
+def _equal(given: Any) -> Predicate:
+    # A text equals nothing but a text, in Python, too.
+    if type(given) is str:
+        return lambda value: value == given
+    return lambda value: javascript.same(value, given)
+
+
+def _unequal(given: Any) -> Predicate:
+    if type(given) is str:
+        return lambda value: value != given
+    return lambda value: not javascript.same(value, given)
 
 
 def _ordered(
@@ -288,8 +314,8 @@ _less = javascript.less
 _text_less = javascript.text_less
 
 _COMPARISONS: Mapping[str, Callable[[Any], Predicate]] = {
-    "$eq": lambda given: lambda value: javascript.same(value, given),
-    "$ne": lambda given: lambda value: not javascript.same(value, given),
+    "$eq": _equal,
+    "$ne": _unequal,
     "$lt": _ordered(operator.lt, lambda given: lambda value: _less(value, given)),
     "$lte": _ordered(operator.le, lambda given: lambda value: _less(value, given, or_equal=True)),
     "$gt": _ordered(operator.gt, lambda given: lambda value: _less(given, value)),

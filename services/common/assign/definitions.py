@@ -5,13 +5,17 @@ Mistakes are reported with file, line and field.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
+from services.common.assign import javascript
+from services.common.assign.analysis_checks import analysis_errors
+from services.common.assign.analysis_definitions import AnalysisDefinition, analysis_of
 from services.common.assign.canonical import hashed
 from services.common.assign.checks import Location, errors_of
 from services.common.assign.hashing import FNV2, XXH3
@@ -38,6 +42,13 @@ Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 Text = Annotated[str, Field(min_length=1, max_length=256)]
 """What an import may bring: keys and salts in any characters."""
 
+MAX_REVISION = 10**9
+"""As an author gives it: assignments tell it as an int32, and a registry adds one a change."""
+
+MIN_YEAR, MAX_YEAR = 1970, 9998
+MAX_VALUE_DEPTH = 16
+"""Of what flags and variants have: messages are no deeper than 100, and one in here is three."""
+
 Weight = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -53,12 +64,43 @@ def _is_duration(text: str) -> str:
     return text
 
 
+def _in_years(moment: datetime) -> datetime:
+    # Other zones may be a day off, and there are no years 0 and 10000.
+    if not MIN_YEAR <= moment.year <= MAX_YEAR:
+        raise ValueError(f"must be in the years {MIN_YEAR} to {MAX_YEAR}")
+    return moment
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must hold no NUL")
+    return text
+
+
+def _tellable(value: JsonValue) -> JsonValue:
+    """A value as every caller can be told it: JSON's own numbers, and not too deep."""
+    level: list[JsonValue] = [value]
+    for depth in range(MAX_VALUE_DEPTH + 1):
+        if any(isinstance(p, int) and math.isinf(javascript.number(p)) for p in level):
+            raise ValueError("must hold no number beyond 64-bit floats")
+        inner = [part for part in level if isinstance(part, list | dict)]
+        if inner and depth == MAX_VALUE_DEPTH:
+            raise ValueError(f"must be nested at most {MAX_VALUE_DEPTH} deep")
+        level = [p for part in inner for p in (part if isinstance(part, list) else part.values())]
+    return value
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_years)]
+VariantKey = Annotated[Text, AfterValidator(_without_nul)]
+Value = Annotated[JsonValue, AfterValidator(_tellable)]
+Revision = Annotated[int, Field(ge=1, le=MAX_REVISION)]
 Bounds = Annotated[tuple[Share, Share], AfterValidator(_in_order)]
 Duration = Annotated[str, AfterValidator(_is_duration)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # JSON knows no NaN and nothing infinite.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class VariantDefinition(_Strict):
@@ -73,7 +115,7 @@ class VariantDefinition(_Strict):
     objective_weights: dict[str, Weight] = {}
     interleave: tuple[Key, Key] | None = None
     bundle: Key | None = None
-    value: JsonValue = None
+    value: Value = None
     named: bool = True
     passthrough: bool = False
     value_factor: float = Field(default=1.0, ge=0, le=100)
@@ -114,7 +156,7 @@ class LayerShareDefinition(_Strict):
 class StepDefinition(_Strict):
     """From ``at`` on the coverage is ``coverage``."""
 
-    at: AwareDatetime
+    at: Moment
     coverage: Share
 
 
@@ -131,16 +173,16 @@ class ExperimentDefinition(_Strict):
     unit: Text
     salt: Text
     running: bool
-    revision: int = Field(ge=1)
+    revision: Revision
     coverage: Share = 1.0
-    variants: dict[Text, VariantDefinition] = Field(min_length=1)
+    variants: dict[VariantKey, VariantDefinition] = Field(min_length=1)
     hash: str = XXH3
     ranges: list[Bounds] | None = None
     killed: bool = False
     layer: LayerShareDefinition | None = None
     holdout: bool = True
-    start: AwareDatetime | None = None
-    end: AwareDatetime | None = None
+    start: Moment | None = None
+    end: Moment | None = None
     ramp: list[StepDefinition] = []
     slice: Duration | None = None
     other_unit: str = ""
@@ -149,6 +191,14 @@ class ExperimentDefinition(_Strict):
     namespace: tuple[str, float, float] | None = None
     filters: list[FilterDefinition] = []
     sticky: StickyDefinition | None = None
+    analysis: AnalysisDefinition | None = None
+
+
+class DraftDefinition(ExperimentDefinition):
+    """An experiment that may leave out what a registry sets."""
+
+    running: bool = True
+    revision: Revision = 1
 
 
 class RolloutDefinition(_Strict):
@@ -176,16 +226,16 @@ class RuleDefinition(_Strict):
     filters: list[FilterDefinition] = []
     condition: dict[str, JsonValue] | None = None
     rollout: RolloutDefinition | None = None
-    value: JsonValue = None
+    value: Value = None
     experiment: FlagExperimentDefinition | None = None
 
 
 class FlagDefinition(_Strict):
     """A named value. The first rule that applies decides."""
 
-    default: JsonValue = None
+    default: Value = None
     rules: list[RuleDefinition] = []
-    revision: int = Field(default=1, ge=1)
+    revision: Revision = 1
 
 
 class LayerDefinition(_Strict):
@@ -218,16 +268,28 @@ class ExperimentsFile(_Strict):
 
 
 def load_experiments(path: Path, domain: Domain | None) -> Definitions:
-    """Reads the definitions; with a ``domain`` the objectives they name must exist in it.
+    """Reads the definitions; with a ``domain`` the objectives and metrics they name must exist in
+    it.
 
     Raises ``ConfigError`` naming file, line and field.
     """
-    objectives = None if domain is None else tuple(domain.objectives)
 
     def errors(file: ExperimentsFile) -> Iterator[tuple[Location, str]]:
-        yield from errors_of(definitions_in(file), objectives)
+        yield from errors_within(definitions_in(file), domain)
 
     return hashed(definitions_in(load_yaml(path, ExperimentsFile, errors)))
+
+
+def errors_within(
+    definitions: Definitions, domain: Domain | None
+) -> Iterator[tuple[Location, str]]:
+    """What is wrong with definitions, with where; with a ``domain`` the objectives and metrics they
+    name must exist in it."""
+    yield from errors_of(definitions, None if domain is None else tuple(domain.objectives))
+    for key, experiment in definitions.experiments.items():
+        if domain is not None and experiment.analysis is not None:
+            for at, problem in analysis_errors(experiment, experiment.analysis, domain):
+                yield ("experiments", key, "analysis", *at), problem
 
 
 def definitions_in(file: ExperimentsFile) -> Definitions:
@@ -272,6 +334,7 @@ def _experiment(key: str, definition: ExperimentDefinition) -> Experiment:
         namespace=definition.namespace,
         filters=_filters(definition.filters),
         sticky=None if sticky is None else Sticky(**sticky.model_dump()),
+        analysis=None if definition.analysis is None else analysis_of(definition.analysis),
     )
 
 

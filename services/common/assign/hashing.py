@@ -13,6 +13,7 @@ FNV-1a takes in UTF-16 units, as ``charCodeAt`` of the SDK in JavaScript gives t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from struct import iter_unpack
 from typing import Final
 
@@ -30,6 +31,7 @@ Bucket = Callable[[str], float]
 _BASIS = 0x811C9DC5
 _PRIME = 0x01000193
 _MASK = 0xFFFFFFFF
+_KEPT_IDS = 8
 
 
 def bucket_of(salt: str, unit_id: str) -> float:
@@ -38,24 +40,39 @@ def bucket_of(salt: str, unit_id: str) -> float:
     return (digest >> 11) / (1 << 53)
 
 
-def bucketing(hash_name: str, salt: str) -> Bucket | None:
-    """The function of a hash with a salt; None for a hash that is not known here."""
-    if hash_name == XXH3:
-        return _xxh3(salt)
-    if hash_name == FNV1:
-        units = tuple(_units(salt))
-        return lambda unit_id: fnv1a(units, fnv1a(_units(unit_id))) % 1_000 / 1_000
-    if hash_name == FNV2:
-        state = fnv1a(_units(salt))
-        return lambda unit_id: fnv1a(str(fnv1a(_units(unit_id), state)).encode()) % 10_000 / 10_000
-    return None
+class Hashes:
+    """Bucketing functions of one set of definitions. All its experiments ask for the same few ids:
+    what they can share of an id's hash is kept for the last ones. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._state_of: Callable[[str], int] = lru_cache(_KEPT_IDS)(_fnv1a_of)
+
+    def bucketing(self, hash_name: str, salt: str) -> Bucket | None:
+        """The function of a hash with a salt; None for a hash that is not known here."""
+        if hash_name == XXH3:
+            return _xxh3(salt)
+        if hash_name == FNV1:
+            return self._fnv1(salt)
+        if hash_name == FNV2:
+            return _fnv2(salt)
+        return None
+
+    def _fnv1(self, salt: str) -> Bucket:
+        # The salt comes last: up to it the hash of an id is the same for all.
+        state_of, units = self._state_of, tuple(_units(salt))
+        return lambda unit_id: fnv1a(units, state_of(unit_id)) % 1_000 / 1_000
 
 
 def fnv1a(units: Iterable[int], state: int = _BASIS) -> int:
     """FNV-1a of further units after ``state``, 32 bits."""
+    # What lies above 32 bits never comes down again: cutting it off once is enough, and quicker.
     for unit in units:
-        state = (state ^ unit) * _PRIME & _MASK
-    return state
+        state = (state ^ unit) * _PRIME
+    return state & _MASK
+
+
+def _fnv1a_of(unit_id: str) -> int:
+    return fnv1a(_units(unit_id))
 
 
 def _xxh3(salt: str) -> Bucket:
@@ -63,6 +80,16 @@ def _xxh3(salt: str) -> Bucket:
     digest = xxhash.xxh3_64_intdigest
     scale = 1 / (1 << 53)
     return lambda unit_id: (digest(prefix + unit_id.encode()) >> 11) * scale
+
+
+def _fnv2(salt: str) -> Bucket:
+    state = fnv1a(_units(salt))
+
+    def bucket(unit_id: str) -> float:
+        first = fnv1a(_units(unit_id), state)
+        return fnv1a(b"%d" % first) % 10_000 / 10_000
+
+    return bucket
 
 
 def _units(value: str) -> Iterable[int]:

@@ -185,4 +185,4 @@ def _primitive(value: object) -> object:
 def _key_order(value: Mapping[Any, Any]) -> list[str]:
     """Keys of an object: those that are array indices by number, then the others as they came."""
     indices = [key for key in value if _INDEX.fullmatch(key)]
-    return sorted(indices, key=int) + [key for key in value if key not in set(indices)]
+    return sorted(indices, key=int) + [key for key in value if not _INDEX.fullmatch(key)]

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from services.common.assign.hashing import FNV1, FNV2, XXH3
 from services.common.assign.ranges import Range, bucket_ranges, growthbook_ranges
+from services.common.assign.registered import Analysis
 
 if TYPE_CHECKING:
+    from services.common.assign.canonical import Item, ItemKey
     from services.common.assign.compiled import Compiled
 
 EVALUATOR_VERSION: Final = 1
@@ -116,7 +118,8 @@ class Experiment:
     units of these buckets of the layer take part. ``holdout`` false: units in the global holdout
     do, too. It decides from ``start_ms`` until before ``end_ms`` (epoch). Steps of the ``ramp`` are
     in order of time. A ``slice_ms`` long time slice has one variant. ``other_unit``: of a two-sided
-    experiment, the type of the unit on the other side, whose arm is drawn apart.
+    experiment, the type of the unit on the other side, whose arm is drawn apart. ``analysis``: what
+    it will be judged by.
     """
 
     key: str
@@ -143,6 +146,7 @@ class Experiment:
     namespace: tuple[str, float, float] | None = None
     filters: tuple[Filter, ...] = ()
     sticky: Sticky | None = None
+    analysis: Analysis | None = None
     evaluator_version: int = EVALUATOR_VERSION
 
     def variant(self, key: str) -> Variant | None:
@@ -235,7 +239,8 @@ class Common:
 @dataclass(frozen=True)
 class Definitions:
     """Experiments by key, in key order, and what they refer to. Equal hashes give equal
-    assignments. ``unsupported``: something that goes for all is of a version that is not known."""
+    assignments. ``unsupported``: something that goes for all is of a version that is not known.
+    ``foreign``: what is of such a version, as it came, to be passed on."""
 
     experiments: Mapping[str, Experiment]
     hash: str
@@ -244,6 +249,7 @@ class Definitions:
     saved_groups: Mapping[str, Sequence[object]] = field(default_factory=dict)
     common: Common = Common()
     unsupported: bool = False
+    foreign: Mapping[ItemKey, Item] = field(default_factory=dict)
 
     @cached_property
     def compiled(self) -> Compiled:
@@ -260,6 +266,21 @@ class Definitions:
             for experiment in self.experiments.values()
             if any(variant.value_factor != 1 for variant in experiment.variants)
         )
+
+    @cached_property
+    def of_entities(self) -> tuple[Experiment, ...]:
+        """Running experiments in which hosts or rooms have an arm."""
+        return tuple(
+            experiment
+            for experiment in self.experiments.values()
+            if experiment.running and (experiment.unit in ENTITY_UNITS or experiment.other_unit)
+        )
+
+    @cached_property
+    def has_sticky(self) -> bool:
+        """Whether some experiment's units keep what they were given."""
+        in_flags = [r.experiment for f in self.flags.values() for r in f.rules if r.experiment]
+        return any(e.sticky is not None for e in (*self.experiments.values(), *in_flags))
 
     @cached_property
     def naming_bundles(self) -> tuple[str, ...]:

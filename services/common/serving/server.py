@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import Protocol
+from typing import Final, Protocol
 
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
@@ -33,6 +33,8 @@ _CANCELLED_S = 5.0
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+_SIGNAL_LOOK_S: Final = 0.2
 
 _logger = logging.getLogger(__name__)
 
@@ -192,7 +194,10 @@ def serve_loop(server: LoopServer, warm: Callable[[threading.Event], None]) -> N
             if not stop.is_set():
                 keep_for_good()
                 server.set_ready()
-            stop.wait()
+            # A signal that another thread was given wakes nobody who waits for good: handlers run
+            # in the main thread, when it looks.
+            while not stop.wait(_SIGNAL_LOOK_S):
+                continue
         finally:
             server.drain()
 

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -58,9 +58,16 @@ class DefinitionsWatch:
     """Streams of steps over one source. To be made on the running event loop; ``start`` before the
     first stream, ``close`` after the last."""
 
-    def __init__(self, source: DefinitionsSource, encoder: StepEncoder) -> None:
+    def __init__(
+        self,
+        source: DefinitionsSource,
+        encoder: StepEncoder,
+        also_told: Sequence[Callable[[], None]] = (),
+    ) -> None:
+        """``also_told`` are called, too, after each look of the source."""
         self._source = source
         self._encoder = encoder
+        self._also_told = also_told
         self._hub = DefinitionsHub(source.current().definitions)
         self._turns = Turns()
         self._steps: OrderedDict[tuple[str, int, int], list[bytes]] = OrderedDict()
@@ -107,6 +114,8 @@ class DefinitionsWatch:
     def _told(self) -> None:
         if self._hub.install(self._source.current().definitions):
             self._turns.change()
+        for tell in self._also_told:
+            tell()
 
     def _snapshot(self) -> list[bytes]:
         """Steps of a snapshot, the same for all that come before the next change."""

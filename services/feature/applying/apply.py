@@ -27,6 +27,7 @@ from services.feature.convert.records import DecodedRecord, RecordDecoder
 from services.feature.definitions import (
     DAY_MS,
     ROOM_HEARTBEAT,
+    USER_ENTITY,
     Key,
     catalogue_entities,
     remembered_days,
@@ -39,6 +40,7 @@ from services.feature.states.key_state import KeyState
 from services.feature.states.keys import KeyRules
 from services.feature.states.refunds import CountChange
 from services.feature.states.schema import schema_of
+from services.feature.states.sticky import stick
 from services.feature.store.protocol import (
     Claim,
     FeatureStore,
@@ -260,6 +262,10 @@ class Applier:
             self._histories.change(event, states, notes)
             return
 
+        if event.sticky is not None:
+            self._stick(transaction, event, touched)
+            return
+
         def state_of(key: Key) -> KeyState:
             state = touched.get(key)
             if state is None:
@@ -290,6 +296,18 @@ class Applier:
                 self._plans[subject[0]].describe(state, event)
             if event.type != ROOM_HEARTBEAT:
                 described.add(subject)
+
+    def _stick(
+        self, transaction: StoreTransaction, event: AppliedEvent, touched: dict[Key, KeyState]
+    ) -> None:
+        key = (USER_ENTITY, event.actor)
+        if not event.actor or USER_ENTITY not in self._plans:
+            return
+        state = touched.get(key)
+        if state is None:
+            state = touched[key] = self._load(transaction, key)
+        if self._held.get(key, 0) <= event.arrival:
+            stick(state, event)
 
     def _attribute(
         self, state: KeyState, key: Key, attribute: str, event: AppliedEvent

@@ -37,6 +37,7 @@ from services.common.convert_limits import (
     require_id,
     require_measure,
     require_money,
+    require_sticky,
     require_text,
     require_traffic_class,
 )
@@ -52,6 +53,7 @@ from services.feature.definitions import (
     LONG_LATENESS_MS,
     PROFILE,
     PURCHASE,
+    STICKY_ASSIGNED,
     USER_ENTITY,
     declared_value,
 )
@@ -69,6 +71,7 @@ _PAYLOADS: Final[Mapping[str, str]] = {
     "exposure": "exposure",
     "decision": "decision",
     "profile": "profile",
+    STICKY_ASSIGNED: "sticky_assigned",
 }
 _ROOM_STATES: Final[Mapping[str, RoomState.State]] = {
     "room_started": RoomState.STATE_STARTED,
@@ -121,7 +124,7 @@ class EventChecker:
             if catalogue and (kind != PROFILE or event.entities):
                 raise InvalidArgument.field(f"{at}.actor", f"must be absent with type {kind}")
             require_actor(f"{at}.actor", event.actor)
-        elif declared is not None and not catalogue and kind != "decision":
+        elif declared is not None and not catalogue and not _goes_without_actor(event):
             raise InvalidArgument.field(f"{at}.actor", f"is required with type {kind}")
         optional_id(f"{at}.rank_id", event.rank_id)
         if event.HasField("position") and event.position < 0:
@@ -184,6 +187,10 @@ class EventChecker:
                 check_slate(place, event.slate_served)
             case "exposure":
                 require_assignment(f"{place}.assignment", event.exposure.assignment)
+            case "sticky_assigned":
+                if not event.HasField("actor"):
+                    raise InvalidArgument.field(f"{at}.actor", f"is required with type {kind}")
+                require_sticky(f"{place}.assignments", event.sticky_assigned.assignments)
             case "profile":
                 self._check_profile(place, event)
             case "decision":
@@ -304,6 +311,13 @@ def _time_ms(field: str, message: Event | Refund | EntityUpsert, name: str) -> i
     if not 0 <= time.seconds <= MAX_TIME_SECONDS or not 0 <= time.nanos < 1_000_000_000:
         raise InvalidArgument.field(field, "must lie between the years 1970 and 9999")
     return milliseconds(time)
+
+
+def _goes_without_actor(event: Event) -> bool:
+    """Decisions, and exposures of hosts and rooms, are nobody's."""
+    if event.type != "exposure":
+        return event.type == "decision"
+    return event.exposure.assignment.unit_type in {ref.type for ref in event.entities}
 
 
 def _about_entities(domain: Domain) -> frozenset[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from podium.common.v1.common_pb2 import EntityRef
@@ -11,6 +11,7 @@ from services.common.actor import actor_key, split_actor_key
 from services.common.convert_limits import (
     MAX_FEATURE_IDS,
     MAX_NAME_BYTES,
+    MAX_STICKY_IDS,
     MAX_VIEW_HASH_BYTES,
     MAX_VIEW_NAME_BYTES,
     MAX_WATCH_VIEWS,
@@ -61,18 +62,18 @@ def feature_keys(
         require_count("pair_ids", len(request.pair_ids), 0, 0)
         if request.entity_type != USER_ENTITY:
             return require_ids("ids", request.ids)
-        return [_user_key(index, found, encrypt) for index, found in enumerate(request.ids)]
+        return [_user_key("ids", index, found, encrypt) for index, found in enumerate(request.ids)]
     count = len(request.ids)
     require_count("pair_ids", len(request.pair_ids), count, count)
     return [
-        pair_id(_user_key(index, user, encrypt), require_id(f"pair_ids[{index}]", other))
+        pair_id(_user_key("ids", index, user, encrypt), require_id(f"pair_ids[{index}]", other))
         for index, (user, other) in enumerate(zip(request.ids, request.pair_ids, strict=True))
     ]
 
 
-def _user_key(index: int, identity: str, encrypt: Callable[[str], str]) -> str:
+def _user_key(field: str, index: int, identity: str, encrypt: Callable[[str], str]) -> str:
     user_id, device_id = split_actor_key(identity)
-    require_id(f"ids[{index}]", user_id or device_id)
+    require_id(f"{field}[{index}]", user_id or device_id)
     return actor_key(encrypt(user_id), encrypt(device_id))
 
 
@@ -112,12 +113,23 @@ def encoded_block(view: FeatureView, rows: RowBlock) -> bytes:
     return b"".join((block.SerializeToString(), rows.strings, rows.list_values))
 
 
-def features_response(view: FeatureView, found: Lookup, *, times: bool) -> bytes:
+def sticky_keys(
+    request: feature_pb2.GetFeaturesRequest, encrypt: Callable[[str], str]
+) -> list[str]:
+    """Stored ids of whose sticky assignments are asked for."""
+    require_count("sticky_ids", len(request.sticky_ids), 0, MAX_STICKY_IDS)
+    return [_user_key("sticky_ids", i, id_, encrypt) for i, id_ in enumerate(request.sticky_ids)]
+
+
+def features_response(
+    view: FeatureView, found: Lookup, sticky: Sequence[Mapping[str, str]] = (), *, times: bool
+) -> bytes:
     """An encoded ``GetFeaturesResponse``; with the times of its values where they are asked for."""
     response = feature_pb2.GetFeaturesResponse(
         log_position=found.position,
         view_hash=view.hash,
         event_times_ms=found.rows.times_ms if times else b"",
+        sticky=[feature_pb2.StickyAssignments(assignments=kept) for kept in sticky],
     )
     response.evaluated_at.FromMilliseconds(found.t_ms)
     number = feature_pb2.GetFeaturesResponse.BLOCK_FIELD_NUMBER

@@ -22,6 +22,7 @@ from services.common.errors import InvalidArgument
 from services.common.status import code_number
 from services.feature.convert.events import EventChecker
 from services.feature.convert.records import fingerprint_of
+from services.feature.definitions import STICKY_ASSIGNED
 from services.feature.ingest.types import Receipt, RefusedEvent
 
 EVENTS_A_SLICE: Final = 8
@@ -135,7 +136,7 @@ class EventConverter:
         events by those."""
         self._translations = translations
         self._checker = EventChecker(domain)
-        self._types = frozenset(domain.events)
+        self._types = frozenset((*domain.events, STICKY_ASSIGNED))
         self._config_hash = domain.config_hash
         self._encrypt = lru_cache(CACHED_PSEUDONYMS)(encrypt)
 

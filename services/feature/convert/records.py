@@ -35,6 +35,7 @@ from services.feature.definitions import (
     PURCHASE,
     REFUND,
     ROOM_EVENTS,
+    STICKY_ASSIGNED,
     Scalar,
     counted_time_ms,
     declared_value,
@@ -114,6 +115,8 @@ class RecordDecoder:
             record.applied = _alias(event, arrival, clock_ms)
         elif payload_kind == "erasure":
             record.applied = _erasure(event, arrival, clock_ms)
+        elif payload_kind == "sticky_assigned":
+            record.applied = _sticky(event, arrival, clock_ms)
         elif event.type not in self._types:
             record.skipped = "unknown_type"
         else:
@@ -186,6 +189,14 @@ def _alias(event: Event, arrival: int, clock_ms: int) -> AppliedEvent:
     return AppliedEvent(
         arrival, clock_ms, clock_ms, ALIAS, actor.user_id, [], {}, takes_over=device
     )
+
+
+def _sticky(event: Event, arrival: int, clock_ms: int) -> AppliedEvent:
+    # A producer whose clock is ahead delays nothing.
+    time_ms = min(milliseconds(event.event_time), clock_ms)
+    actor = actor_key(event.actor.user_id, event.actor.device_id)
+    kept = dict(event.sticky_assigned.assignments)
+    return AppliedEvent(arrival, clock_ms, time_ms, STICKY_ASSIGNED, actor, [], {}, sticky=kept)
 
 
 def _erasure(event: Event, arrival: int, clock_ms: int) -> AppliedEvent:

@@ -44,6 +44,9 @@ ALIAS: Final = "alias"
 ERASURE: Final = "erasure"
 
 
+STICKY_ASSIGNED: Final = "sticky_assigned"
+
+
 PROFILE_VERSION: Final = "profile_version"
 
 
@@ -73,7 +76,7 @@ LONG_LATENESS_MS: Final = 60 * DAY_MS
 have waited out a long outage."""
 
 
-LONG_LATE: Final = frozenset((REFUND, SLATE_SERVED, "exposure", "decision"))
+LONG_LATE: Final = frozenset((REFUND, SLATE_SERVED, "exposure", "decision", STICKY_ASSIGNED))
 
 
 def remembered_days(now_ms: int) -> range:

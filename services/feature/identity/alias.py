@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from services.feature.definitions import TileAggregate
 from services.feature.states.entity_plan import EntityPlan
 from services.feature.states.key_state import KeyState, Tiles, latest, put
+from services.feature.states.sticky import PREFIX, take_over_sticky
 
 
 def take_over(plan: EntityPlan, state: KeyState, other: KeyState, clock_ms: int) -> None:
@@ -54,8 +55,11 @@ def take_over(plan: EntityPlan, state: KeyState, other: KeyState, clock_ms: int)
     if other.known_ms is not None:
         held_ms = state.known_ms
         state.known_ms = other.known_ms if held_ms is None else min(held_ms, other.known_ms)
+    take_over_sticky(state, other)
     for name, said in other.attributes.items():
         known = state.attributes.get(name)
+        if name.startswith(PREFIX):
+            continue
         if known is None or said[:2] > known[:2]:
             state.attributes[name] = said
     if other.listing is not None and (state.listing is None or other.listing > state.listing):

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from services.common.errors import NotFound, UnknownFeatureView
-from services.feature.definitions import Key
+from services.feature.definitions import USER_ENTITY, Key
 from services.feature.rows.packed import PackedRow, RowBlock, RowPacker
 from services.feature.rows.row_cache import RowCache
 from services.feature.rows.rows import ReadState, RowReader, decoded
 from services.feature.states.codec import decode_state
 from services.feature.states.key_state import KeyState
+from services.feature.states.sticky import MARK, kept_variants
 from services.feature.store.protocol import FeatureStore
 
 MOMENTS: Final = 8
@@ -100,6 +101,19 @@ class FeatureLookup:
             return None
         return Lookup(served.packer.block(rows, t_ms), t_ms, moment.position)
 
+    async def kept_soon(self, keys: Sequence[str]) -> list[Mapping[str, str]] | None:
+        """Variants that users keep, by entry, in the order of their keys; None when only ``kept``,
+        which may wait, can tell them."""
+        if not self._store.shared:
+            return self.kept(keys)
+        moment = await self._store.moment_soon([(USER_ENTITY, key) for key in keys])
+        return None if moment is None else [*map(_kept, moment.states)]
+
+    def kept(self, keys: Sequence[str]) -> list[Mapping[str, str]]:
+        """The same."""
+        with self._store.read() as view:
+            return [*map(_kept, view.moment([(USER_ENTITY, key) for key in keys]).states)]
+
     def _read(self, served: ServedView, keys: Sequence[str], compute_at_most: int) -> Lookup | None:
         entity = served.reader.view.entity
         with self._store.read() as view:
@@ -130,6 +144,11 @@ class FeatureLookup:
                     break
                 listed += unread
         return Lookup(served.packer.block(rows, t_ms), t_ms, position) if rows is not None else None
+
+
+def _kept(data: bytes | None) -> Mapping[str, str]:
+    # Most keep nothing, which shows at sight.
+    return {} if data is None or MARK not in data else kept_variants(decode_state(data))
 
 
 def _served_view(reader: RowReader) -> ServedView:

@@ -30,7 +30,8 @@ class AppliedEvent:
     ``upserted``: attributes the event sets on its subject, its first entity or for want of one its
     actor; ``withdrawn``: whether it takes that entity out of the catalogue, None when it says
     nothing about that. ``takes_over``: key of the device whose history becomes the actor's.
-    ``erases``: keys of the actors that are to be forgotten.
+    ``erases``: keys of the actors that are to be forgotten. ``sticky``: variants that the actor
+    keeps, by entry.
     """
 
     arrival: int
@@ -45,6 +46,7 @@ class AppliedEvent:
     withdrawn: bool | None = None
     takes_over: str = ""
     erases: tuple[str, ...] = ()
+    sticky: Mapping[str, str] | None = None
 
     @property
     def subject(self) -> tuple[str, str] | None:

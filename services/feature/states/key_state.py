@@ -89,8 +89,8 @@ class KeyState:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no event has named the entity."""
-        return self.known_ms is None and not self.pending
+        """Whether no event has named the entity, or said anything of it."""
+        return self.known_ms is None and not self.pending and not self.attributes
 
     @property
     def in_catalogue(self) -> bool:

@@ -138,7 +138,7 @@ class Generations:
             nonlocal told_s
             if time.monotonic() - told_s > PROGRESS_S:
                 told_s = time.monotonic()
-                _logger.info("applied %d of %d logged events", position, end)
+                _logger.info("applied %d of %d logged events", max(position, 0), end)
 
         self.current.start()
         await self.current.caught_up(end, told)

@@ -168,7 +168,7 @@ class MixedPipeline:
             assigned = assigned_to(
                 command, definitions, self._clock_ms(), definitions.naming_bundles
             )
-            wanted = bundle_wanted(definitions, assigned)
+            wanted = bundle_wanted(definitions, assigned.assignments)
         following = command.following
         return version_for(
             routes,

@@ -34,8 +34,10 @@ class KnownRows:
         self._recorded = recorded
         self._view = view
 
-    def start(self, view: View, ids: Sequence[str], timeout_s: float) -> KnownRows:
-        del ids, timeout_s
+    def start(
+        self, view: View, ids: Sequence[str], timeout_s: float, sticky_ids: Sequence[str] = ()
+    ) -> KnownRows:
+        del ids, timeout_s, sticky_ids
         return KnownRows(self._recorded, view)
 
     def ready(self) -> bool:

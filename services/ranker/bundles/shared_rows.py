@@ -15,10 +15,12 @@ class SharedRows:
     def __init__(self) -> None:
         self._calls: dict[str, _Call] = {}
 
-    def start(self, view: View, ids: Sequence[str], timeout_s: float) -> _Part:
+    def start(
+        self, view: View, ids: Sequence[str], timeout_s: float, sticky_ids: Sequence[str] = ()
+    ) -> _Part:
         """Rows of a group: ``result`` of what it returns may be asked for after ``send``."""
         call = self._calls.setdefault(view.hash, _Call(view))
-        return call.take(ids, timeout_s)
+        return call.take(ids, timeout_s, sticky_ids)
 
     def send(self, users: UserFeatures) -> None:
         """Makes the calls. What one group waits for at most, all of its view do."""
@@ -30,18 +32,20 @@ class _Call:
     def __init__(self, view: View) -> None:
         self._view = view
         self._ids: list[str] = []
+        self._sticky_ids: dict[str, None] = {}
         self._timeout_s = 0.0
         self._pending: PendingRows | None = None
         self._outcome: FeatureRows | PodiumError | None = None
 
-    def take(self, ids: Sequence[str], timeout_s: float) -> _Part:
+    def take(self, ids: Sequence[str], timeout_s: float, sticky_ids: Sequence[str]) -> _Part:
         first = len(self._ids)
+        self._sticky_ids |= dict.fromkeys(sticky_ids)
         self._ids.extend(ids)
         self._timeout_s = max(self._timeout_s, timeout_s)
         return _Part(self, first, len(ids))
 
     def send(self, users: UserFeatures) -> None:
-        self._pending = users.start(self._view, self._ids, self._timeout_s)
+        self._pending = users.start(self._view, self._ids, self._timeout_s, list(self._sticky_ids))
 
     def ready(self) -> bool:
         return self._outcome is not None or (self._pending is not None and self._pending.ready())

@@ -94,7 +94,8 @@ class Answering:
         Raises what the work raises, ``Overloaded``, ``DeadlinePassed``, and ``InvalidArgument``
         (IDEMPOTENCY_KEY_REUSED).
         """
-        command = replace(command, deadline_s=caller.deadline_s)
+        if command.deadline_s != caller.deadline_s:
+            command = replace(command, deadline_s=caller.deadline_s)
         if command.debug:
             # Who looks must not be in the way of who is served.
             arguments = ([command], caller.deadline_s, caller.is_active)

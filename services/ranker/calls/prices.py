@@ -27,7 +27,9 @@ class Prices:
                 prices = np.where(known, column, UNKNOWN).astype(np.int64)
                 self._priced[entity] = (table, prices)
 
-    def of(self, entity: str, slots: Sequence[int], selling: Sequence[str]) -> list[int]:
+    def of(
+        self, entity: str, slots: Int64Array | Sequence[int], selling: Sequence[str]
+    ) -> list[int]:
         """Prices of items of one type by slot; where that has no price, of what each sells.
 
         -1 stands for a price that is not known; empty when neither has prices.

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import numpy as np
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from podium.common.v1 import common_pb2
 from podium.event.v1 import event_pb2
+from services.common.convert_assignment import assignment_message
 from services.common.convert_limits import (
     MAX_SERVED_FEATURES_BYTES,
 )
-from services.common.ids import event_id_of
+from services.common.ids import event_id_of, id_from
 from services.ranker.convert.rank import assignment_messages, traffic_class
+from services.ranker.exposures import Exposure
 from services.ranker.types import (
     Degradation,
     Drawn,
     Placement,
     RankResult,
+    StickyChange,
 )
+
+_SEGMENTS: Final = ("locale", "region", "device_type", "app_version")
+"""What an exposure says of its request, for analysis by segment."""
 
 _PLACEMENT = {
     Placement.VALUE: event_pb2.SlateServed.PLACEMENT_VALUE,
@@ -30,71 +37,129 @@ _PLACEMENT = {
 }
 
 
-def slate_events(
-    result: RankResult, now_ns: int, *, with_features: bool = False
-) -> Iterator[event_pb2.Event]:
-    """The slate as it was served, then one exposure an experiment; actors are raw. Event ids follow
-    from the rank_id: what is answered twice under one is logged once.
+def slate_event(result: RankResult, now_ns: int, *, with_features: bool = False) -> event_pb2.Event:
+    """The slate as it was served; the actor is raw. The event's id follows from the rank_id: what
+    is answered twice under one is logged once.
 
     ``now_ns`` is nanoseconds since the epoch. ``with_features``: with the user's, where they were
     read and are not too large.
     """
     command, slate = result.command, result.slate
     drawn = slate.drawn
-    event_time = Timestamp()
-    event_time.FromNanoseconds(now_ns)
-    actor = common_pb2.Actor(user_id=command.user_id, device_id=command.device_id)
-    assignments = assignment_messages(result)
     context, first = command.context, result.first_position
-    served = event_pb2.SlateServed(
-        surface=command.surface,
-        entity_type=slate.entity_type,
-        item_ids=slate.ids,
-        selling_course_ids=slate.selling_course_ids,
-        sources=slate.sources,
-        values=slate.values.tolist(),
-        objectives=slate.objectives,
-        predictions=slate.predictions.ravel().tolist(),
-        bundle_version=result.bundle_version,
-        policy=result.policy,
-        assignments=assignments,
-        context=context if isinstance(context, common_pb2.RequestContext) else None,
-        degraded=[_degraded_text(degradation) for degradation in result.degraded],
-        feature_view_hash=result.view_hash,
-        feature_log_position=result.log_position,
-        user_features=_served_features(result) if with_features else None,
-        parent_rank_id=result.parent_rank_id,
-        positions=range(first, first + len(slate.ids)),
-        prices_minor=result.prices_minor,
-        placements=[_PLACEMENT[how] for how in slate.placements],
-        interleaving_teams=slate.teams,
-        log_propensities=() if drawn is None else drawn.log_propensities.tolist(),
-        feasible_counts=() if drawn is None else drawn.feasible.sum(axis=1).tolist(),
-        exploration=None if drawn is None else _exploration(drawn),
+    # As fields: a message that is put into another is encoded and decoded on the way.
+    served = {
+        "surface": command.surface,
+        "entity_type": slate.entity_type,
+        "item_ids": slate.ids,
+        "selling_course_ids": slate.selling_course_ids,
+        "sources": slate.sources,
+        "values": slate.values.tolist(),
+        "objectives": slate.objectives,
+        "predictions": slate.predictions.ravel().tolist(),
+        "bundle_version": result.bundle_version,
+        "policy": result.policy,
+        "assignments": assignment_messages(result),
+        "context": context if isinstance(context, common_pb2.RequestContext) else None,
+        "degraded": [_degraded_text(degradation) for degradation in result.degraded],
+        "feature_view_hash": result.view_hash,
+        "feature_log_position": result.log_position,
+        "user_features": _served_features(result) if with_features else None,
+        "parent_rank_id": result.parent_rank_id,
+        "positions": range(first, first + len(slate.ids)),
+        "prices_minor": result.prices_minor,
+        "placements": [_PLACEMENT[how] for how in slate.placements],
+        "interleaving_teams": slate.teams,
+        "log_propensities": () if drawn is None else drawn.log_propensities.tolist(),
+        "feasible_counts": () if drawn is None else drawn.feasible.sum(axis=1).tolist(),
+        "exploration": None if drawn is None else _exploration(drawn),
+    }
+    event_id = event_id_of(result.rank_id, "slate")
+    return _event(result, event_id, "slate_served", now_ns, slate_served=served)
+
+
+def exposure_events(
+    result: RankResult, exposures: Sequence[Exposure], now_ns: int, seal: Callable[[str], str]
+) -> list[event_pb2.Event]:
+    """The meetings of units with experiments by an answer. Replicas that tell of the same unit,
+    variant and window give the event one id, from which nobody can tell the unit.
+
+    ``seal`` makes a raw id a pseudonym.
+    """
+    if not exposures:
+        return []
+    # Most of a first visit's are of one visitor.
+    sealed = {unit: seal(unit) for unit in {exposure.unit for exposure in exposures}}
+    common, segments = _event(result, "", "exposure", now_ns), _segments(result)
+    found = []
+    for exposure in exposures:
+        assignment, unit, (entity, entity_id), names_visitor, window = exposure
+        parts = (
+            assignment.experiment_key,
+            assignment.variant_key,
+            assignment.other_variant_key,
+            str(assignment.revision),
+            assignment.unit_type,
+            sealed[unit],
+            entity_id,
+            str(window),
+            result.traffic.name,
+        )
+        text = "".join([f"{len(part)}:{part}" for part in parts])
+        digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+        event = event_pb2.Event(
+            event_id=id_from(digest),
+            type=common.type,
+            event_time=common.event_time,
+            actor=common.actor if names_visitor else None,
+            rank_id=common.rank_id,
+            surface=common.surface,
+            traffic_class=common.traffic_class,
+            attributes=segments if names_visitor else None,
+            exposure=event_pb2.Exposure(assignment=assignment_message(assignment)),
+        )
+        if entity:
+            event.entities.add(type=entity, id=entity_id)
+        found.append(event)
+    return found
+
+
+def _segments(result: RankResult) -> dict[str, common_pb2.AttributeValue]:
+    context = result.command.context
+    if not isinstance(context, common_pb2.RequestContext):
+        return {}
+    said = {name: getattr(context, name) for name in _SEGMENTS}
+    return {n: common_pb2.AttributeValue(string_value=v) for n, v in said.items() if v}
+
+
+def sticky_event(result: RankResult, change: StickyChange, now_ns: int) -> event_pb2.Event:
+    """What a user or a device keeps from an answer on; the actor is that one alone."""
+    unit, unit_id = change.document.unit, change.document.unit_id
+    event = _event(result, event_id_of(result.rank_id, f"sticky {unit}"), "sticky_assigned", now_ns)
+    event.actor.CopyFrom(
+        common_pb2.Actor(user_id=unit_id) if unit == "user" else common_pb2.Actor(device_id=unit_id)
     )
-    yield event_pb2.Event(
-        event_id=event_id_of(result.rank_id, "slate"),
-        type="slate_served",
-        event_time=event_time,
-        actor=actor,
+    for entry, variant in change.news.items():
+        event.sticky_assigned.assignments[entry] = variant
+    return event
+
+
+def _event(
+    result: RankResult, event_id: str, kind: str, now_ns: int, **payload: Any
+) -> event_pb2.Event:
+    """What the events of an answer have in common, and the payload of one."""
+    command = result.command
+    event = event_pb2.Event(
+        event_id=event_id,
+        type=kind,
+        actor=common_pb2.Actor(user_id=command.user_id, device_id=command.device_id),
         rank_id=result.rank_id,
         surface=command.surface,
         traffic_class=traffic_class(result.traffic),
-        slate_served=served,
+        **payload,
     )
-    for assigned, assignment in zip(result.assignments, assignments, strict=True):
-        # Nobody sees a shadow's slate.
-        if assigned.variant_key and not command.shadow_of:
-            yield event_pb2.Event(
-                event_id=event_id_of(result.rank_id, assigned.experiment_key),
-                type="exposure",
-                event_time=event_time,
-                actor=actor,
-                rank_id=result.rank_id,
-                surface=command.surface,
-                traffic_class=traffic_class(result.traffic),
-                exposure=event_pb2.Exposure(assignment=assignment),
-            )
+    event.event_time.FromNanoseconds(now_ns)
+    return event
 
 
 def _served_features(result: RankResult) -> event_pb2.ServedFeatures | None:

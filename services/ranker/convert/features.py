@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from podium.feature.v1 import feature_pb2
 from services.common.convert_feature_block import block_columns
@@ -52,6 +53,17 @@ def feature_rows(
         vector_dims=columns.vector_dims,
         vectors=columns.vectors,
     )
+
+
+def rows_with_kept(
+    rows: FeatureRows, sticky_ids: Sequence[str], response: feature_pb2.GetFeaturesResponse
+) -> FeatureRows:
+    """Rows with what the answer tells of those who keep variants. A service that does not know the
+    question tells nothing."""
+    told = len(response.sticky) == len(sticky_ids)
+    pairs = zip(sticky_ids, response.sticky, strict=False) if told else ()
+    kept = {key: dict(said.assignments) for key, said in pairs if said.assignments}
+    return replace(rows, kept=kept, kept_is_told=told)
 
 
 def watch_message(message: feature_pb2.WatchEntitiesResponse) -> WatchMessage:

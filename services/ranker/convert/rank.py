@@ -8,12 +8,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from google.protobuf.message import Message
 
 from podium.common.v1 import common_pb2
 from podium.ranker.v1 import ranker_pb2
 from services.common.convert_assignment import assignment_message
+from services.common.convert_evaluation import (
+    attributes_of,
+    context_documents,
+    context_units,
+    document_messages,
+)
 from services.common.convert_limits import (
     MAX_K,
     MAX_NAME_BYTES,
@@ -33,12 +40,14 @@ from services.ranker.convert.debug import debug_message
 from services.ranker.convert.filter import caller_filter
 from services.ranker.filters.tree import Expression
 from services.ranker.types import (
+    NOTHING_MORE,
     Circumstances,
     Degradation,
     Part,
     RankCommand,
     RankResult,
     Reason,
+    SeenByExperiments,
     Traffic,
 )
 
@@ -87,9 +96,11 @@ def rank_command(
     surfaces: Collection[str],
     filterable: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     takes_candidates: Collection[str] = (),
+    deadline_s: float | None = None,
 ) -> RankCommand:
     """A checked request. ``filterable``: by surface, what a caller may filter by and what it holds;
-    ``takes_candidates``: surfaces that have a source for candidate ids.
+    ``takes_candidates``: surfaces that have a source for candidate ids; ``deadline_s``: until when
+    the caller waits, on the monotonic clock.
 
     Raises ``InvalidArgument``, or ``NotFound`` for an unknown surface.
     """
@@ -128,6 +139,8 @@ def rank_command(
         filter_digest=_digest(request.filter) if wanted is not None else bytes(8),
         candidate_ids=candidate_ids,
         candidates_digest=_texts_digest(candidate_ids) if candidate_ids else bytes(8),
+        seen=_seen(request) if request.HasField("evaluation_context") else NOTHING_MORE,
+        deadline_s=deadline_s,
     )
 
 
@@ -148,6 +161,16 @@ def _circumstances(context: common_pb2.RequestContext) -> Circumstances:
     return Circumstances(context.locale, context.region, attributes)
 
 
+def _seen(request: ranker_pb2.RankRequest) -> SeenByExperiments:
+    """What experiments see beside actor and context."""
+    field, sent = "evaluation_context", request.evaluation_context
+    return SeenByExperiments(
+        context_units(field, sent),
+        attributes_of(f"{field}.attributes", sent.attributes),
+        context_documents(field, sent) or {},
+    )
+
+
 def _candidate_ids(
     request: ranker_pb2.RankRequest, surface: str, takes_candidates: Collection[str]
 ) -> Sequence[str]:
@@ -160,19 +183,24 @@ def _candidate_ids(
 
 def slate_message(result: RankResult, *, placed: bool = True) -> ranker_pb2.Slate:
     """The slate of an answer; ``placed``: with its positions."""
+    return ranker_pb2.Slate(**_slate_fields(result, placed=placed))
+
+
+def _slate_fields(result: RankResult, *, placed: bool) -> dict[str, Any]:
+    """Fields of a slate: a message that is put into another is encoded and decoded on the way."""
     slate, first = result.slate, result.first_position
-    return ranker_pb2.Slate(
-        entity_type=slate.entity_type,
-        ids=slate.ids,
-        selling_course_ids=slate.selling_course_ids,
-        sources=slate.sources,
-        values=slate.values.tolist(),
-        objectives=slate.objectives,
-        predictions=slate.predictions.ravel().tolist(),
-        positions=range(first, first + len(slate.ids)) if placed else (),
-        prices_minor=result.prices_minor,
-        interleaving_teams=slate.teams,
-    )
+    return {
+        "entity_type": slate.entity_type,
+        "ids": slate.ids,
+        "selling_course_ids": slate.selling_course_ids,
+        "sources": slate.sources,
+        "values": slate.values.tolist(),
+        "objectives": slate.objectives,
+        "predictions": slate.predictions.ravel().tolist(),
+        "positions": range(first, first + len(slate.ids)) if placed else (),
+        "prices_minor": result.prices_minor,
+        "interleaving_teams": slate.teams,
+    }
 
 
 def assignment_messages(result: RankResult) -> list[common_pb2.Assignment]:
@@ -206,18 +234,19 @@ def rank_response(
     """The answer on the wire. ``tokens``: of the next page, and to refresh."""
     next_page_token, refresh_token = tokens
     return ranker_pb2.RankResponse(
-        slate=slate_message(result),
+        slate=_slate_fields(result, placed=True),
         rank_id=result.rank_id,
         assignments=assignment_messages(result),
         bundle_version=result.bundle_version,
         degraded=degradation_messages(result),
-        timings=timing_messages(result),
+        timings=[{"stage": stage, "duration_us": us} for stage, us in result.timings],
         traffic_class=traffic_class(result.traffic),
         next_page_token=next_page_token,
         refresh_token=refresh_token,
         parent_rank_id=result.parent_rank_id,
         idempotency=idempotency,
         debug=None if result.explain is None else debug_message(result.explain()),
+        sticky_changes=document_messages(change.document for change in result.sticky),
     )
 
 

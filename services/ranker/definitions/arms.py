@@ -30,8 +30,17 @@ ArmOf = Callable[[Definitions, Experiment, str, int], int]
 """Index of the variant of a unit id at a time (epoch ms)."""
 
 
+class ShownArm(NamedTuple):
+    """The arm of a host or room (its type and id) of which a slate shows items; of a two-sided
+    experiment the assignment is the viewer's, with the arm of the other side."""
+
+    entity: str
+    entity_id: str
+    assignment: Assignment
+
+
 class ItemFactors(Protocol):
-    """Says by how much the values of items are multiplied."""
+    """Says by how much the values of items are multiplied, and in which arms they are."""
 
     def of(
         self,
@@ -42,6 +51,16 @@ class ItemFactors(Protocol):
         now_ms: int,
     ) -> Float32Array | None:
         """Factors float32 [N] of the items at ``slots`` [N]; None where all are 1."""
+
+    def shown(
+        self,
+        definitions: Definitions,
+        table: EntityTable,
+        slots: Int64Array,
+        assignments: Sequence[Assignment],
+        now_ms: int,
+    ) -> Sequence[ShownArm]:
+        """The arms of the items at ``slots`` [N], each host and room once."""
 
 
 class _Named(NamedTuple):
@@ -59,6 +78,8 @@ class _Column:
     def __init__(self, source: object) -> None:
         self.source = source
         self.arms = np.full(0, _UNKNOWN, np.int8)
+        self.told: dict[int, Assignment] = {}
+        """Assignments of entities that were shown, by code."""
 
     def reserve(self, count: int) -> None:
         """Makes room for ``count`` codes."""
@@ -96,6 +117,43 @@ class EntityArms:
             found = factors if found is None else found * factors
         return found
 
+    def shown(
+        self,
+        definitions: Definitions,
+        table: EntityTable,
+        slots: Int64Array,
+        assignments: Sequence[Assignment],
+        now_ms: int,
+    ) -> Sequence[ShownArm]:
+        """Implements ``ItemFactors``. Of a two-sided experiment pairs of which both sides are in an
+        arm."""
+        found: list[ShownArm] = []
+        if not definitions.of_entities or not len(slots):
+            return found
+        viewers = {a.experiment_key: a for a in assignments if a.variant_key}
+        for experiment in definitions.of_entities:
+            entity = experiment.other_unit or experiment.unit
+            viewer = viewers.get(experiment.key)
+            named = _named(table, slots, entity)
+            if named is None or (experiment.other_unit and viewer is None):
+                continue
+            column = self._column(definitions, experiment, named.source, now_ms)
+            arms = self._arms(definitions, experiment, column, named, now_ms).tolist()
+            for code, arm in dict(zip(named.codes.tolist(), arms, strict=True)).items():
+                if arm == NOBODY:
+                    continue
+                unit_id = named.values[code]
+                if viewer is not None:
+                    of_pair = viewer._replace(other_variant_key=experiment.variants[arm].key)
+                    found.append(ShownArm(entity, unit_id, of_pair))
+                    continue
+                told = column.told.get(code)
+                if told is None:
+                    told = entity_assignment(definitions, experiment, unit_id, now_ms)
+                    column.told[code] = told
+                found.append(ShownArm(entity, unit_id, told))
+        return found
+
     def arms(
         self,
         definitions: Definitions,
@@ -106,11 +164,20 @@ class EntityArms:
     ) -> Int64Array | None:
         """Index of each item's variant, int64 [N], ``NOBODY`` where its host or room is in none;
         None where the items have no such unit."""
-        unit = experiment.other_unit or experiment.unit
-        named = _named(table, slots, unit)
+        named = _named(table, slots, experiment.other_unit or experiment.unit)
         if named is None:
             return None
         column = self._column(definitions, experiment, named.source, now_ms)
+        return self._arms(definitions, experiment, column, named, now_ms)
+
+    def _arms(
+        self,
+        definitions: Definitions,
+        experiment: Experiment,
+        column: _Column,
+        named: _Named,
+        now_ms: int,
+    ) -> Int64Array:
         column.reserve(len(named.values))
         arms = column.arms[named.codes]
         if (arms == _UNKNOWN).any():
@@ -160,10 +227,18 @@ def arm_index(definitions: Definitions, experiment: Experiment, unit_id: str, no
     if experiment.other_unit:
         key = decider.other_arm_of(unit_id, now_ms)
     else:
-        context = Context({experiment.unit: unit_id}, now_ms=now_ms)
-        key = decider.decide(Asking(context, definitions.common.aliases)).variant_key
+        key = entity_assignment(definitions, experiment, unit_id, now_ms).variant_key
     keys = [variant.key for variant in experiment.variants]
     return keys.index(key) if key else NOBODY
+
+
+def entity_assignment(
+    definitions: Definitions, experiment: Experiment, unit_id: str, now_ms: int
+) -> Assignment:
+    """The assignment of a host or room."""
+    context = Context({experiment.unit: unit_id}, now_ms=now_ms)
+    decider = definitions.compiled.deciders[experiment.key]
+    return decider.decide(Asking(context, definitions.common.aliases))
 
 
 def _factors(experiment: Experiment, viewers: Mapping[str, str]) -> Float32Array:

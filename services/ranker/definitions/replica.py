@@ -16,8 +16,8 @@ from typing import Final
 from services.common.assign.assign import Definitions
 from services.common.assign.canonical import Item, ItemKey, definitions_of
 from services.common.clock import system_clock_ms
+from services.common.definitions_disk import DefinitionsCopy, DefinitionsDisk
 from services.common.errors import FailedPrecondition
-from services.ranker.definitions.disk import DefinitionsCopy, DefinitionsDisk
 from services.ranker.types import Reason
 from services.ranker.watch_loop import Stream, WatchLoop, WatchTimes
 
@@ -116,8 +116,15 @@ class DefinitionsReplica:
                     "%s: the definitions' copy is not usable: %s", self._disk.path, error
                 )
             else:
-                self._token, self._as_of_ms = copy.resume_token, copy.as_of_ms
+                # A clock that went back does not make them younger.
+                self._token = copy.resume_token
+                self._as_of_ms = min(copy.as_of_ms, self._clock_ms())
                 _logger.info("definitions installed from %s", self._disk.path)
+        if self._definitions is None:
+            _logger.warning(
+                "there are no definitions yet: nobody is in an experiment until the experiment "
+                "service has told them"
+            )
         self._loop.start()
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from services.common.assign.assign import Assignment, Definitions
 from services.common.errors import FailedPrecondition
 from services.ranker.arrays import Float32Array, Int64Array
 from services.ranker.catalogue.table import EntityTable
+from services.ranker.definitions.arms import ShownArm
 from services.ranker.definitions.in_force import FixedDefinitions
 from services.ranker.explain.capture import Capture, CapturedSlate, slate_of
 from services.ranker.explain.rows import repeated
@@ -237,6 +238,10 @@ class _Factors:
         """Factors of the items at ``slots``."""
         return None if self._captured is None else self._captured[slots]
 
+    def shown(self, *_: object) -> Sequence[ShownArm]:
+        """None: a replay exposes nobody."""
+        return ()
+
 
 class _Failing:
     """A model of which some calls fail, as they did."""
@@ -294,8 +299,10 @@ class _Answers(Unobserved):
         ]
         return Answers([[slots] * len(asked) for slots in self._capture.found], left_out)
 
-    def start(self, view: View, ids: Sequence[str], timeout_s: float) -> _Rows:
-        del view, timeout_s
+    def start(
+        self, view: View, ids: Sequence[str], timeout_s: float, sticky_ids: Sequence[str] = ()
+    ) -> _Rows:
+        del view, timeout_s, sticky_ids
         return _Rows(repeated(self._capture.rows, list(ids)))
 
     def record(self, results: Sequence[RankResult]) -> None:

@@ -56,40 +56,48 @@ def fill_side_by_side(openings: Sequence[Opening]) -> list[list[int] | None]:
         for opening, candidates in zip(openings, fixed, strict=True)
     ]
     sizes = [len(of_one) for of_one in members]
-    inside: BoolArray = np.arange(max(sizes)) < np.array(sizes)[:, None]
+    width = max(sizes)
+    inside: BoolArray = np.arange(width) < np.array(sizes)[:, None]
     worth = np.full(inside.shape, -np.inf)
     worth[inside] = np.concatenate([o.base[m] for o, m in zip(openings, members, strict=True)])
-    beside = worth[:, None, :] - _losses(openings, members, max(sizes))
-    caps = _caps(openings, members, inside)
+    losses = _losses(openings, members, width)
+    beside = np.subtract(worth[:, None, :], losses, out=losses)
+    # What is placed is not placed again.
+    diagonal = np.arange(width)
+    beside[:, diagonal, diagonal] = -np.inf
     positions: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for row, (opening, size) in enumerate(zip(openings, sizes, strict=True)):
         places = range(len(opening.head), size)
         worth[row, len(opening.head) :] = -np.inf
         for position, place in zip(opening.contest.fixed, places, strict=True):
             positions[position].append((row, place))
-            for codes, _, taken in caps:
-                taken[row] += codes[row] == codes[row, place]
-    for _, limit, taken in caps:
-        np.putmask(worth, taken >= limit, -np.inf)
-    rows = np.arange(count)
+    caps = [_Cap(openings, members, at, worth) for at in range(len(openings[0].contest.found.caps))]
+    # What is fixed counts from the start.
+    for row, place in (pair for pairs in positions.values() for pair in pairs):
+        for cap in caps:
+            cap.take(row, place)
     picked, best = np.empty((k, count), np.int64), np.empty((k, count))
+    worths, beside_each = worth.ravel(), beside.reshape(-1, width)
+    begins, left = np.arange(count) * width, np.empty_like(worth)
     for position in range(k):
         now: Int64Array = worth.argmax(axis=1, out=picked[position])
-        best[position] = worth[rows, now]
-        settled = positions.get(position, ())
-        for row, place in settled:
+        worths.take(begins + now, out=best[position], mode="clip")
+        settled = dict(positions.get(position, ()))
+        for row, place in settled.items():
             now[row], best[position, row] = place, np.inf
-        worth[rows, now] = -np.inf
-        for codes, limit, taken in caps:
-            same = codes == codes[rows, now][:, None]
-            # What is fixed counts from the start.
-            same[[row for row, _ in settled]] = False
-            np.add(taken, same, out=taken)
-            np.putmask(worth, taken >= limit, -np.inf)
-        np.minimum(worth, beside[rows, now], out=worth)
+        beside_each.take(begins + now, axis=0, out=left, mode="clip")
+        np.minimum(worth, left, out=worth)
+        for cap in caps:
+            for row, place in enumerate(now.tolist()):
+                if row not in settled:
+                    cap.take(row, place)
+    outsides = np.array([opening.outside for opening in openings])
+    undecided: BoolArray = np.logical_or.reduce(best < outsides, axis=0)
+    full: BoolArray = best > -np.inf
+    ends = np.where(full.all(axis=0), k, full.argmin(axis=0)).tolist()
     return [
-        _chosen(opening, members[row], picked[:, row].tolist(), best[:, row])
-        for row, opening in enumerate(openings)
+        None if undecided[row] else _chosen(opening, members[row], places[: ends[row]])
+        for row, (opening, places) in enumerate(zip(openings, picked.T.tolist(), strict=True))
     ]
 
 
@@ -106,36 +114,45 @@ def _losses(openings: Sequence[Opening], members: Sequence[Int64Array], width: i
         cosines[row, : end - start, : end - start] = unit[start:end] @ unit[start:end].T
         start = end
     costs = [o.contest.similarity_weight * o.spread / SIMILARITY_STEPS for o in openings]
-    losses: Float64Array = in_steps(cosines) * np.array(costs)[:, None, None]
+    losses: Float64Array = in_steps(cosines).astype(np.float64)
+    losses *= np.array(costs)[:, None, None]
     return losses
 
 
-def _caps(
-    openings: Sequence[Opening], members: Sequence[Int64Array], inside: BoolArray
-) -> list[tuple[Int64Array, int, Int64Array]]:
-    """Of every cap the codes of members [B, C], its limit, and zeros [B, C] to count in. What has
-    no code, which no cap limits, has a negative one of its own."""
-    found = []
-    for at, (_, limit) in enumerate(openings[0].contest.found.caps):
-        codes = np.zeros(inside.shape, np.int64)
-        codes[inside] = np.concatenate(
-            [o.contest.found.caps[at][0][m] for o, m in zip(openings, members, strict=True)]
-        )
-        codes = np.where(codes > 0, codes, -1 - np.arange(inside.shape[1]))
-        found.append((codes, limit, np.zeros(inside.shape, np.int64)))
-    return found
+class _Cap:
+    """How much each of B requests has taken of each code of the cap at a place among its caps.
+    What of ``worth`` [B, C] has a code that is full is -inf."""
+
+    def __init__(
+        self,
+        openings: Sequence[Opening],
+        members: Sequence[Int64Array],
+        at: int,
+        worth: Float64Array,
+    ) -> None:
+        caps = [opening.contest.found.caps[at] for opening in openings]
+        self._codes = [codes[of_one] for (codes, _), of_one in zip(caps, members, strict=True)]
+        self._listed = [codes.tolist() for codes in self._codes]
+        self._limit = caps[0][1]
+        self._taken: list[dict[int, int]] = [{} for _ in openings]
+        self._worth = worth
+
+    def take(self, row: int, place: int) -> None:
+        """Counts the member at a place of a request; what has no code is not limited."""
+        code = self._listed[row][place]
+        if not code:
+            return
+        taken = self._taken[row]
+        taken[code] = count = taken.get(code, 0) + 1
+        if count >= self._limit:
+            codes = self._codes[row]
+            self._worth[row, : len(codes)][codes == code] = -np.inf
 
 
-def _chosen(
-    opening: Opening, members: Int64Array, picked: list[int], best: Float64Array
-) -> list[int] | None:
-    """Of the members that were ``picked`` for k positions, worth ``best`` float64 [k] there, those
-    of the open positions, as candidates."""
-    if (best < opening.outside).any():
-        return None
-    full = best > -np.inf
-    end = len(picked) if full.all() else int(full.argmin())
+def _chosen(opening: Opening, members: Int64Array, picked: list[int]) -> list[int]:
+    """Of the members that were ``picked`` from the first position on, those of the open positions,
+    as candidates."""
     fixed = opening.contest.fixed
-    places = [place for at, place in enumerate(picked[:end]) if at not in fixed]
+    places = [place for at, place in enumerate(picked) if at not in fixed] if fixed else picked
     chosen: list[int] = members[places].tolist() if places else []
     return chosen

@@ -51,7 +51,7 @@ class Asked:
 
     def lists(self, feature: str) -> list[Sequence[str]]:
         """A list feature of the users, oldest first; empty where it is not known."""
-        return [self.rows.strings_of(place, feature) for place in self.places]
+        return self.rows.lists_of(self.places, feature)
 
     def latest(self, feature: str, count: int) -> list[list[str]]:
         """The last ``count`` different ids of a list feature, the latest first."""

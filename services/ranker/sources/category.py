@@ -104,7 +104,12 @@ class BoundCategory:
         # What is left out may stand before what is wanted; several items may stand for one.
         for most in (quota + len(left_out), len(subject)):
             slots = self.shelves.groups.head(group, most)
-            found = [slot for slot in slots if subject[slot] not in left_out]
+            subjects = subject[slots].tolist()
+            found = [
+                s
+                for s, stands_for in zip(slots, subjects, strict=True)
+                if stands_for not in left_out
+            ]
             if len(found) >= quota or len(slots) < most:
                 break
         return found

@@ -67,7 +67,8 @@ class BoundSimilar:
     def _search(self, asked: Asked, wanted: set[int]) -> None:
         if len(self.found) + len(wanted) > _CACHED_ITEMS:
             self.found.clear()
-        missing = sorted(wanted - self.found.keys())
+        # A difference would look at all that is known.
+        missing = sorted(slot for slot in wanted if slot not in self.found)
         if not missing:
             return
         # The items themselves are the nearest of all and will be left out.

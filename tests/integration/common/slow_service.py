@@ -1,12 +1,14 @@
 """A service in a process of its own: ``python slow_service.py loop|aio``.
 
-Prints its port, then a line for every call it has begun. A call takes 0.3 s.
+Prints its port, then a line for every call it has begun. A call takes 0.3 s. A line of input gives
+SIGTERM to a thread beside the main one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+import signal
 import sys
 import threading
 import time
@@ -90,7 +92,13 @@ def _serve_loop(options: ServerOptions) -> None:
     serve_loop(server, warm)
 
 
+def _signal_myself() -> None:
+    if sys.stdin.readline():
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_signal_myself, daemon=True).start()
     chosen = ServerOptions(drain_seconds=20)
     if sys.argv[1] == "loop":
         _serve_loop(chosen)

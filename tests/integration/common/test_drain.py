@@ -21,15 +21,38 @@ ROOT = Path(__file__).parents[3]
 CALLERS = 12
 
 
-@pytest.mark.parametrize("kind", ["loop", "aio"])
-def test_sigterm_loses_no_accepted_call(kind: str) -> None:
-    child = subprocess.Popen(
+def _slow_service(kind: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, "-m", "tests.integration.common.slow_service", kind],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
+
+
+@pytest.mark.parametrize("kind", ["loop", "aio"])
+def test_a_signal_stops_it_whichever_thread_is_given_it(kind: str) -> None:
+    with _slow_service(kind) as child:
+        try:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            target = f"127.0.0.1:{int(child.stdout.readline())}"
+            with open_channel(target) as channel:
+                stub = experiment_pb2_grpc.ExperimentServiceStub(channel)
+                stub.Assign(request("ann"), timeout=20, wait_for_ready=True)
+            child.stdin.write("stop\n")
+            child.stdin.flush()
+            assert child.wait(timeout=60) == 0
+        finally:
+            child.kill()
+
+
+@pytest.mark.parametrize("kind", ["loop", "aio"])
+def test_sigterm_loses_no_accepted_call(kind: str) -> None:
+    child = _slow_service(kind)
+    assert child.stdin is not None
     assert child.stdout is not None
     answered: set[str] = set()
     refused: dict[str, grpc.StatusCode] = {}
@@ -64,6 +87,7 @@ def test_sigterm_loses_no_accepted_call(kind: str) -> None:
     finally:
         child.kill()
         child.wait()
+        child.stdin.close()
         child.stdout.close()
     assert begun <= answered
     assert not begun & refused.keys()

@@ -19,6 +19,7 @@ from podium.feature.v1 import feature_pb2, feature_pb2_grpc
 from services.common.call import CallPolicy
 from services.common.channels import open_channel
 from services.common.errors import (
+    AlreadyExists,
     BundleError,
     ConfigError,
     DeadlinePassed,
@@ -30,6 +31,7 @@ from services.common.errors import (
     PodiumError,
     Unavailable,
     UnknownFeatureView,
+    VersionConflict,
 )
 from services.common.server import ServerOptions
 from services.common.status import STATUS_TABLE, error_from_rpc
@@ -101,9 +103,11 @@ def _info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo:
 ROWS = [
     (InvalidArgument.field("k", "is 0"), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT"),
     (NotFound("no such surface", reason="UNKNOWN_SURFACE"), grpc.StatusCode.NOT_FOUND, None),
+    (AlreadyExists("there"), grpc.StatusCode.ALREADY_EXISTS, "ALREADY_EXISTS"),
     (PermissionDenied("not you"), grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED"),
     (UnknownFeatureView("which?"), grpc.StatusCode.FAILED_PRECONDITION, "UNKNOWN_FEATURE_VIEW"),
     (FailedPrecondition("not so"), grpc.StatusCode.FAILED_PRECONDITION, "FAILED_PRECONDITION"),
+    (VersionConflict("meanwhile", version=7), grpc.StatusCode.ABORTED, "VERSION_CONFLICT"),
     (Overloaded("full", retry_after_ms=70), grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
     (DeadlinePassed("late"), grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_PASSED"),
     (Unavailable("down"), grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
@@ -155,10 +159,15 @@ def test_wrong_fields_are_listed(
     assert back.violations[0].field == "k"
 
 
-def test_overload_tells_when_to_come_back(
-    stub: experiment_pb2_grpc.ExperimentServiceStub, script: Script
+@pytest.mark.parametrize(
+    "error", [Overloaded("full", retry_after_ms=70), Unavailable("down", retry_after_ms=70)]
+)
+def test_an_error_tells_when_to_come_back(
+    stub: experiment_pb2_grpc.ExperimentServiceStub,
+    script: Script,
+    error: Overloaded | Unavailable,
 ) -> None:
-    script.behaviour = _raise(Overloaded("full", retry_after_ms=70))
+    script.behaviour = _raise(error)
     with pytest.raises(grpc.RpcError) as failed:
         stub.Assign(request())
     retry = error_details_pb2.RetryInfo()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ from podium.experiment.v1 import experiment_pb2, experiment_pb2_grpc
 from services.common.assign.assign import bucket_of
 from services.common.channels import open_channel
 from services.common.status import error_from_rpc
+from services.experiment.convert_assigning import batch_assignments
 
 ROOT = Path(__file__).parents[3]
 
@@ -108,6 +110,14 @@ def test_assigns_by_the_definitions(stub: Stub) -> None:
     assert seen == {"control", "engagement"}
 
 
+def test_a_batch_is_answered_as_its_units_alone(stub: Stub) -> None:
+    users = [f"user-{number}" for number in range(40)]
+    units = [experiment_pb2.BatchUnit(actor=common_pb2.Actor(user_id=user)) for user in users]
+    response = stub.AssignBatch(experiment_pb2.AssignBatchRequest(units=units))
+    alone = [list(stub.Assign(_request(user)).assignments) for user in users]
+    assert batch_assignments(response.assignments) == alone
+
+
 def test_a_visitor_without_a_user_id(stub: Stub) -> None:
     (assignment,) = stub.Assign(_request(device="d")).assignments
     assert assignment.reason == common_pb2.ASSIGNMENT_REASON_MISSING_UNIT
@@ -134,6 +144,7 @@ def test_lists_what_is_in_force(stub: Stub) -> None:
         ("engagement", 0.5),
     ]
     assert dict(experiment.variants[1].objective_weights) == {"watch": 0.4, "interact": 0.3}
+    assert json.loads(experiment.canonical_json)["salt"] == "ranking_weights_1"
     assert response.definitions_hash == stub.Assign(_request("u")).definitions_hash
 
 

@@ -16,7 +16,7 @@ from services.common.spool import Spool
 from services.ranker.explain.directory import capture_paths, read_capture
 from tests.support.captured_requests import capture_requests
 from tests.support.feature_server import FeatureClient, running_service
-from tests.support.feature_streams import interaction, purchase_event
+from tests.support.feature_streams import interaction, purchase_event, sticky_event
 
 ROOT = Path(__file__).parents[3]
 DOMAIN_FILE = ROOT / "config" / "live_courses.yaml"
@@ -63,6 +63,7 @@ def test_who_is_erased_leaves_every_file(tmp_path: Path) -> None:
         client = running.client
         client.ingest(
             _click("d-1", "", "c1", "phone"),
+            sticky_event("k-1", now_ms(), "", "phone"),
             _click("b-1", "bob", "c1"),
             purchase_event("a-1", now_ms(), 900, "ann", "course:c1"),
         )
@@ -83,7 +84,8 @@ def test_who_is_erased_leaves_every_file(tmp_path: Path) -> None:
         beside = _events(*command)
         # The service goes on; what its store freed may still lie in its file.
         assert beside.returncode in (0, 1), beside.stderr
-        assert "4 records erased" in beside.stdout or "5 records erased" in beside.stdout
+        assert "5 records erased" in beside.stdout or "6 records erased" in beside.stdout
+        assert client.kept("ann", "device:phone") == [{}, {}]
         assert "2 captured requests removed" in beside.stdout
         assert [read_capture(path).command.user_id for path in capture_paths(captures)] == [
             NAMES.encrypt("bob")
@@ -100,7 +102,7 @@ def test_who_is_erased_leaves_every_file(tmp_path: Path) -> None:
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in files if any(n in path.read_bytes() for n in needles)]
     logged = [LoggedEvent.FromString(payload) for _, payload in read_log(log)]
-    assert [record.arrival for record in logged] == list(range(7))
+    assert [record.arrival for record in logged] == list(range(8))
     phone = NAMES.encrypt("phone")
     # What the phone did before it became the user's, and that it did, are gone, too.
     assert not [record for record in logged if record.event.actor.device_id == phone]
@@ -110,7 +112,8 @@ def test_who_is_erased_leaves_every_file(tmp_path: Path) -> None:
         path.unlink()
     # The same store comes of the erased log as was served before.
     with running_service(DOMAIN_FILE, tmp_path) as running:
-        assert _rows(running.client, 7) == before
+        assert _rows(running.client, 8) == before
+        assert running.client.kept("ann", "device:phone") == [{}, {}]
 
 
 def test_a_history_that_began_anew_is_kept(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tests.support.feature_streams import (
     interaction,
     purchase_event,
     refund_event,
+    sticky_event,
     upsert_event,
 )
 from tests.support.redis_servers import RedisServer, redis_cluster, redis_server
@@ -93,6 +94,7 @@ def check_service(directory: Path, options: StoreOptions) -> None:
     ]
     bought = purchase_event("buy", now_ms() - 500, 100, "ann0", "course:c")
     events += [bought, refund_event("back", now_ms() - 400, 40, bought)]
+    events.append(sticky_event("kept", now_ms() - 300, "ann0"))
     with running_service(DOMAIN_FILE, directory, store=options) as running:
         position = running.client.ingest(*events).log_position
         (row,) = running.client.get("course", "c", position=position)
@@ -109,6 +111,7 @@ def check_service(directory: Path, options: StoreOptions) -> None:
         again = running.client.ingest(*events)
         assert (again.accepted, again.duplicates) == (0, len(events))
         assert clicks(running, again.log_position) == 301
+        assert running.client.kept("ann1", "ann0") == [{}, {"experiment__0": "b"}]
 
 
 def refusal(running: RunningService) -> grpc.RpcError | None:

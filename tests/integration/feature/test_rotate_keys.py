@@ -29,7 +29,7 @@ from services.feature.views.registry import current_store
 from tests.support.captured_requests import capture_requests
 from tests.support.eventually import eventually
 from tests.support.feature_server import FeatureClient, running_service
-from tests.support.feature_streams import interaction, purchase_event
+from tests.support.feature_streams import interaction, purchase_event, sticky_event
 from tests.support.redis_servers import redis_server
 
 ROOT = Path(__file__).parents[3]
@@ -64,7 +64,8 @@ def _compact(directory: Path) -> None:
 def _rows(client: FeatureClient, position: int) -> list[object]:
     """What features say of users, their pairs and a course; ages leave with the clock."""
     rows = client.get("user", *USERS, position=position) + client.get("course", "c1")
-    return [{name: v for name, v in row.items() if "recency" not in name} for row in rows]
+    told = [{name: v for name, v in row.items() if "recency" not in name} for row in rows]
+    return [*told, *client.kept("ann", "device:tablet")]
 
 
 def _versions(directory: Path, keys: str) -> set[int]:
@@ -118,12 +119,15 @@ def test_a_history_goes_on_under_the_next_key(tmp_path: Path) -> None:
     with running_service(DOMAIN_FILE, tmp_path) as running:
         client = running.client
         client.ingest(again, _click("b-1", "bob"), _click("p-1", "", device="phone"))
-        client.ingest(_click("t-1", "", device="tablet"))
+        now_ms = time.time_ns() // 1_000_000
+        client.ingest(_click("t-1", "", device="tablet"), sticky_event("k-1", now_ms, "", "phone"))
         client.ingest(purchase_event("a-2", time.time_ns() // 1_000_000, 900, "ann", "course:c1"))
         login = Actor(user_id="ann", device_id="phone")
         client.stub.Alias(feature_pb2.AliasRequest(event_id="l-1", actor=login), timeout=30)
         _compact(tmp_path)
-        before = _rows(client, 6)
+        before = _rows(client, 7)
+        # The phone's, which is ann's by now.
+        assert before[-2:] == [{"experiment__0": "b"}, {}]
         options = ("--target", f"127.0.0.1:{running.port}")
         assert not keyless.exists()
         assert "start them anew" in str(_rotate(tmp_path, *options).exception)
@@ -137,7 +141,7 @@ def test_a_history_goes_on_under_the_next_key(tmp_path: Path) -> None:
         options = ("--target", f"127.0.0.1:{running.port}", "--archive", archive)
         options += ("--captures", captures)
         # What was there before goes on, and a retry is known under either key.
-        assert _rows(client, 6) == before
+        assert _rows(client, 7) == before
         assert client.ingest(again).duplicates == 1
         conflict = client.ingest(_click("b-1", "ann"))
         assert [r.reason for r in conflict.rejections] == ["EVENT_ID_CONFLICT"]

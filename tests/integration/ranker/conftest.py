@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +14,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from podium.common.v1 import common_pb2
 from podium.event.v1 import event_pb2
@@ -161,3 +166,37 @@ def calm_ranker(
     with running_ranker(settings, service) as running:
         yield running
     server.close()
+
+
+@pytest.fixture
+def feature_target(tmp_path: Path) -> Iterator[str]:
+    """A feature service in a process of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "PODIUM_FEATURE_PORT": str(port),
+        "PODIUM_FEATURE_METRICS_PORT": "0",
+        "PODIUM_LOG_DIR": str(tmp_path / "log"),
+        "PODIUM_STORE_DIR": str(tmp_path / "store"),
+        "PODIUM_LOG_LEVEL": "ERROR",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.feature"], cwd=CONFIG.parent, env=environment
+    )
+    target = f"127.0.0.1:{port}"
+    try:
+        with grpc.insecure_channel(target) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            request = health_pb2.HealthCheckRequest()
+            eventually(
+                lambda: (
+                    health.Check(request, wait_for_ready=True, timeout=30).status
+                    == health_pb2.HealthCheckResponse.SERVING
+                ),
+                60,
+            )
+        yield target
+    finally:
+        process.terminate()
+        process.wait(30)

@@ -91,19 +91,29 @@ def test_a_forced_variant_makes_test_traffic_and_changes_the_weights(calm_ranker
 
 def test_the_slate_and_its_exposure_are_on_disk_before_the_reply(calm_ranker: Ranker) -> None:
     context = common_pb2.RequestContext(locale="en-US", session_id="s1")
-    response = calm_ranker.rank(
-        "courses", k=5, context=context, traffic_class=common_pb2.TRAFFIC_CLASS_LOAD
-    )
-    stored = [event for event in _spooled(calm_ranker) if event.rank_id == response.rank_id]
-    slate, exposure = stored
-    assert slate.type == "slate_served"
+    request = {
+        "actor": common_pb2.Actor(user_id="once-exposed"),
+        "k": 5,
+        "context": context,
+        "traffic_class": common_pb2.TRAFFIC_CLASS_LOAD,
+    }
+    response, again = (calm_ranker.rank("courses", **request) for _ in range(2))
+    slate, exposure, later = [
+        event
+        for event in _spooled(calm_ranker)
+        if event.rank_id in (response.rank_id, again.rank_id)
+    ]
+    assert slate.type == later.type == "slate_served"
     assert list(slate.slate_served.item_ids) == list(response.slate.ids)
     assert slate.slate_served.context == context
     assert slate.slate_served.feature_log_position == 7
     assert slate.traffic_class == exposure.traffic_class == common_pb2.TRAFFIC_CLASS_LOAD
+    # Once in a window.
     assert exposure.type == "exposure"
     assert exposure.exposure.assignment == response.assignments[0]
-    assert slate.actor.user_id == Pseudonymiser.from_text(DEVELOPMENT_KEYS).encrypt("ann")
+    assert exposure.attributes["locale"].string_value == "en-US"
+    pseudonym = Pseudonymiser.from_text(DEVELOPMENT_KEYS).encrypt("once-exposed")
+    assert slate.actor.user_id == exposure.actor.user_id == pseudonym
 
 
 def test_a_dry_run_writes_nothing(calm_ranker: Ranker) -> None:

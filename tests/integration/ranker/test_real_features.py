@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
-import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from podium.common.v1 import common_pb2
 from podium.event.v1 import event_pb2
@@ -22,42 +15,6 @@ from services.common.event_log import read_log
 from tests.integration.ranker.conftest import make_settings, running_ranker
 from tests.support.eventually import eventually
 from tests.support.fake_features import FakeFeatureService
-
-ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def feature_target(tmp_path: Path) -> Iterator[str]:
-    """A feature service in a process of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {
-        "PODIUM_FEATURE_PORT": str(port),
-        "PODIUM_FEATURE_METRICS_PORT": "0",
-        "PODIUM_LOG_DIR": str(tmp_path / "log"),
-        "PODIUM_STORE_DIR": str(tmp_path / "store"),
-        "PODIUM_LOG_LEVEL": "ERROR",
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "services.feature"], cwd=ROOT, env=environment
-    )
-    target = f"127.0.0.1:{port}"
-    try:
-        with grpc.insecure_channel(target) as channel:
-            health = health_pb2_grpc.HealthStub(channel)
-            request = health_pb2.HealthCheckRequest()
-            eventually(
-                lambda: (
-                    health.Check(request, wait_for_ready=True, timeout=30).status
-                    == health_pb2.HealthCheckResponse.SERVING
-                ),
-                60,
-            )
-        yield target
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def _event(kind: str, number: int, **fields: object) -> event_pb2.Event:
@@ -116,7 +73,7 @@ def test_events_become_a_slate_and_the_slate_an_event(
         eventually(lambda: set(ranker.rank("courses").slate.ids) == every - sold_out)
         ingest(_purchase(5))
         eventually(lambda: set(ranker.rank("courses").slate.ids) == every - sold_out - {"course_5"})
-        response = ranker.rank("courses")
+        response = ranker.rank("courses", actor=common_pb2.Actor(user_id="bob"))
         assert not response.degraded
 
         def logged() -> list[event_pb2.Event]:

@@ -142,6 +142,17 @@ def test_export_writes_flat_parquet(source: Path, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.glob("events*")} == {"events.parquet"}
 
 
+def test_export_replaces_a_file_where_that_is_asked_for(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "events.jsonl"
+    out.write_text("kept")
+    refused = run("export", source, "--to", out)
+    assert isinstance(refused.exception, InvalidArgument)
+    assert "--replace" in str(refused.exception)
+    assert out.read_text() == "kept"
+    assert run("export", source, "--to", out, "--replace").exit_code == 0
+    assert len(out.read_text().splitlines()) == len(RECORDS)
+
+
 def test_export_writes_json_lines(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "events.jsonl"
     until = "2023-11-15T12:00:00Z"

@@ -24,10 +24,10 @@ def test_a_pod_is_out_of_balancers_before_it_stops_and_has_time_to_stop(service:
 
 def test_what_services_write_lies_on_a_volume() -> None:
     image = (K8S.parent / "Dockerfile").read_text()
-    settings = ("LOG_DIR", "STORE_DIR", "SPOOL_DIR", "REPLICA_DIR", "CAPTURE_DIR")
+    settings = ("LOG_DIR", "STORE_DIR", "SPOOL_DIR", "REPLICA_DIR", "CAPTURE_DIR", "EXPERIMENT_DIR")
     for setting in settings:
         assert f"PODIUM_{setting}=/data/" in image
-    for service in ("feature", "ranker"):
+    for service in SERVICES:
         (container,) = pod_of(service)["containers"]
         assert "/data" in {mount["mountPath"] for mount in container["volumeMounts"]}
 

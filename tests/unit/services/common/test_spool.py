@@ -85,6 +85,21 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     opened.close()
 
 
+@pytest.mark.parametrize("padding", [0, 60, 120, 128, 16_300, 16_384, 40_000])
+def test_what_is_spooled_is_the_event_under_pseudonyms(tmp_path: Path, padding: int) -> None:
+    given, before = _event(1, padding), _event(1, padding)
+    spool = _open(tmp_path)
+    spool.append([event_pb2.Event(event_id="first"), given])
+    spool.close()
+    assert given == before
+    expected = event_pb2.LoggedEvent(event=before, producer=spool.producer, sequence=1)
+    actor = expected.event.actor
+    actor.user_id, actor.device_id = map(NAMES.encrypt, ("user-1", "device-1"))
+    (_, first), (_, found) = read_log(tmp_path, 0, 10)
+    assert event_pb2.LoggedEvent.FromString(found) == expected
+    assert not event_pb2.LoggedEvent.FromString(first).event.HasField("actor")
+
+
 def test_ships_everything_once_in_order_with_raw_ids(spool: Spool, sink: _Sink) -> None:
     shipping = _Shipping(spool, sink)
     for start in range(0, 1_200, 3):

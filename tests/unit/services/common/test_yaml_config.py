@@ -18,6 +18,12 @@ class _Anything(BaseModel):
     name: Any = None
 
 
+DEEP_BY_ALIASES = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 200))
+LARGE_BY_ALIASES = "a0: &a0 [x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)
+)
+
+
 @pytest.mark.parametrize(
     ("text", "line", "field", "message"),
     [
@@ -40,6 +46,8 @@ class _Anything(BaseModel):
         ("a: &x\n  b: *x\n  c: !!int y\n", 3, "a.c", "'y' is not a valid int"),
         ("a: [1\nb: 2\n", 2, "", ""),
         (f"a: 1\nb:\n{'- ' * 1_000}x\n", 3, "", "is nested too deeply"),
+        (DEEP_BY_ALIASES, 100, "", "is nested too deeply"),
+        (LARGE_BY_ALIASES, 7, "", "more than 1,000,000 keys and values"),
     ],
 )
 def test_malformed_yaml_names_line_and_field(

@@ -15,7 +15,8 @@ from services.common.assign.assign import Definitions, Experiment, Variant
 from services.common.assign.canonical import Item, ItemKey, definitions_of, hashed
 from services.common.assign.definitions import load_experiments
 from services.common.errors import InvalidArgument
-from services.experiment.convert import WatchEncoder, assign_call
+from services.experiment.convert import WatchEncoder
+from services.experiment.convert_assigning import assign_call
 from services.experiment.source import FileDefinitions, InForce
 from services.experiment.watch.hub import DefinitionsHub
 from services.experiment.watch.stream import CHUNK_BYTES, DefinitionsWatch

@@ -237,9 +237,14 @@ class FakeUsers:
         self.rows = rows
         self.failure: Exception | None = None
         self.calls: list[list[str]] = []
+        self.sticky_calls: list[list[str]] = []
+        self.kept: dict[str, dict[str, str]] = {}
 
-    def start(self, view: View, ids: Sequence[str], timeout_s: float) -> FakePending:
+    def start(
+        self, view: View, ids: Sequence[str], timeout_s: float, sticky_ids: Sequence[str] = ()
+    ) -> FakePending:
         del timeout_s
+        self.sticky_calls.append(list(sticky_ids))
         self.calls.append(list(ids))
         return FakePending(self, view, list(ids))
 
@@ -273,6 +278,8 @@ class FakePending:
             list_offsets=np.array(offsets, np.int32),
             list_values=[value for part in parts for value in part.list_values],
             statuses=np.concatenate([part.statuses for part in parts]),
+            kept=dict(self._users.kept),
+            kept_is_told=True,
         )
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from services.common.domain_selection import Selection
 from services.common.exploration import log_propensities
 from services.feature.convert.slates import check_slate
-from services.ranker.convert.events import slate_events
+from services.ranker.convert.events import slate_event
 from services.ranker.selection.bound import BoundSelection
 from services.ranker.selection.candidates import Candidates, Selected
 from services.ranker.selection.select import select
@@ -137,7 +137,7 @@ def test_draws_of_a_later_page_can_be_computed_again_from_the_log(kind: str) -> 
     first, second = pages(surface, 2, k=4)
     assert first.slate.drawn is not None
     assert first.slate.drawn.earlier_similarities is None
-    (event,) = slate_events(second, 0)
+    event = slate_event(second, 0)
     served = event.slate_served
     check_slate("slate", served)
     logged = served.exploration

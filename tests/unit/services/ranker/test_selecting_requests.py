@@ -18,7 +18,7 @@ from services.common.domain_selection import (
 )
 from services.common.exploration import log_propensities
 from services.feature.convert.slates import check_slate
-from services.ranker.convert.events import slate_events
+from services.ranker.convert.events import slate_event
 from services.ranker.convert.rank import rank_response
 from services.ranker.pipeline import Pipeline
 from services.ranker.plan import SurfaceSpec
@@ -137,7 +137,7 @@ def test_a_logged_draw_is_accepted_and_gives_its_propensities_again(kind: str) -
         ),
     )
     (result,) = rank(pipeline_of(surface), RankCommand("plain", "ann", "", 6, seed=7))
-    (event,) = slate_events(result, 0)
+    event = slate_event(result, 0)
     served = event.slate_served
     check_slate("slate", served)
     assert served.policy == "softmax"
@@ -190,7 +190,7 @@ def test_a_variant_interleaves_two_others() -> None:
     for id_, team, value in zip(one.slate.ids, one.slate.teams, one.slate.values, strict=True):
         assert value == pytest.approx(by_id[team][id_], abs=1e-5)
     assert list(rank_response(one).slate.interleaving_teams) == list(one.slate.teams)
-    (event, *_) = slate_events(one, 0)
+    event = slate_event(one, 0)
     check_slate("slate", event.slate_served)
     assert list(event.slate_served.interleaving_teams) == list(one.slate.teams)
 

@@ -15,7 +15,7 @@ from podium.common.v1 import common_pb2
 from podium.event.v1 import event_pb2
 from services.common.errors import FailedPrecondition, InvalidArgument, NotFound
 from services.common.event_log import LogWriter
-from services.ranker.convert.events import slate_events
+from services.ranker.convert.events import slate_event
 from services.ranker.feature_rows import empty_rows
 from services.ranker.selection.bound import BoundSelection
 from services.ranker.selection.select import select
@@ -97,7 +97,7 @@ def test_what_the_ranker_logs_is_what_is_read(tmp_path: Path, kind: str, shown: 
         slates[f"rank-{seed}"] = (slate_ids(found, selected), selected.drawn)
     with LogWriter(tmp_path) as writer:
         for rank_id, (items, drawn) in slates.items():
-            (event,) = slate_events(_answer(rank_id, items, drawn), 1)
+            event = slate_event(_answer(rank_id, items, drawn), 1)
             writer.append([event_pb2.LoggedEvent(event=event).SerializeToString()])
     read = list(explored_slates(tmp_path, SURFACE))
     assert [slate.rank_id for slate in read] == list(slates)

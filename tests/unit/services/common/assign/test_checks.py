@@ -10,9 +10,10 @@ import pytest
 
 from services.common.assign.assign import Definitions, Experiment, Sticky, Variant, assign
 from services.common.assign.canonical import DefinitionError, Item, definitions_of, hashed, items_of
-from services.common.assign.checks import change_errors
+from services.common.assign.checks import MAX_RUNNING, change_errors, errors_of
 from services.common.assign.definitions import load_experiments
 from services.common.assign.javascript import number
+from services.common.assign.model import Layer
 from services.common.errors import ConfigError
 
 GOOD = """\
@@ -195,6 +196,27 @@ def test_one_layer_serves_experiments_one_after_the_other(tmp_path: Path) -> Non
         _load(tmp_path, later.replace("start: 2026-02-01", "start: 2026-01-31"))
 
 
+def test_slices_of_a_layer_are_all_of_one_length(tmp_path: Path) -> None:
+    layered = "layer: {{name: hours, ranges: [[{}]]}}\n    salt: slices_{}"
+    first = GOOD.replace("  home:", "  hours: {unit: time_slice, salt: layer_hours}\n  home:")
+    first = first.replace("salt: slices_1", layered.format("0, 0.5", 1))
+    more = first.replace(
+        "flags:",
+        f"""\
+  longer:
+    unit: time_slice
+    slice: 1h
+    {layered.format("0.5, 1", 2)}
+    running: true
+    revision: 1
+    variants: {{x: {{weight: 1}}}}
+flags:""",
+    )
+    with pytest.raises(ConfigError, match="is of another length than slices's"):
+        _load(tmp_path, more)
+    _load(tmp_path, more.replace("slice: 1h", "slice: 30m"))
+
+
 BASE = Experiment(
     "e", "user", "e_1", (Variant("a", 0.5), Variant("b", 0.5)), coverage=0.2, sticky=Sticky()
 )
@@ -273,3 +295,34 @@ def test_values_of_flags_are_what_json_knows(tmp_path: Path, value: str) -> None
 
 def test_a_number_may_be_beyond_any_float() -> None:
     assert number("0x" + "f" * 300) == math.inf
+
+
+def _in_layer(count: int) -> Definitions:
+    """As many experiments side by side in one layer."""
+    halves = (Variant("a", 0.5), Variant("b", 0.5))
+    experiments = {
+        f"e{n}": Experiment(
+            f"e{n}",
+            "user",
+            f"salt_{n}",
+            halves,
+            layer="all",
+            layer_ranges=((n / count, (n + 1) / count),),
+        )
+        for n in range(count)
+    }
+    return Definitions(experiments, "", layers={"all": Layer("all", "user", "salt_of_all")})
+
+
+def test_a_layer_of_a_thousand_is_checked_and_no_more_may_run() -> None:
+    thousand = _in_layer(MAX_RUNNING)
+    assert not list(errors_of(thousand))
+    (too_many,) = errors_of(_in_layer(MAX_RUNNING + 1))
+    assert too_many[0][::2] == ("experiments", "running")
+    assert "1000 run already" in too_many[1]
+    wide = replace(thousand.experiments["e7"], layer_ranges=((0.0065, 0.0085),))
+    found = dict(errors_of(replace(thousand, experiments={**thousand.experiments, "e7": wide})))
+    assert {at[1]: why for at, why in found.items() if "too" in why} == {
+        "e7": "0.0065 to 0.007 is e6's, too",
+        "e8": "0.008 to 0.0085 is e7's, too",
+    }

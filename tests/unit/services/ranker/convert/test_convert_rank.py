@@ -11,7 +11,7 @@ from podium.common.v1.common_pb2 import Actor
 from podium.feature.v1 import feature_pb2
 from podium.ranker.v1.ranker_pb2 import RankRequest
 from services.common.errors import FailedPrecondition, InvalidArgument
-from services.ranker.convert.events import slate_events
+from services.ranker.convert.events import slate_event
 from services.ranker.convert.features import feature_rows
 from services.ranker.convert.rank import rank_command, rank_response
 from services.ranker.feature_rows import empty_rows
@@ -42,6 +42,8 @@ def test_a_block_is_read_as_it_was_written() -> None:
     assert list(rows.strings) == ["a", "b"]
     assert [list(rows.strings_of(n, "l")) for n in (0, 1)] == [["x", "y"], ["z"]]
     assert list(rows.strings_of(0, "unknown")) == []
+    assert [list(found) for found in rows.lists_of([1, 0, 1], "l")] == [["z"], ["x", "y"], ["z"]]
+    assert [list(found) for found in rows.lists_of([1, 0], "unknown")] == [[], []]
     assert rows.statuses.tolist() == [[1, 1, 1, 1], [1, 2, 1, 3]]
     assert rows.log_position == 9
 
@@ -158,5 +160,5 @@ def test_a_degraded_source_is_named_in_the_answer_and_in_the_log() -> None:
     source, scoring = rank_response(result).degraded
     assert (source.part, source.reason, source.name) == (3, 2, "item_knn")
     assert scoring.name == ""
-    (event,) = slate_events(result, 1)
+    event = slate_event(result, 1)
     assert event.slate_served.degraded == ["RETRIEVAL:TIMEOUT:item_knn", "SCORING:FAILED"]

@@ -13,9 +13,9 @@ import pytest
 
 from services.common.assign.assign import Definitions, Experiment, Reason, Variant
 from services.common.assign.canonical import Item, definitions_hash, hashed, items_of
+from services.common.definitions_disk import DefinitionsCopy, DefinitionsDisk
 from services.common.errors import Unavailable
 from services.ranker.definitions.assigning import assigned_to
-from services.ranker.definitions.disk import DefinitionsCopy, DefinitionsDisk
 from services.ranker.definitions.replica import (
     Chunk,
     DefinitionsMessage,
@@ -184,7 +184,9 @@ def test_a_restart_with_the_service_gone(tmp_path: Path) -> None:
         lambda _: "[" * 100_000,
     ],
 )
-def test_a_damaged_copy_is_left_aside(tmp_path: Path, damage: Callable[[str], str]) -> None:
+def test_a_damaged_copy_is_left_aside(
+    tmp_path: Path, damage: Callable[[str], str], caplog: pytest.LogCaptureFixture
+) -> None:
     disk = DefinitionsDisk(tmp_path)
     assert disk.load() is None
     items = [*items_of(_definitions("one")).values()]
@@ -196,6 +198,17 @@ def test_a_damaged_copy_is_left_aside(tmp_path: Path, damage: Callable[[str], st
     world = World(tmp_path)
     world.replica.start()
     assert world.replica.stale() is Degraded.UNAVAILABLE
+    assert "nobody is in an experiment" in caplog.text
+    world.replica.close()
+
+
+def test_a_copy_of_a_later_time_is_no_younger_than_now(tmp_path: Path) -> None:
+    items = [*items_of(_definitions("one")).values()]
+    world = World(tmp_path)
+    DefinitionsDisk(tmp_path).save(DefinitionsCopy(items, b"t", world.now_ms + 86_400_000))
+    world.replica.start()
+    world.now_ms += 60_000
+    assert (world.replica.stale(), world.replica.age_ms()) == (Degraded.STALE, 60_000)
     world.replica.close()
 
 
@@ -228,12 +241,14 @@ def test_requests_are_assigned_by_their_attributes_and_what_is_left_of_forcing()
         forced_variants={"gone": "a", "t": "nix"},
         circumstances=Circumstances(region="US", attributes={"plan": "pro"}),
     )
-    found = assigned_to(command, definitions, now_ms=5_000)
+    found = assigned_to(command, definitions, now_ms=5_000).assignments
     assert [(a.experiment_key, a.reason) for a in found] == [
         ("e", Reason.SPLIT),
         ("t", Reason.SPLIT),
     ]
     elsewhere = replace(command, circumstances=Circumstances(region="FR"))
-    assert assigned_to(elsewhere, definitions, 5_000, ["e"])[0].reason is Reason.NOT_TARGETED
+    (there,) = assigned_to(elsewhere, definitions, 5_000, ["e"]).assignments
+    assert there.reason is Reason.NOT_TARGETED
     forced = replace(command, forced_variants={"e": "b", "t": "a"})
-    assert [a.reason for a in assigned_to(forced, definitions, 5_000, ["e"])] == [Reason.FORCED]
+    (made,) = assigned_to(forced, definitions, 5_000, ["e"]).assignments
+    assert made.reason is Reason.FORCED

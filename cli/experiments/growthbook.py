@@ -1,4 +1,4 @@
-"""``podium experiments``: definitions of experiments brought in from elsewhere."""
+"""``podium experiments import growthbook``: features of GrowthBook as an experiments file."""
 
 from __future__ import annotations
 
@@ -9,15 +9,6 @@ import typer
 
 if TYPE_CHECKING:
     from services.common.assign.assign import Definitions
-
-
-def register(app: typer.Typer) -> None:
-    """Adds ``podium experiments`` with its sub-commands."""
-    experiments = typer.Typer(no_args_is_help=True, help="Definitions of experiments.")
-    brought = typer.Typer(no_args_is_help=True, help="Bring in definitions of another system.")
-    brought.command()(growthbook)
-    experiments.add_typer(brought, name="import")
-    app.add_typer(experiments, name="experiments")
 
 
 def growthbook(

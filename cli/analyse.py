@@ -1,0 +1,152 @@
+"""``podium analyse``: what an experiment did, from the event log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.experiments.options import Caller, TokenFile
+from cli.options import DEFAULT_DOMAIN, ArchiveOption, DomainFile, LogOption
+
+if TYPE_CHECKING:
+    from offline.analysis.plan import AnalysisPlan
+    from offline.analysis.units.table import UnitTable
+    from services.common.assign.model import Definitions
+
+DEFAULT_EXPERIMENTS = Path("config/experiments.yaml")
+DEFAULT_COLUMNS = Path("data/analysis/columns")
+DEFAULT_REPORTS = Path("data/analysis/reports")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds ``podium analyse``."""
+    app.command()(analyse)
+
+
+def analyse(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Key of the experiment.")],
+    *,
+    log: LogOption,
+    domain: DomainFile = DEFAULT_DOMAIN,
+    experiments: Annotated[
+        Path,
+        typer.Option("--experiments", help="Experiments file, config/*.yaml; without --target."),
+    ] = DEFAULT_EXPERIMENTS,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Experiment service with a registry: its definitions count; it keeps the report.",
+        ),
+    ] = None,
+    caller: Caller = None,
+    token_file: TokenFile = None,
+    archive: ArchiveOption = None,
+    columns: Annotated[
+        Path,
+        typer.Option(
+            help="Folder where the log's columns are kept: the next run reads what is new."
+        ),
+    ] = DEFAULT_COLUMNS,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the report: KEY.json and KEY.html.")
+    ] = DEFAULT_REPORTS,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Analyse as was known at this ISO 8601 time; when the log ends, by default.",
+        ),
+    ] = None,
+    primary: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC",
+            help="Primary metric instead of the registered analysis: what is found explores.",
+        ),
+    ] = None,
+) -> None:
+    """Compare the variants of an experiment by its registered metrics, and say what follows."""
+    from cli.console import wide_console
+    from cli.experiments.options import registry
+    from cli.options import epoch_ms
+    from cli.progress import stage_progress
+    from offline.analysis.conclude.conclude import conclude
+    from offline.analysis.plan import plan_of
+    from offline.analysis.report.html import to_html
+    from offline.analysis.report.json import to_json
+    from offline.analysis.report.table import print_report
+    from offline.analysis.units.build import unit_table
+    from offline.archive.target import open_target
+    from offline.dataset.columns import compact
+    from offline.dataset.schema import ColumnSchema
+    from services.common.assign.definitions import load_experiments
+    from services.common.assign.registered import Analysis
+    from services.common.domain import load_domain
+
+    as_of_ms = None if as_of is None else epoch_ms("as-of", as_of)
+    loaded = load_domain(domain)
+    concluded_ms = None
+    if target is None:
+        definitions = load_experiments(experiments, loaded)
+    else:
+        with registry(target, caller, token_file) as client:
+            definitions = _read(client.definitions(), target)
+            concluded = client.get(key).concluded
+            concluded_ms = epoch_ms("concluded", concluded) if concluded else None
+    explored = None if primary is None else Analysis(primary)
+    plan = plan_of(definitions, key, loaded, explored, concluded_ms=concluded_ms)
+    console = wide_console()
+    with stage_progress(console) as progress:
+        archived = None if archive is None else open_target(archive)
+        schema = ColumnSchema.of(loaded)
+        compacted = compact(log, columns, schema, archive=archived, progress=progress)
+        table = unit_table(compacted, plan, as_of_ms=as_of_ms, progress=progress)
+        _check_exposed(plan, table)
+        report = conclude(plan, table, definitions_hash=definitions.hash)
+    print_report(report, console)
+    text, page = to_json(report), to_html(report)
+    out.mkdir(parents=True, exist_ok=True)
+    for path, content in ((out / f"{key}.json", text), (out / f"{key}.html", page)):
+        path.write_text(content, encoding="utf-8")
+        console.print(f"wrote {path}", markup=False, highlight=False)
+    if target is not None:
+        with registry(target, caller, token_file) as client:
+            number = client.put_report(key, text, page)
+        console.print(f"stored as report {number} of {key}", markup=False, highlight=False)
+
+
+def _read(text: str, target: str) -> Definitions:
+    """A registry's definitions. Raises ``FailedPrecondition`` for those of a newer service."""
+    from pydantic import ValidationError
+
+    from services.common.assign.canonical import hashed
+    from services.common.assign.definitions import ExperimentsFile, definitions_in
+    from services.common.errors import FailedPrecondition
+
+    try:
+        return hashed(definitions_in(ExperimentsFile.model_validate_json(text)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise FailedPrecondition(
+            f"the definitions at {target} can't be read here: {field}: {first['msg']}",
+            reason="UNREADABLE_DEFINITIONS",
+        ) from error
+
+
+def _check_exposed(plan: AnalysisPlan, table: UnitTable) -> None:
+    """Raises ``FailedPrecondition`` (NOTHING_EXPOSED) where nobody has met the experiment."""
+    from datetime import UTC, datetime
+
+    from services.common.errors import FailedPrecondition
+
+    if not table.exposures:
+        moment = datetime.fromtimestamp(table.as_of_ms / 1_000, UTC)
+        raise FailedPrecondition(
+            f"nobody was exposed to {plan.experiment} by {moment:%Y-%m-%d %H:%M} UTC"
+            f" ({table.position:,} records): there is nothing to analyse",
+            reason="NOTHING_EXPOSED",
+        )

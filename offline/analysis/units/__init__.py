@@ -1,0 +1,1 @@
+"""Units of an experiment and their outcomes, from the event log."""

@@ -1,0 +1,1 @@
+"""flagd's evaluation interface, which the OpenFeature SDKs' flagd providers speak."""

@@ -1,0 +1,1 @@
+"""The registry of definitions: what may become of an experiment, and what is kept of it."""

@@ -1,0 +1,83 @@
+"""What every change goes through: checks against all that is defined, the next version, the entry
+of the audit trail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from itertools import islice
+
+from services.common.assign.assign import Definitions
+from services.common.assign.canonical import EXPERIMENT, DefinitionError, ItemKey
+from services.common.assign.checks import Location, change_errors
+from services.common.errors import FailedPrecondition, FieldViolation, VersionConflict
+from services.experiment.registry import authored
+from services.experiment.registry.ports import Entry
+from services.experiment.registry.record import Record, definitions_in_force, experiment_of, item_of
+
+Records = Mapping[ItemKey, Record]
+Errors = Callable[[Definitions], Iterable[tuple[Location, str]]]
+"""What is wrong with definitions, with where."""
+
+
+def check(before: Records, after: Records, errors: Errors, *, guarded: bool) -> None:
+    """Raises ``InvalidArgument`` for what is wrong with ``after`` and was not with ``before``, and,
+    where it is ``guarded``, for what would move units of running experiments."""
+    then, now = _read(before), _read(after)
+    known = set(errors(then))
+    found = [error for error in errors(now) if error not in known]
+    if guarded:
+        found += change_errors(then, now)
+    if found:
+        raise authored.wrong(
+            [
+                FieldViolation(".".join(map(str, at)), why)
+                for at, why in islice(found, authored.MAX_VIOLATIONS)
+            ]
+        )
+
+
+def raised(record: Record, now_ms: int) -> Record:
+    """The record with its next version and revision."""
+    item = replace(record.item, revision=record.item.revision + 1)
+    if record.supported and item.kind == EXPERIMENT:
+        item = item_of(replace(experiment_of(item), revision=item.revision))
+    return replace(record, item=item, version=record.version + 1, updated_ms=now_ms)
+
+
+def entry(
+    caller: str, action: str, before: Record | None, after: Record | None, remark: str = ""
+) -> Entry:
+    """What the audit trail tells of a change."""
+    one = after or before
+    assert one is not None  # noqa: S101 - something changed
+    return Entry(
+        one.updated_ms,
+        caller,
+        action,
+        one.item.kind,
+        one.item.key,
+        before.version if before else 0,
+        after.version if after else 0,
+        authored.changed_fields(before.authored if before else "", after.authored if after else ""),
+        before.state if before else None,
+        after.state if after else None,
+        remark,
+    )
+
+
+def conflict(what: str, expected: int, version: int) -> VersionConflict:
+    """Somebody else was first."""
+    return VersionConflict(
+        f"{what} is at version {version}; this change was made for version {expected}",
+        version=version,
+    )
+
+
+def _read(records: Records) -> Definitions:
+    try:
+        return definitions_in_force(records.values())
+    except DefinitionError as error:
+        raise FailedPrecondition(
+            f"the registry holds what can't be read: {error}", reason="UNREADABLE_DEFINITION"
+        ) from error

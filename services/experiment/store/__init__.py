@@ -1,0 +1,1 @@
+"""The registry's store: SQLite embedded or PostgreSQL, by SQLAlchemy; its tables by Alembic."""
