@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,19 @@ settings.load_profile("untimed")
 
 MEMORY_FILES = Path("/dev/shm")
 ROOM_BYTES = 4 << 30
+LIBRARY_THREADS = re.compile(r"ThreadPoolExecutor|asyncio_|fsspec|tqdm|.*\(_poll_wrapper\)")
+CLOSING_S = 10.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def closed_behind() -> Iterator[None]:
+    """A file closes what its tests opened: a thread left running reaches into other tests."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        if not LIBRARY_THREADS.match(thread.name):
+            thread.join(CLOSING_S)
+            assert not thread.is_alive(), f"{thread.name} was left running"
 
 
 def pytest_configure() -> None:

@@ -155,11 +155,11 @@ def two_rankers(
     server.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def calm_ranker(
     domain: Domain, tiny_bundles: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Ranker]:
-    """A ranker that tests share; they change nothing of it."""
+    """A ranker that the tests of a module share; they change nothing of it."""
     service = FakeFeatureService(domain, little_catalogue(), little_users())
     server = FakeFeatureServer(service)
     settings = make_settings(tmp_path_factory.mktemp("ranker"), tiny_bundles, server.target)

@@ -422,7 +422,8 @@ def test_a_bad_record_that_a_new_segment_follows_is_a_gap(
     listings = iter([[first]])
 
     def listed(directory: Path) -> list[Segment]:
-        return next(listings, list_segments(directory))
+        found = list_segments(directory)
+        return next(listings, found) if directory == tmp_path else found
 
     monkeypatch.setattr(spool_shipping, "list_segments", listed)
     shipping = _Shipping(spool, sink)
@@ -443,7 +444,8 @@ def test_a_bad_record_that_nothing_follows_any_more_is_waited_for(
     listings = iter([[first]] * 2)
 
     def listed(directory: Path) -> list[Segment]:
-        return next(listings, list_segments(directory))
+        found = list_segments(directory)
+        return next(listings, found) if directory == tmp_path else found
 
     monkeypatch.setattr(spool_shipping, "list_segments", listed)
     shipping = _Shipping(spool, sink)
