@@ -14,17 +14,12 @@ from numpy.typing import NDArray
 from offline.simulator import naming, policy, steps
 from offline.simulator.agenda import Agenda
 from offline.simulator.behaviour import Behaviour
-from offline.simulator.catalogue import UNLIMITED, Catalogue
+from offline.simulator.catalogue import Catalogue
+from offline.simulator.changes import CatalogueChanges
 from offline.simulator.jobs import weekly_profiles
 from offline.simulator.parameters import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS, WorldParameters
 from offline.simulator.people import People
-from offline.simulator.records import (
-    ExposureData,
-    Record,
-    SlateData,
-    UpsertData,
-    WithdrawalData,
-)
+from offline.simulator.records import ExposureData, Record, SlateData
 from offline.simulator.rooms import TICK_MS, Rooms
 from offline.simulator.scene import Planned, Visitor
 from offline.simulator.shop import Shop
@@ -56,6 +51,9 @@ class World:
             naming.seeded_ulid(parameters.start_ms, repr(parameters))[-10:] + "-"
         )
         self.rooms = Rooms(parameters, self.catalogue, self.agenda, self.emit, self.rng)
+        self.changes = CatalogueChanges(
+            parameters, self.catalogue, self.rooms, self.agenda, self.emit, self.rng
+        )
         self.behaviour = Behaviour(parameters, self.people, self.catalogue, self.rooms)
         self.shop = Shop(
             parameters,
@@ -131,7 +129,7 @@ class World:
             case steps.RoomRemoval(number):
                 self.rooms.removal(number, now_ms)
             case steps.CatalogueChange(kind, row):
-                self._change(now_ms, kind, row)
+                self.changes.make(now_ms, kind, row)
             case steps.DayBegins(number):
                 self._day(now_ms, number)
 
@@ -204,35 +202,9 @@ class World:
 
     def _open(self, now_ms: int) -> None:
         """The catalogue of the first day, rooms on air, and the first day's plan."""
-        parameters, rng = self.parameters, self.rng
-        for _ in range(parameters.hosts):
-            self._emit_new(now_ms, self.catalogue.add_host(rng))
-        for _ in range(parameters.courses):
-            self._add_course(now_ms)
-        self.catalogue.first_weeks(rng, now_ms)
-        for _ in range(parameters.courses):
-            self._emit_new(now_ms, self.catalogue.add_video(rng))
-        self.catalogue.refresh_hotness(0)
+        self.changes.open(now_ms)
         self.rooms.tick(now_ms, immediately=True)
         self.agenda.put(now_ms, steps.DayBegins(0))
-
-    def _emit_new(self, now_ms: int, record: Record | None) -> None:
-        if record is not None:
-            self.emit(now_ms, record)
-
-    def _add_course(self, now_ms: int) -> None:
-        row = self.catalogue.courses
-        record = self.catalogue.add_course(now_ms, self.rng)
-        if record is None:
-            return
-        self.emit(now_ms, record)
-        if self.catalogue.seats_left[row] != UNLIMITED:
-            self._plan_reopening(row)
-
-    def _plan_reopening(self, row: int) -> None:
-        pause = int(self.rng.integers(2, 9)) * DAY_MS
-        at = int(self.catalogue.closes_ms[row]) + pause
-        self.agenda.put(at, steps.CatalogueChange("reopen", row))
 
     def _day(self, now_ms: int, number: int) -> None:
         parameters, rng, people = self.parameters, self.rng, self.people
@@ -246,7 +218,7 @@ class World:
         self.agenda.put(now_ms + DAY_MS, steps.DayBegins(number + 1))
         if number:
             people.drift_one_day(parameters.drift, rng)
-        self._plan_catalogue(now_ms)
+        self.changes.plan_day(now_ms)
         if not self.visits:
             return
         counts = rng.poisson(people.rate / 7)
@@ -266,90 +238,6 @@ class World:
         known = self._known_courses
         for record in weekly_profiles(self.people, self.catalogue, known, week, now_ms):
             self.emit(now_ms, record)
-
-    def _plan_catalogue(self, now_ms: int) -> None:
-        """New, dearer, cheaper and leaving entities of one day."""
-        parameters, rng, catalogue = self.parameters, self.rng, self.catalogue
-        active = int((~catalogue.withdrawn[: catalogue.courses]).sum())
-        expected = {
-            "course": parameters.arrival_rate * parameters.courses / 7,
-            "video": 0.02 * active,
-            "host": 0.06,
-            "price": 0.012 * active,
-            "withdraw_course": 0.003 * active,
-            "withdraw_video": 0.015 * active,
-            "withdraw_host": 0.05 if catalogue.hosts > 10 else 0.0,
-        }
-        rows = {
-            "price": catalogue.courses,
-            "withdraw_course": catalogue.courses,
-            "withdraw_video": catalogue.videos,
-            "withdraw_host": catalogue.hosts,
-        }
-        for kind, mean in expected.items():
-            for _ in range(int(rng.poisson(mean))):
-                row = int(rng.integers(rows[kind])) if kind in rows else -1
-                at = now_ms + int(rng.integers(DAY_MS))
-                self.agenda.put(at, steps.CatalogueChange(kind, row))
-
-    def _change(self, now_ms: int, kind: str, row: int) -> None:
-        catalogue, rng = self.catalogue, self.rng
-        if kind == "course":
-            self._add_course(now_ms)
-        elif kind == "host":
-            host = catalogue.hosts
-            self._emit_new(now_ms, catalogue.add_host(rng))
-            if catalogue.hosts > host:
-                for _ in range(2):
-                    self.agenda.put(
-                        now_ms + int(rng.integers(1, 48)) * HOUR_MS, steps.CatalogueChange("course")
-                    )
-        elif kind == "video":
-            self._emit_new(now_ms, catalogue.add_video(rng))
-        elif kind == "price" and not catalogue.withdrawn[row]:
-            catalogue.set_price(row, float(catalogue.price_minor[row]) * rng.uniform(0.65, 1.3))
-            price = int(catalogue.price_minor[row])
-            entities = (("course", naming.course_id(row)),)
-            changed = UpsertData({}, price_minor=price)
-            self.emit(now_ms, Record("entity_upsert", entities=entities, payload=changed))
-        elif kind == "reopen" and not catalogue.withdrawn[row]:
-            self.emit(now_ms, catalogue.reopen(row, now_ms, rng))
-            self._plan_reopening(row)
-        elif kind == "withdraw_course":
-            self._withdraw_course(now_ms, row, "retired")
-        elif kind == "withdraw_video" and not catalogue.video_withdrawn[row]:
-            catalogue.video_withdrawn[row] = True
-            self._withdraw(now_ms, "video", naming.video_id(row), "expired")
-        elif (
-            kind == "withdraw_host"
-            and row not in self.rooms.of_host
-            and not catalogue.host_withdrawn[row]
-        ):
-            catalogue.host_withdrawn[row] = True
-            for course in catalogue.host_courses[row]:
-                self._withdraw_course(now_ms, course, "host_left")
-            self._withdraw(now_ms, "host", naming.host_id(row), "left")
-
-    def _withdraw_course(self, now_ms: int, course: int, reason: str) -> None:
-        catalogue = self.catalogue
-        if catalogue.withdrawn[course]:
-            return
-        catalogue.withdrawn[course] = True
-        self._withdraw(now_ms, "course", naming.course_id(course), reason)
-        self.rooms.course_gone(course, now_ms)
-        videos = np.flatnonzero(
-            (catalogue.video_course[: catalogue.videos] == course)
-            & ~catalogue.video_withdrawn[: catalogue.videos]
-        )
-        for video in videos.tolist():
-            catalogue.video_withdrawn[video] = True
-            self._withdraw(now_ms, "video", naming.video_id(video), reason)
-
-    def _withdraw(self, now_ms: int, kind: str, entity: str, reason: str) -> None:
-        record = Record(
-            "entity_withdrawal", entities=((kind, entity),), payload=WithdrawalData(reason)
-        )
-        self.emit(now_ms, record)
 
     def _visit(self, now_ms: int, visit: steps.Visit) -> None:
         rng, people = self.rng, self.people
