@@ -154,8 +154,7 @@ class RegistryDefinitions:
                 "the registry is empty, and was not: bring its database back, or remove "
                 f"{self._disk.path} and start anew"
             )
-        # Worked out here, not in a call.
-        _ = definitions.compiled
+        _worked_out(definitions)
         return _Seen(found.version, definitions)
 
     def _copy(self) -> InForce | None:
@@ -164,7 +163,7 @@ class RegistryDefinitions:
             return None
         try:
             definitions = hashed(definitions_of(copy.items))
-            _ = definitions.compiled
+            _worked_out(definitions)
         except ValueError as error:
             # Another release may have let through what this one refuses.
             _logger.warning("%s: the copy is not usable: %s", self._disk.path, error)
@@ -183,3 +182,9 @@ class RegistryDefinitions:
     async def _threaded(self, call: Callable[..., _Result], *arguments: object) -> _Result:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, call, *arguments)
+
+
+def _worked_out(definitions: Definitions) -> None:
+    """Works out here what decides, not in a call. Raises ``ValueError``."""
+    for refused in definitions.compiled.refused:
+        _logger.error("%s; it is found in no text", refused)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from services.common.assign.asking import Asking
-from services.common.assign.conditions import Predicate, compile_condition
+from services.common.assign.conditions import ConditionError, Predicate, compile_condition
 from services.common.assign.deciding import Decider, Decision, Filters, Prerequisites
 from services.common.assign.hashing import Bucket, Hashes
 from services.common.assign.model import (
@@ -36,6 +36,9 @@ class Compiled:
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
         self._hashes = Hashes()
+        self.refused: list[str] = []
+        """Patterns that are found nowhere since they can't be searched for, with whose they are.
+        Checks refuse them; definitions of another release may hold them."""
         self.deciders: dict[str, Decider] = {
             key: self._decider(experiment) for key, experiment in definitions.experiments.items()
         }
@@ -46,7 +49,7 @@ class Compiled:
         ]
         self._fully: list[Decision] = [decider.decide for decider in running]
         self._flags = {
-            key: (flag, [self._rule(rule) for rule in flag.rules])
+            key: (flag, [self._rule(key, rule) for rule in flag.rules])
             for key, flag in definitions.flags.items()
         }
         self.in_flags: dict[str, list[str]] = {}
@@ -145,7 +148,7 @@ class Compiled:
         definitions = self._definitions
         if definitions.unsupported:
             experiment = replace(experiment, evaluator_version=-1)
-        return Decider(
+        decider = Decider(
             experiment,
             definitions.common,
             definitions.layers,
@@ -153,20 +156,28 @@ class Compiled:
             self._value_of,
             self._hashes,
         )
+        self._refuse(f"experiment {experiment.key!r}", decider.refused)
+        return decider
 
-    def _rule(self, rule: Rule) -> _Rule:
+    def _rule(self, flag_key: str, rule: Rule) -> _Rule:
         groups = self._definitions.saved_groups
-        rollout = rule.rollout
-        return _Rule(
+        rollout, needed = rule.rollout, rule.prerequisites
+        refused: list[ConditionError] = []
+        made = _Rule(
             rule,
-            Prerequisites(rule.prerequisites, self._value_of) if rule.prerequisites else None,
+            Prerequisites(needed, self._value_of, refused) if needed else None,
             Filters(rule.filters, self._hashes) if rule.filters else None,
-            None if rule.condition is None else compile_condition(rule.condition, groups),
+            None if rule.condition is None else compile_condition(rule.condition, groups, refused),
             None
             if rollout is None
             else (rollout, self._hashes.bucketing(rollout.hash, rollout.salt)),
             None if rule.experiment is None else self._decider(rule.experiment),
         )
+        self._refuse(f"flag {flag_key!r}", refused)
+        return made
+
+    def _refuse(self, what: str, refused: list[ConditionError]) -> None:
+        self.refused += [f"{what}: {'.'.join(map(str, e.path))}: {e.problem}" for e in refused]
 
     def _in_flag(self, experiment_key: str) -> Decider | None:
         for flag in self.in_flags.get(experiment_key, ()):

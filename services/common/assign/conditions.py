@@ -12,7 +12,8 @@ from functools import lru_cache
 from typing import Any, TypeGuard
 
 from services.common.assign import javascript
-from services.common.assign.patterns import compile_pattern, padded_version
+from services.common.assign.patterns.pattern import Pattern
+from services.common.assign.versions import padded_version
 
 Predicate = Callable[[Any], bool]
 """Whether a value passes."""
@@ -34,9 +35,13 @@ class ConditionError(ValueError):
         self.problem = problem
 
 
-def compile_condition(condition: object, groups: SavedGroups) -> Predicate:
-    """A predicate over the attributes of a request. Raises ``ConditionError``."""
-    return _Compiler(groups).condition(condition, ())
+def compile_condition(
+    condition: object, groups: SavedGroups, refused: list[ConditionError] | None = None
+) -> Predicate:
+    """A predicate over the attributes of a request. ``refused`` takes patterns that can't be
+    searched for, which then are found nowhere, as GrowthBook has it. Raises ``ConditionError`` for
+    whatever else is malformed, and without ``refused`` for patterns, too."""
+    return _Compiler(groups, refused).condition(condition, ())
 
 
 def attributes_named(condition: object) -> Iterator[str]:
@@ -88,8 +93,9 @@ def _never(_: Any) -> bool:
 
 
 class _Compiler:
-    def __init__(self, groups: SavedGroups) -> None:
+    def __init__(self, groups: SavedGroups, refused: list[ConditionError] | None) -> None:
         self._groups = groups
+        self._refused = refused
 
     def condition(self, condition: object, at: tuple[str | int, ...]) -> Predicate:
         """Of an object whose keys are attribute paths or $and, $or, $nor, $not."""
@@ -172,8 +178,21 @@ class _Compiler:
             member = _member(self._groups.get(given, ()))
             return member if name == "$inGroup" else _negated(member)
         if name in ("$regex", "$regexi"):
-            return _matches(given, at, insensitive=name == "$regexi")
+            return self._matches(given, at, insensitive=name == "$regexi")
         raise ConditionError(at, f"{name!r} is no operator")
+
+    def _matches(self, given: object, at: tuple[str | int, ...], *, insensitive: bool) -> Predicate:
+        if not isinstance(given, str):
+            raise ConditionError(at, "must be a pattern")
+        try:
+            found_in = Pattern(given, insensitive=insensitive).is_found_in
+        except ValueError as error:
+            refusal = ConditionError(at, str(error))
+            if self._refused is None:
+                raise refusal from error
+            self._refused.append(refusal)
+            return _never
+        return lambda value: found_in(javascript.text(value))
 
 
 def _at(path: str, test: Predicate) -> Predicate:
@@ -190,16 +209,6 @@ def _at(path: str, test: Predicate) -> Predicate:
 
 def _is_list(value: object) -> TypeGuard[Sequence[object]]:
     return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-def _matches(given: object, at: tuple[str | int, ...], *, insensitive: bool) -> Predicate:
-    if not isinstance(given, str):
-        raise ConditionError(at, "must be a pattern")
-    try:
-        search = compile_pattern(given, insensitive=insensitive).search
-    except ValueError as error:
-        raise ConditionError(at, str(error)) from error
-    return lambda value: search(javascript.text(value)) is not None
 
 
 def _key(value: object) -> object:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from services.common.assign.asking import Asking
-from services.common.assign.conditions import Predicate, SavedGroups, attributes_named
+from services.common.assign.conditions import (
+    ConditionError,
+    Predicate,
+    SavedGroups,
+    attributes_named,
+)
 from services.common.assign.conditions import compile_condition as compiled_condition
 from services.common.assign.hashing import Bucket, Hashes
 from services.common.assign.model import (
@@ -57,8 +62,15 @@ class Filters:
 class Prerequisites:
     """What other flags and experiments must have."""
 
-    def __init__(self, prerequisites: Sequence[Prerequisite], value_of: PrerequisiteValue) -> None:
-        self._tests = [(p.id, compiled_condition(p.condition, {}), p.gate) for p in prerequisites]
+    def __init__(
+        self,
+        prerequisites: Sequence[Prerequisite],
+        value_of: PrerequisiteValue,
+        refused: list[ConditionError],
+    ) -> None:
+        self._tests = [
+            (p.id, compiled_condition(p.condition, {}, refused), p.gate) for p in prerequisites
+        ]
         self._value_of = value_of
 
     def failed(self, asking: Asking) -> Prerequisite | None:
@@ -70,7 +82,8 @@ class Prerequisites:
 
 
 class Decider:
-    """Decides for one experiment. Raises ``ConditionError`` for a malformed condition."""
+    """Decides for one experiment. ``refused``: patterns of its conditions that are found nowhere.
+    Raises ``ConditionError`` for a malformed condition."""
 
     def __init__(
         self,
@@ -82,6 +95,7 @@ class Decider:
         hashes: Hashes,
     ) -> None:
         bucketing = hashes.bucketing
+        self.refused: list[ConditionError] = []
         self.experiment = experiment
         self.key = experiment.key
         self.is_running = experiment.running
@@ -125,7 +139,9 @@ class Decider:
             name, start, end = experiment.namespace
             self._namespace = (bucketing("fnv1", f"__{name}"), ((start, end),))
         self._prerequisites = (
-            Prerequisites(experiment.prerequisites, value_of) if experiment.prerequisites else None
+            Prerequisites(experiment.prerequisites, value_of, self.refused)
+            if experiment.prerequisites
+            else None
         )
         self._is_targeted = any(
             part is not None
@@ -305,7 +321,7 @@ class Decider:
 
     def _compiled_condition(self, groups: SavedGroups) -> Predicate | None:
         condition = self.experiment.condition
-        return None if condition is None else compiled_condition(condition, groups)
+        return None if condition is None else compiled_condition(condition, groups, self.refused)
 
     def _that_never_changes(self) -> Assignment | None:
         """The outcome of an experiment that takes nobody in."""

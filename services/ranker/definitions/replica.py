@@ -206,7 +206,8 @@ class DefinitionsReplica:
         if expected_hash and definitions.hash != expected_hash:
             raise FailedPrecondition("they do not have the hash that was told")
         # Worked out here, not in a request.
-        _ = definitions.compiled
+        for refused in definitions.compiled.refused:
+            _logger.error("%s; it is found in no text", refused)
         self._items, self._definitions = items, definitions
         self._installed.set()
         _logger.info("definitions %s are in force", definitions.hash[:12])

@@ -1,15 +1,8 @@
-"""Regular expressions and versions as GrowthBook's conditions know them."""
+"""JavaScript's regular expressions in Python's syntax."""
 
 from __future__ import annotations
 
 import re
-
-from services.common.assign import javascript
-
-MAX_PATTERN_CHARACTERS = 1_000
-_DIGITS = re.compile(r"[0-9]+")
-_PARTS = re.compile(r"[-.]")
-_BUILD = re.compile(r"\+.*$")
 
 # What JavaScript's \s, \d and \w stand for; Python's know more digits and letters.
 _CLASSES = {
@@ -19,19 +12,6 @@ _CLASSES = {
 }
 _ANY = r"[^\n\r\u2028\u2029]"
 _SAME_ESCAPES = frozenset("tnrvf0123456789xbB")
-
-
-def compile_pattern(pattern: str, *, insensitive: bool) -> re.Pattern[str]:
-    """A JavaScript pattern (without flags, or with ``i``) for Python's engine.
-
-    Raises ``ValueError`` for one that is too long or that Python's engine does not know.
-    """
-    if len(pattern) > MAX_PATTERN_CHARACTERS:
-        raise ValueError(f"has more than {MAX_PATTERN_CHARACTERS} characters")
-    try:
-        return re.compile(translated(pattern), re.IGNORECASE if insensitive else re.NOFLAG)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"is not a pattern that is understood: {error}") from error
 
 
 def translated(pattern: str) -> str:
@@ -90,8 +70,11 @@ def _escape(pattern: str, at: int, *, in_class: bool) -> tuple[str, int]:
         if in_class and what != "S":
             raise ValueError(f"\\{what} inside of brackets is not supported")
         return (r"\S" if in_class else f"[^{_CLASSES[what.lower()]}]"), end
-    if what in "bB" and not in_class:
-        return f"(?a:\\{what})", end
+    if what == "b" and not in_class:
+        return r"(?a:\b)", end
+    if what == "B" and not in_class:
+        # In Python an empty text has no place of this kind.
+        return r"(?:(?a:\B)|^\Z)", end
     if what == "k" and pattern[end : end + 1] == "<":
         close = pattern.find(">", end)
         if close < 0:
@@ -106,18 +89,3 @@ def _escape(pattern: str, at: int, *, in_class: bool) -> tuple[str, int]:
         return f"\\{what}", end
     # Any other letter stands for itself there; Python wants it plain.
     return (what if what.isalnum() else re.escape(what)), end
-
-
-def padded_version(value: object) -> str:
-    """A version as a text that orders like it: "1.10.0" after "1.9.0", "1.0.0-beta" before "1.0.0".
-
-    GrowthBook's ``paddedVersionString``: build information and a leading "v" go, numbers are padded
-    to five, three parts get a "~" behind them.
-    """
-    if javascript.is_number(value):
-        value = javascript.text(value)
-    written = value if isinstance(value, str) and value else "0"
-    parts = _PARTS.split(_BUILD.sub("", written).removeprefix("v"))
-    if len(parts) == 3:
-        parts.append("~")
-    return "-".join(part.rjust(5) if _DIGITS.fullmatch(part) else part for part in parts)

@@ -1,0 +1,1 @@
+"""Regular expressions of conditions, matched within a bound on steps whatever the text."""
