@@ -18,7 +18,7 @@ from services.common.clock import system_clock_ms
 from services.common.ids import seed_of
 from services.ranker.arrays import BoolArray, Float32Array
 from services.ranker.calls.arrange import arrange, of_another_bundle
-from services.ranker.calls.candidates import call_candidates
+from services.ranker.calls.candidates import call_candidates, unshown
 from services.ranker.definitions.arms import EntityArms, ItemFactors
 from services.ranker.definitions.assigning import sticky_ids
 from services.ranker.definitions.deciding import decide, decide_as_kept
@@ -247,7 +247,7 @@ class Pipeline:
                 candidate_ids=[work.command.candidate_ids for work in same],
                 count_unknown=partial(self._observer.unknown_candidates, surface.name),
                 items=len(plan.table),
-                seeds=[work.seed for work in same],
+                seeds=[work.turn_seed for work in same],
                 now_ms=now_ms,
             )
             answers = self._sources.ask(surface.name, plan.sources, asked, state.breaker)
@@ -286,12 +286,16 @@ class Pipeline:
                 self._observer.removed(plan.spec.name, reason, len(gone))
                 if work.command.call is not Call.RANK:
                     work.removed += [(plan.table.ids[slot], reason) for slot in gone.tolist()]
-        if not len(work.slots) and command.call is Call.RANK and command.following is None:
+        if not len(work.slots) and command.call is Call.RANK:
+            # One more than is shown tells of a next page.
             work.slots = fallback_slots(
                 plan.ground,
                 plan.spec.sources,
-                command.k or plan.spec.default_k,
-                lambda slots: apply_filters([*plan.filters, *own], slots, asking).kept,
+                (command.k or plan.spec.default_k) + 1,
+                lambda slots: (
+                    apply_filters([*plan.filters, *own], slots, asking).kept
+                    & unshown(command, plan.table, slots)
+                ),
             )
             work.origin = np.full(len(work.slots), len(plan.spec.sources), np.uint8)
         if plan.any_repaired and plan.table.repaired[work.slots].any():

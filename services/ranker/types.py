@@ -114,7 +114,8 @@ class Following:
 
     ``items`` uint64: of a page, the lowest 40 bits of the hashes (``EntityTable.tie``) of all items
     shown before; of a refresh, the hashes of the items to score. ``page`` counts the pages, and
-    refreshes, before. ``bundle`` and ``variants`` are digests.
+    refreshes, before. ``bundle`` and ``variants`` are digests. ``session_seed`` is that of the
+    first page, None where it is not known.
     """
 
     parent_rank_id: str
@@ -123,6 +124,7 @@ class Following:
     items: UInt64Array
     bundle: bytes
     variants: frozenset[bytes]
+    session_seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

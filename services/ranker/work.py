@@ -65,6 +65,14 @@ class Work:
     factors: Float32Array | None = None
     sticky: Sequence[StickyChange] = ()
 
+    @property
+    def turn_seed(self) -> int:
+        """What the turns of new items are drawn by: the seed of the first page, so that what one
+        page leaves is not lost to the next."""
+        following = self.command.following
+        known = None if following is None else following.session_seed
+        return self.seed if known is None else known
+
     def factors_at(self, slots: Int64Array) -> Float32Array | None:
         """``factors`` of those of the candidates that are at ``slots``."""
         if self.factors is None:

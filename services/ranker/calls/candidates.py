@@ -19,9 +19,12 @@ from services.ranker.work import Work, degrade
 NOT_IN_CATALOGUE = "not_in_catalogue"
 
 
-def unseen(table: EntityTable, slots: Int64Array, shown: UInt64Array) -> BoolArray:
-    """Which of slots [n] were not shown, bool [n]; ``shown`` are the lowest 40 bits of hashes."""
-    return np.isin(table.tie[slots] & SHOWN_MASK, shown, invert=True)
+def unshown(command: RankCommand, table: EntityTable, slots: Int64Array) -> BoolArray:
+    """Which of slots [n] no page before showed, bool [n]."""
+    following = command.following
+    if following is None:
+        return np.ones(len(slots), np.bool_)
+    return np.isin(table.tie[slots] & SHOWN_MASK, following.items, invert=True)
 
 
 _WHOLE = np.uint64((1 << 64) - 1)
@@ -87,7 +90,7 @@ def call_candidates(
     command, plan = work.command, work.plan
     if command.call is Call.RANK:
         if command.following is not None:
-            kept = unseen(plan.table, work.slots, command.following.items)
+            kept = unshown(command, plan.table, work.slots)
             work.slots, work.origin = work.slots[kept], work.origin[kept]
         return
     if command.call is Call.SIMILAR:

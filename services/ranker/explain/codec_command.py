@@ -60,6 +60,7 @@ def _following(following: Following) -> dict[str, Any]:
         "items": following.items.tolist(),
         "bundle": following.bundle.hex(),
         "variants": sorted(variant.hex() for variant in following.variants),
+        "session_seed": following.session_seed,
     }
 
 
@@ -71,6 +72,7 @@ def _followed(text: Mapping[str, Any]) -> Following:
         items=np.array(text["items"], np.uint64),
         bundle=bytes.fromhex(text["bundle"]),
         variants=frozenset(bytes.fromhex(variant) for variant in text["variants"]),
+        session_seed=text.get("session_seed"),
     )
 
 

@@ -64,11 +64,12 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a request wants: ``k`` items. ``first_position`` is that of the slate's first item
+    """What a request wants: ``k`` items. By ``turn_seed`` the turns of new items are drawn.
+    ``first_position`` is that of the slate's first item
     among all that the pages up to this one show; fixed positions count from there."""
 
     k: int
-    seed: int
+    turn_seed: int
     now_ms: int
     first_position: int = 0
 

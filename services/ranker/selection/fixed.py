@@ -80,7 +80,7 @@ def _new_items(plan: BoundSelection, found: Candidates, wanted: Wanted) -> list[
     if not len(new):
         return []
     needed = guarantee.needed(found.slots[new], wanted.now_ms)
-    seeds = np.array([wanted.seed], np.uint64)
+    seeds = np.array([wanted.turn_seed], np.uint64)
     (order,) = turns(needed, found.tie[new], seeds)
     ranked: list[int] = new[np.argsort(order, kind="stable")[: np.count_nonzero(needed)]].tolist()
     return ranked

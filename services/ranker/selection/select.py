@@ -63,6 +63,7 @@ def select(
     k: int,
     seed: int,
     now_ms: int,
+    turn_seed: int | None = None,
     first_position: int = 0,
     explore: bool = False,
     rivals: Mapping[str, Float32Array] | None = None,
@@ -76,6 +77,7 @@ def select(
                 k=k,
                 seed=seed,
                 now_ms=now_ms,
+                turn_seed=turn_seed,
                 first_position=first_position,
                 explore=explore,
                 rivals=rivals,
@@ -92,6 +94,7 @@ def opened(
     k: int,
     seed: int,
     now_ms: int,
+    turn_seed: int | None = None,
     first_position: int = 0,
     explore: bool = False,
     rivals: Mapping[str, Float32Array] | None = None,
@@ -101,6 +104,7 @@ def opened(
 
     ``first_position``: that of the slate's first item among all that the pages up to this one
     show, by which fixed positions count. ``explore``: the request may; ``seed`` decides.
+    ``turn_seed``: what the turns of new items are drawn by, ``seed`` where it is None.
     ``rivals``: values float32 [N] of two rankings by the variant they are credited to, the first
     being the candidates' own; they are interleaved, and nothing is drawn.
     """
@@ -122,7 +126,8 @@ def opened(
         # What is sunk stays where it is.
         shares = np.where(found.sunk, np.float32(0), plan.adjustments[found.slots])
     base = adjusted(found.values.astype(np.float64), shares)
-    fixed = fixed_positions(plan, found, base, Wanted(k, seed, now_ms, first_position))
+    turn_seed = seed if turn_seed is None else turn_seed
+    fixed = fixed_positions(plan, found, base, Wanted(k, turn_seed, now_ms, first_position))
     competing = _competing(found, base, fixed)
     if rivals:
         # Neither ranking's order: what is worth the same to one must not follow the other's.

@@ -45,6 +45,7 @@ def _opened(work: Work, scored: Scored, now_ms: int) -> Opened | Selected:
         candidates_of(work, scored),
         k=command.k or plan.spec.default_k,
         seed=work.seed,
+        turn_seed=work.turn_seed,
         now_ms=now_ms,
         first_position=_first_position(command),
         explore=is_scored and _may_explore(command),
@@ -87,7 +88,7 @@ def promised(work: Work, scored: Scored, base: Float64Array, k: int, now_ms: int
         left = np.arange(len(work.slots))
     else:
         found = found.only(left)
-    wanted = Wanted(k, work.seed, now_ms, _first_position(work.command))
+    wanted = Wanted(k, work.turn_seed, now_ms, _first_position(work.command))
     fixed = fixed_positions(selection, found, base[left], wanted)
     return left[list(fixed.candidates.values())]
 

@@ -3,8 +3,8 @@
 A token is ``base64url(head + variants + items + MAC)``, at most 4,096 characters:
 
     head      kind, key version, when it expires, keyed digest of the actor, digests of surface,
-              filter, candidate ids and bundle, seed, traffic class, page, first position, rank_id
-              answered under
+              filter, candidate ids and bundle, seed of the first page, traffic class, page, first
+              position, rank_id answered under
     variants  8 bytes each: digest of experiment and variant
     items     of a page token 5 bytes each, of a refresh token 8: the catalogue's hash of the id
 

@@ -98,7 +98,7 @@ class Tokens:
             filter=command.filter_digest,
             candidates=command.candidates_digest,
             bundle=self._digest(result.bundle_version),
-            seed=result.seed,
+            seed=result.seed if following is None else _session_seed(result, following),
             traffic=result.traffic.value,
             page=1 if following is None else min(following.page + 1, MAX_PAGE),
             first_position=result.first_position,
@@ -174,8 +174,13 @@ def _following(token: Token, command: RankCommand) -> RankCommand:
             items=token.items,
             bundle=token.bundle,
             variants=frozenset(token.variants),
+            session_seed=token.seed,
         ),
     )
+
+
+def _session_seed(result: RankResult, following: Following) -> int:
+    return result.seed if following.session_seed is None else following.session_seed
 
 
 def _refused(field: str, description: str, reason: str) -> InvalidArgument:

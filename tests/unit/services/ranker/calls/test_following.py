@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from services.common.assign.assign import Assignment, Definitions, Experiment, Reason, Variant
 from services.ranker.calls.arrange import held
-from services.ranker.calls.candidates import similar, slots_of_hashes, unseen
+from services.ranker.calls.candidates import similar, slots_of_hashes, unshown
 from services.ranker.calls.prices import Prices
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.feature_rows import View, ViewColumn
@@ -15,6 +17,7 @@ from services.ranker.plan import SurfaceSpec
 from services.ranker.sources.personal import Personal
 from services.ranker.state import prepare
 from services.ranker.tokens.format import MAX_VARIANTS, SHOWN_MASK, digest_of
+from services.ranker.types import Following, RankCommand
 from tests.unit.services.ranker.fakes import FakeModel, rows_of, spec_of, tables_of
 
 
@@ -50,7 +53,11 @@ def test_hashes_find_their_slots_and_hide_what_was_shown() -> None:
     wanted = np.array([table.tie[7], 12345, table.tie[299], table.tie[0]], np.uint64)
     assert slots_of_hashes(table, wanted).tolist() == [7, 299, 0]
     slots = np.array([5, 7, 299, 3], np.int64)
-    assert unseen(table, slots, wanted & SHOWN_MASK).tolist() == [True, False, False, True]
+    page = Following("parent", 1, 3, wanted & SHOWN_MASK, b"", frozenset())
+    command = RankCommand("feed", "ann", "")
+    assert unshown(command, table, slots).all()
+    after = replace(command, following=page)
+    assert unshown(after, table, slots).tolist() == [True, False, False, True]
 
 
 def test_similar_items_are_as_many_as_the_surface_has_candidates() -> None:
