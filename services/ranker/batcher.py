@@ -31,7 +31,8 @@ MARGIN: Final = 1.4
 """A mean is exceeded by half: so much longer than expected an answer may take and be in time."""
 
 LOOK_S: Final = 0.0003
-"""How soon to look again whether what a micro-batch waits for is there."""
+"""How long to wait for what a micro-batch needs before a look at who has come meanwhile. The core's
+own waits last a millisecond at least, and rows do not end them."""
 
 
 class Ticket(Promise[Answer], Generic[Query, Answer]):
@@ -75,19 +76,19 @@ class _Batch(Generic[Query, Started, Answer]):
 class Batcher(Generic[Query, Started, Answer]):
     """Bounded queue and what empties it. All of it belongs to one thread, which calls ``step``.
 
-    ``begin(queries)`` starts a micro-batch of 1 to ``max_batch``, ``ready(started)`` tells whether
-    it can be finished without waiting, ``finish(started, kept)`` ends it and answers for the
-    indices in ``kept``, in that order, with an error for those that got none. ``failed`` is told
-    of errors that are no PodiumError; ``rested`` that no micro-batch is under way; ``dropped`` why
-    a request left early; ``answered`` how long answers took from their arrival on, in seconds,
-    those of the background aside. Of the background at most ``background_limit`` wait, and
-    ``background_batch`` are in a micro-batch.
+    ``begin(queries)`` starts a micro-batch of 1 to ``max_batch``, ``ready(started, longest_s)``
+    tells whether it can be finished, for which it waits so many seconds at most,
+    ``finish(started, kept)`` ends it and answers for the indices in ``kept``, in that order, with
+    an error for those that got none. ``failed`` is told of errors that are no PodiumError;
+    ``rested`` that no micro-batch is under way; ``dropped`` why a request left early; ``answered``
+    how long answers took from their arrival on, in seconds, those of the background aside. Of the
+    background at most ``background_limit`` wait, and ``background_batch`` are in a micro-batch.
     """
 
     def __init__(
         self,
         begin: Callable[[Sequence[Query]], Started],
-        ready: Callable[[Started], bool],
+        ready: Callable[[Started, float], bool],
         finish: Callable[[Started, Sequence[int]], Sequence[Answer | Exception]],
         *,
         max_batch: int,
@@ -154,8 +155,8 @@ class Batcher(Generic[Query, Started, Answer]):
             self._begin_next()
         if not self._begun:
             return 0.0 if self._queue or self._background else None
-        if not self._ready(self._begun[0].started):
-            return LOOK_S
+        if not self._ready(self._begun[0].started, LOOK_S):
+            return 0.0
         self._finish_oldest()
         return 0.0 if self._begun or self._queue or self._background else None
 

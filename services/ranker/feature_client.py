@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -76,10 +77,12 @@ class _PendingRows:
         self._call = call
         self._ids = ids
         self._sticky_ids = sticky_ids
+        self._ended = threading.Event()
+        call.add_done_callback(lambda _: self._ended.set())
 
-    def ready(self) -> bool:
-        """Whether ``result`` is there without waiting."""
-        return self._call.done()
+    def ready(self, longest_s: float) -> bool:
+        """Whether ``result`` is there, for which it waits so many seconds at most."""
+        return self._ended.wait(longest_s)
 
     def result(self) -> FeatureRows:
         """Waits for the rows. Raises a PodiumError."""

@@ -209,8 +209,9 @@ class _Given:
         del view, ids, timeout_s, sticky_ids
         return self
 
-    def ready(self) -> bool:
+    def ready(self, longest_s: float) -> bool:
         """See ``ports.PendingRows``."""
+        del longest_s
         return True
 
     def result(self) -> FeatureRows:

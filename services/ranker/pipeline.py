@@ -99,9 +99,9 @@ class Pipeline:
         """Assigns variants and asks for the users' rows."""
         return self.begin_with(commands, self._state(), self._users)
 
-    def ready(self, started: Started) -> bool:
-        """Whether ``finish`` has what it would wait for."""
-        return started.pending.ready()
+    def ready(self, started: Started, longest_s: float) -> bool:
+        """Whether ``finish`` has what it needs, for which this waits so many seconds at most."""
+        return started.pending.ready(longest_s)
 
     def finish(self, started: Started, kept: Sequence[int]) -> list[RankResult]:
         """Answers the requests at the indices ``kept``, in that order."""

@@ -17,8 +17,8 @@ from services.ranker.types import Degradation, Part, RankResult
 class PendingRows(Protocol):
     """User rows under way."""
 
-    def ready(self) -> bool:
-        """Whether ``result`` is there without waiting."""
+    def ready(self, longest_s: float) -> bool:
+        """Whether ``result`` is there, for which it waits so many seconds at most."""
 
     def result(self) -> FeatureRows:
         """Waits. Raises Unavailable, DeadlinePassed or UnknownFeatureView."""

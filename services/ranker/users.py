@@ -103,7 +103,8 @@ class Nobody:
         del view, timeout_s, sticky_ids
         return Nobody(ids)
 
-    def ready(self) -> bool:
+    def ready(self, longest_s: float) -> bool:
+        del longest_s
         return True
 
     def result(self) -> FeatureRows:

@@ -89,9 +89,9 @@ class MixedPipeline:
         self._latest = self._begin(commands)
         return self._latest
 
-    def ready(self, mixed: Mixed) -> bool:
-        """Whether ``finish`` has what it would wait for."""
-        return all(self._pipeline.ready(group.started) for group in mixed.groups)
+    def ready(self, mixed: Mixed, longest_s: float) -> bool:
+        """Whether ``finish`` has what it would wait for; each group waits so long at most."""
+        return all(self._pipeline.ready(group.started, longest_s) for group in mixed.groups)
 
     def finish(self, mixed: Mixed, kept: Sequence[int]) -> list[RankResult | Exception]:
         """Answers the requests at the indices ``kept``, in that order; an error for those of a

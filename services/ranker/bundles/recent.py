@@ -40,7 +40,8 @@ class KnownRows:
         del ids, timeout_s, sticky_ids
         return KnownRows(self._recorded, view)
 
-    def ready(self) -> bool:
+    def ready(self, longest_s: float) -> bool:
+        del longest_s
         return True
 
     def result(self) -> FeatureRows:

@@ -47,8 +47,10 @@ class _Call:
     def send(self, users: UserFeatures) -> None:
         self._pending = users.start(self._view, self._ids, self._timeout_s, list(self._sticky_ids))
 
-    def ready(self) -> bool:
-        return self._outcome is not None or (self._pending is not None and self._pending.ready())
+    def ready(self, longest_s: float) -> bool:
+        if self._outcome is not None:
+            return True
+        return self._pending is not None and self._pending.ready(longest_s)
 
     def rows(self) -> FeatureRows:
         if self._outcome is None:
@@ -68,9 +70,9 @@ class _Part:
         self._first = first
         self._count = count
 
-    def ready(self) -> bool:
-        """Whether ``result`` is there without waiting."""
-        return self._call.ready()
+    def ready(self, longest_s: float) -> bool:
+        """See ``ports.PendingRows``."""
+        return self._call.ready(longest_s)
 
     def result(self) -> FeatureRows:
         """Waits. Raises what the call raised."""

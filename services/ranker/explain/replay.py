@@ -265,7 +265,8 @@ class _Rows:
     def __init__(self, rows: FeatureRows) -> None:
         self._rows = rows
 
-    def ready(self) -> bool:
+    def ready(self, longest_s: float) -> bool:
+        del longest_s
         return True
 
     def result(self) -> FeatureRows:

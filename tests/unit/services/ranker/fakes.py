@@ -255,7 +255,8 @@ class FakePending:
     def __init__(self, users: FakeUsers, view: View, ids: list[str]) -> None:
         self._users, self._view, self._ids = users, view, ids
 
-    def ready(self) -> bool:
+    def ready(self, longest_s: float) -> bool:
+        del longest_s
         return True
 
     def result(self) -> FeatureRows:

@@ -9,7 +9,7 @@ import pytest
 
 from services.common.errors import DeadlinePassed, InvalidArgument, Overloaded
 from services.common.serving.promise import Promise
-from services.ranker.batcher import LOOK_S, Batcher
+from services.ranker.batcher import Batcher
 from tests.support.promises import outcome
 
 
@@ -30,7 +30,7 @@ class Doubler:
         self.rested = 0
         self.batcher: Batcher[int, list[int], int] = Batcher(
             self._begin,
-            lambda numbers: not self.waiting.intersection(numbers),
+            lambda numbers, _: not self.waiting.intersection(numbers),
             self._finish,
             max_batch=max_batch,
             queue_limit=queue_limit,
@@ -89,7 +89,7 @@ def test_the_next_batch_is_begun_before_the_one_before_is_finished() -> None:
     doubler.order.clear()
     doubler.waiting = {3}
     tickets = [doubler.batcher.submit(n) for n in (3, 4, 5)]
-    assert [doubler.batcher.step() for _ in range(3)] == [LOOK_S] * 3
+    assert [doubler.batcher.step() for _ in range(3)] == [0.0] * 3
     assert doubler.order == ["begin 3", "begin 4"]
     doubler.waiting.clear()
     doubler.run()
@@ -138,7 +138,7 @@ def test_requests_abandoned_after_the_beginning_are_not_finished() -> None:
     active = [True]
     gone = doubler.batcher.submit(1, None, lambda: active[0])
     stays = doubler.batcher.submit(2)
-    assert doubler.batcher.step() == LOOK_S
+    assert doubler.batcher.step() == 0.0
     active[0] = False
     doubler.waiting.clear()
     doubler.run()
@@ -244,7 +244,7 @@ def test_rest_is_told_of_however_a_micro_batch_ended() -> None:
     gone = [True]
     doubler.waiting = {0}
     doubler.batcher.submit(0, is_active=lambda: gone[0])
-    assert doubler.batcher.step() == LOOK_S
+    assert doubler.batcher.step() == 0.0
     assert doubler.rested == 0
     gone[0] = False
     doubler.waiting = set()
@@ -263,7 +263,7 @@ def test_the_pace_is_of_those_answered_not_of_those_who_left() -> None:
     for number in range(4):
         stays = number == 3
         doubler.batcher.submit(number, is_active=lambda stays=stays: stays or active[0])
-    assert doubler.batcher.step() == LOOK_S
+    assert doubler.batcher.step() == 0.0
     active[0] = False
     doubler.waiting = set()
     doubler.run()
