@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from podium.feature.v1 import feature_pb2, feature_pb2_grpc
+from podium.feature.v1 import feature_pb2
 from services.common.errors import Unavailable
 from services.ranker.feature_client import FeatureClient
 from services.ranker.feature_rows import View
@@ -17,28 +17,31 @@ from services.ranker.feature_rows import View
 LONG_S = 60.0
 
 
-class HeldBack(feature_pb2_grpc.FeatureServiceServicer):
+class HeldBack:
     """Answers once ``go`` is set, with ``code`` where there is one."""
 
     def __init__(self) -> None:
         self.go = threading.Event()
         self.code: grpc.StatusCode | None = None
 
-    def GetFeatures(
-        self, request: feature_pb2.GetFeaturesRequest, context: grpc.ServicerContext
-    ) -> feature_pb2.GetFeaturesResponse:
+    def answer(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         del request
         self.go.wait(LONG_S)
         if self.code is not None:
             context.abort(self.code, "not now")
-        return feature_pb2.GetFeaturesResponse(log_position=7)
+        return feature_pb2.GetFeaturesResponse(log_position=7).SerializeToString()
 
 
 @pytest.fixture
 def held_back() -> Iterator[tuple[HeldBack, FeatureClient]]:
     servicer = HeldBack()
     server = grpc.server(ThreadPoolExecutor(1))
-    feature_pb2_grpc.add_FeatureServiceServicer_to_server(servicer, server)
+    methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        "GetFeatures": grpc.unary_unary_rpc_method_handler(servicer.answer)
+    }
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("podium.feature.v1.FeatureService", methods)]
+    )
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
