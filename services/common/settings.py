@@ -226,8 +226,8 @@ class RankerSettings(CommonSettings):
         default=50.0,
         gt=0,
         le=10_000,
-        description="Longest time of a source for a micro-batch; one that fails or takes longer "
-        "three times in a row is left out for a while.",
+        description="Longest time that a micro-batch waits for a source; one that takes longer is "
+        "left out, and one that fails or is late three times in a row for a while.",
     )
     source_rest_seconds: float = Field(
         default=10.0,

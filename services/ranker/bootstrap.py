@@ -67,7 +67,8 @@ from services.ranker.metrics import RankerMetrics
 from services.ranker.pipeline import Pipeline
 from services.ranker.servicer import POLICIES, RankerServicer
 from services.ranker.slate_log import AssignmentLog, SpooledSlates
-from services.ranker.sources.asking import SourceAsking
+from services.ranker.sources.aside import Aside
+from services.ranker.sources.asking import Run, SourceAsking
 from services.ranker.sources.breaker import SourceLimits
 from services.ranker.state import Serving
 from services.ranker.tokens.issuer import Tokens
@@ -112,6 +113,7 @@ class RankerApp:
     channel: grpc.Channel
     registry: CollectorRegistry
     watched: WatchedDefinitions | None
+    aside: Aside[Run]
 
     def start(self) -> None:
         """Starts the threads: definitions, captures, the shadow, shipping, bundles."""
@@ -133,6 +135,7 @@ class RankerApp:
 
     def close(self) -> None:
         """Ends everything but the server, which is drained before."""
+        self.aside.close()
         self.shadow.close()
         self.captures.close()
         self.bundles.close()
@@ -180,6 +183,7 @@ def build(settings: RankerSettings) -> RankerApp:
     source_limits = SourceLimits(
         budget_s=settings.source_budget_ms / 1000, rest_s=settings.source_rest_seconds
     )
+    aside = Aside[Run]()
     exposures = Exposures(
         window_ms=round(
             timedelta(hours=settings.exposure_window_hours) / timedelta(milliseconds=1)
@@ -203,7 +207,7 @@ def build(settings: RankerSettings) -> RankerApp:
             max_age_s=settings.last_known_seconds,
             monotonic_s=time.monotonic,
         ),
-        sources=SourceAsking(source_limits, ran=metrics.source, log_error=_log_error),
+        sources=SourceAsking(source_limits, ran=metrics.source, log_error=_log_error, aside=aside),
         feature_timeout_s=settings.feature_timeout_ms / 1000,
         new_rank_id=new_rank_id,
         log_error=_log_error,
@@ -337,7 +341,17 @@ def build(settings: RankerSettings) -> RankerApp:
     )
     _logger.info("models run on %s", providers(settings.device)[0])
     return RankerApp(
-        server, serving, bundles, shadow, spool, shipper, captures, channel, registry, watched
+        server,
+        serving,
+        bundles,
+        shadow,
+        spool,
+        shipper,
+        captures,
+        channel,
+        registry,
+        watched,
+        aside,
     )
 
 

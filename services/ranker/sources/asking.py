@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from services.ranker.arrays import Int64Array
+from services.ranker.sources.aside import Aside, Late
 from services.ranker.sources.base import Asked, BoundSource, nothing
 from services.ranker.sources.breaker import Breaker, SourceLimits
 from services.ranker.types import Degradation, Part, Reason
@@ -38,7 +40,11 @@ class Sources(Protocol):
 
 class SourceAsking:
     """Runs sources one after the other and measures each. ``ran`` is told a source's name and how
-    long it took, in seconds; ``clock`` tells seconds."""
+    long it took, in seconds; ``clock`` tells seconds.
+
+    With ``aside`` nobody waits for a source beyond its budget: it is left out, and not asked again
+    before that run has ended. Without, what comes late is used all the same.
+    """
 
     def __init__(
         self,
@@ -47,11 +53,14 @@ class SourceAsking:
         ran: Callable[[str, float], None],
         log_error: Callable[[str, Exception], None],
         clock: Callable[[], float] = time.perf_counter,
+        aside: Aside[Run] | None = None,
     ) -> None:
         self._limits = limits
         self._ran = ran
         self._log_error = log_error
         self._clock = clock
+        self._aside = aside
+        self._late: dict[tuple[str, str], Late[Run]] = {}
 
     def ask(
         self,
@@ -72,17 +81,16 @@ class SourceAsking:
         }
         if len(resting) == len(sources):
             resting = {}
-        runs = {
-            name: self._run(surface, name, source, asked)
-            for name, source in sources
-            if name not in resting
-        }
+        resting |= self._still_running(surface)
+        runs = self._runs(
+            surface, [(name, source) for name, source in sources if name not in resting], asked
+        )
         if not _sound([run.found for run in runs.values()], asked.items):
             runs = {name: self._checked(surface, name, run, asked) for name, run in runs.items()}
         answers, ended_s = Answers([], []), self._clock()
         for name, _ in sources:
             run = runs.get(name)
-            found, trouble = (None, resting[name]) if run is None else run
+            found, trouble = (None, resting[name]) if run is None else (run.found, run.trouble)
             if run is not None and trouble is None:
                 breaker.went_well((surface, name))
             elif run is not None and trouble is not None:
@@ -93,7 +101,31 @@ class SourceAsking:
             answers.slots.append(found)
         return answers
 
-    def _run(self, surface: str, name: str, source: BoundSource, asked: Asked) -> _Run:
+    def _still_running(self, surface: str) -> dict[str, Reason]:
+        for source in [source for source, run in self._late.items() if run.ended]:
+            del self._late[source]
+        return {name: Reason.TIMEOUT for of, name in self._late if of == surface}
+
+    def _runs(
+        self, surface: str, sources: Sequence[tuple[str, BoundSource]], asked: Asked
+    ) -> dict[str, Run]:
+        steps = [partial(self._run, surface, name, source, asked) for name, source in sources]
+        runs: dict[str, Run] = {}
+        if self._aside is None:
+            runs = {name: step() for (name, _), step in zip(sources, steps, strict=True)}
+        else:
+            found = self._aside.run(steps, self._limits.budget_s)
+            for (name, _), run in zip(sources, found, strict=True):
+                if isinstance(run, Late):
+                    self._late[surface, name] = run
+                    runs[name] = Run(None, Reason.TIMEOUT, self._limits.budget_s)
+                else:
+                    runs[name] = run
+        for name, run in runs.items():
+            self._ran(name, run.duration_s)
+        return runs
+
+    def _run(self, surface: str, name: str, source: BoundSource, asked: Asked) -> Run:
         started_s = self._clock()
         found, trouble = None, None
         try:
@@ -102,26 +134,26 @@ class SourceAsking:
             self._log_error(f"the source {name} of surface {surface} failed", error)
             trouble = Reason.FAILED
         duration_s = self._clock() - started_s
-        self._ran(name, duration_s)
         if trouble is None and duration_s > self._limits.budget_s:
             trouble = Reason.TIMEOUT
-        return _Run(found, trouble)
+        return Run(found, trouble, duration_s)
 
-    def _checked(self, surface: str, name: str, run: _Run, asked: Asked) -> _Run:
+    def _checked(self, surface: str, name: str, run: Run, asked: Asked) -> Run:
         """The run, failed where it yielded what is no slot."""
         if _sound([run.found], asked.items):
             return run
         error = ValueError(f"it yields what is no slot of {asked.items} items")
         self._log_error(f"the source {name} of surface {surface} failed", error)
-        return _Run(None, Reason.FAILED)
+        return Run(None, Reason.FAILED, run.duration_s)
 
 
-class _Run(NamedTuple):
-    """What a source yields, None where it failed; and what was wrong. What came late is used all
-    the same."""
+class Run(NamedTuple):
+    """What a source yields, None where it failed or nobody waited; what was wrong; how long it
+    took, or was waited for."""
 
     found: list[Int64Array] | None
     trouble: Reason | None
+    duration_s: float
 
 
 def _for_each(found: list[Int64Array], requests: int) -> list[Int64Array]:

@@ -109,6 +109,7 @@ def make_settings(directory: Path, bundles: Path, target: str, **changes: Any) -
         "feature_target": target,
         "feature_timeout_ms": 5_000,
         "rank_target_ms": 60_000,
+        "source_budget_ms": 10_000,
         "bundle_poll_seconds": 0.05,
     }
     return RankerSettings(**(values | changes))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ import pytest
 
 from services.ranker.arrays import Int64Array
 from services.ranker.feature_rows import empty_rows
-from services.ranker.sources.asking import SourceAsking
+from services.ranker.sources.aside import Aside
+from services.ranker.sources.asking import Run, SourceAsking
 from services.ranker.sources.base import Asked
 from services.ranker.sources.breaker import Breaker, SourceLimits
 from services.ranker.types import Degradation, Part, Reason
+from tests.support.eventually import eventually
 from tests.unit.services.ranker.fakes import FakeModel
 
 LIMITS = SourceLimits(budget_s=0.5, strikes=2, rest_s=10)
@@ -61,14 +64,18 @@ class Bench:
 
     def ask(self) -> tuple[list[list[int]], list[Degradation]]:
         """Slots of either source for two requests, and what was left out."""
-        vectors = np.zeros((2, 4), np.float32)
-        rows = empty_rows(["a", "b"])
-        asked = Asked(FakeModel(), vectors, rows, (0, 1), ((), ()), lambda _: None, 9, (0, 0), 0)
+        asked = asked_by_two()
         named = [("good", self.good), ("bad", self.bad)]
         answers = self.asking.ask("surface", named, asked, self.breaker)
         (first, second) = zip(*answers.slots, strict=True)
         assert [slots.tolist() for slots in first] == [slots.tolist() for slots in second]
         return [slots.tolist() for slots in first], answers.left_out
+
+
+def asked_by_two() -> Asked:
+    vectors = np.zeros((2, 4), np.float32)
+    rows = empty_rows(["a", "b"])
+    return Asked(FakeModel(), vectors, rows, (0, 1), ((), ()), lambda _: None, 9, (0, 0), 0)
 
 
 def left_out(reason: Reason, name: str = "bad") -> list[Degradation]:
@@ -128,3 +135,42 @@ def test_when_all_would_rest_none_does() -> None:
     bench.bad.takes_s = bench.good.takes_s = 0.75
     for _ in range(4):
         assert bench.ask() == ([[1], [2]], [])
+
+
+class Hanging:
+    """Yields slot 2 once it is let go on."""
+
+    def __init__(self) -> None:
+        self.go_on, self.runs = threading.Event(), 0
+
+    def ask(self, asked: Asked) -> list[Int64Array]:
+        self.runs += 1
+        assert self.go_on.wait(60)
+        return [np.array([2]) for _ in range(len(asked))]
+
+
+def test_nobody_waits_for_a_source_that_hangs_and_it_is_asked_again_once_it_went_on() -> None:
+    aside, bench, hanging = Aside[Run](), Bench(), Hanging()
+    last = FakeSource(bench.clock, 3)
+    asking = SourceAsking(
+        replace(LIMITS, strikes=9),
+        ran=lambda name, _: bench.took.append((name, 0.0)),
+        log_error=lambda what, _: bench.errors.append(what),
+        aside=aside,
+    )
+
+    def ask() -> tuple[list[list[int]], list[Degradation]]:
+        sources = [("good", bench.good), ("bad", hanging), ("last", last)]
+        answers = asking.ask("surface", sources, asked_by_two(), bench.breaker)
+        return [found[0].tolist() for found in answers.slots], answers.left_out
+
+    try:
+        for _ in range(3):
+            assert ask() == ([[1], [], [3]], left_out(Reason.TIMEOUT))
+        assert (hanging.runs, bench.good.runs, last.runs) == (1, 3, 3)
+        hanging.go_on.set()
+        eventually(lambda: ask() == ([[1], [2], [3]], []))
+        assert not bench.errors
+    finally:
+        hanging.go_on.set()
+        aside.close()
