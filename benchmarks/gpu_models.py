@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks.rank_kernel import ENTITY
 from benchmarks.rank_workload import CANDIDATES, FloatArray
-from services.common.bundle.index import ItemIndex, gpus, recall_at_k, set_search_threads
+from services.common.bundle.index import ItemIndex, gpus, recall_at_k
 from services.common.bundle.loaded import GraphSession, providers
 from services.common.bundle.manifest import (
     FIRST_LAYER_FILE,
@@ -39,7 +39,6 @@ def main() -> None:
     """Measures and prints."""
     directory, queries_file = Path(sys.argv[1]), Path(sys.argv[2])
     device, seconds = sys.argv[3], float(sys.argv[4])
-    set_search_threads(1)
     vectors = np.load(directory / vectors_file(ENTITY), allow_pickle=False)
     queries = np.load(queries_file, allow_pickle=False)
     graph = GraphSession(
@@ -47,7 +46,7 @@ def main() -> None:
     )
     first_layer = GraphSession(directory / FIRST_LAYER_FILE, threads=1, device="cpu")
     parts = first_layer.run({"item_vector": vectors})
-    index = ItemIndex.read(directory / index_file(ENTITY))
+    index = ItemIndex.read(directory / index_file(ENTITY), threads=1)
     index_on_gpu = device == "cuda" and gpus() > 0
     if index_on_gpu:
         index = index.on_gpu()

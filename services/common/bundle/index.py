@@ -27,10 +27,15 @@ LARGEST_GPU_K = 2048
 
 
 class ItemIndex:
-    """Inner-product search over the vectors of one entity type; row numbers are index order."""
+    """Inner-product search over the vectors of one entity type; row numbers are index order.
 
-    def __init__(self, index: Any) -> None:
+    ``threads``: of one search, whichever thread asks; None leaves it to FAISS.
+    """
+
+    def __init__(self, index: Any, threads: int | None = None) -> None:
         self._index = index
+        self._threads = threads
+        self._asked_before = threading.local()
 
     @classmethod
     def build(
@@ -59,10 +64,10 @@ class ItemIndex:
         return cls(index)
 
     @classmethod
-    def read(cls, path: Path) -> ItemIndex:
+    def read(cls, path: Path, threads: int | None = None) -> ItemIndex:
         """Reads an index file. Raises ``BundleError`` naming it."""
         try:
-            return cls(faiss.read_index(str(path)))
+            return cls(faiss.read_index(str(path)), threads)
         except RuntimeError as error:
             raise BundleError(f"{path}: not a FAISS index") from error
 
@@ -90,6 +95,10 @@ class ItemIndex:
 
         Where fewer are found, rows are -1 and scores -inf.
         """
+        if self._threads is not None and not hasattr(self._asked_before, "once"):
+            # OpenMP keeps a setting for each thread that asks.
+            faiss.omp_set_num_threads(self._threads)
+            self._asked_before.once = True
         scores, rows = self._search(np.ascontiguousarray(queries, np.float32), k)
         scores[rows < 0] = -np.inf
         return scores, rows
@@ -100,7 +109,7 @@ class ItemIndex:
             raise BundleError("this FAISS has no GPU")
         resources = faiss.StandardGpuResources()
         copy = faiss.index_cpu_to_gpu(resources, 0, self._index)
-        return CopiedIndex(self._index, copy, LARGEST_GPU_K, resources)
+        return CopiedIndex(self._index, copy, LARGEST_GPU_K, resources, self._threads)
 
     def _search(self, queries: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
         found: tuple[FloatArray, IntArray] = self._index.search(queries, k)
@@ -114,8 +123,15 @@ class CopiedIndex(ItemIndex):
     ``keep`` is what the copy needs to stay alive.
     """
 
-    def __init__(self, index: Any, copy: Any, largest_k: int, keep: object = None) -> None:
-        super().__init__(index)
+    def __init__(
+        self,
+        index: Any,
+        copy: Any,
+        largest_k: int,
+        keep: object = None,
+        threads: int | None = None,
+    ) -> None:
+        super().__init__(index, threads)
         self._copy = copy
         self._largest_k = largest_k
         self._keep = keep
@@ -132,11 +148,6 @@ class CopiedIndex(ItemIndex):
 def gpus() -> int:
     """GPUs that this FAISS can use; 0 for one built without."""
     return int(faiss.get_num_gpus())
-
-
-def set_search_threads(threads: int) -> None:
-    """Threads a search may use. FAISS keeps one setting a process."""
-    faiss.omp_set_num_threads(threads)
 
 
 def recall_at_k(index: ItemIndex, vectors: FloatArray, queries: FloatArray, k: int) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from services.common.bundle.index import FloatArray, IntArray, ItemIndex, gpus, set_search_threads
+from services.common.bundle.index import FloatArray, IntArray, ItemIndex, gpus
 from services.common.bundle.manifest import (
     FIRST_LAYER_FILE,
     FIRST_PASS_FILE,
@@ -152,7 +152,6 @@ class LoadedBundle:
         """
         manifest = verify_directory(directory)
         path_of = functools.partial(_listed, directory, manifest)
-        set_search_threads(threads)
         graphs = [USER_TOWER_FILE, ITEM_TOWER_FILE, RANKER_FILE]
         # Bundles from before it, and rankers without features that stand still, have none.
         graphs += [FIRST_LAYER_FILE] if FIRST_LAYER_FILE in manifest.files else []
@@ -166,7 +165,7 @@ class LoadedBundle:
             ids[entity] = read_ids(path_of(entry.ids_file))
             shape = (len(ids[entity]), manifest.dim)
             vectors[entity] = read_vectors(path_of(vectors_file(entity)), shape)
-            indexes[entity] = ItemIndex.read(path_of(entry.file))
+            indexes[entity] = ItemIndex.read(path_of(entry.file), threads)
             if not len(ids[entity]) == indexes[entity].rows == entry.rows:
                 raise BundleError(f"{directory / entry.file}: rows differ from ids or manifest")
             if device != "cpu" and gpus() and indexes[entity].rows:

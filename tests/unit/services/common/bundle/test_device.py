@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import faiss
 import numpy as np
 import onnx
 import pytest
@@ -98,3 +100,15 @@ def test_a_bound_run_says_what_a_run_says(tmp_path: Path) -> None:
     for _ in range(2):
         held.run()
         np.testing.assert_array_equal(held.output(), direct.run(inputs))
+
+
+def test_a_search_takes_its_threads_whichever_thread_asks(tmp_path: Path) -> None:
+    ItemIndex.build(np.eye(3, dtype=np.float32)).write(tmp_path / "index")
+    index = ItemIndex.read(tmp_path / "index", threads=3)
+
+    def searched() -> int:
+        index.search(np.ones((1, 3), np.float32), 1)
+        return int(faiss.omp_get_max_threads())
+
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        assert [one.submit(searched).result(), other.submit(searched).result()] == [3, 3]
