@@ -193,7 +193,8 @@ class _Rows:
 
     rows: FeatureRows
 
-    def ready(self) -> bool:
+    def ready(self, longest_s: float) -> bool:
+        del longest_s
         return True
 
     def result(self) -> FeatureRows:
