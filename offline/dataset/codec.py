@@ -93,7 +93,7 @@ class EventCodec:
                 teams += _teams(arrival, logged)
             subject = _subject(event)
             if subject is not None and subject[0] in changes:
-                change = _change(event, self._schema.catalogue[subject[0]])
+                change = _change(logged, self._schema.catalogue[subject[0]])
                 if change is not None:
                     change["arrival"] = arrival
                     change["time_ms"] = _time_ms(logged)
@@ -237,8 +237,9 @@ def _subject(event: event_pb2.Event) -> tuple[str, str] | None:
     return (USER_ENTITY, actor) if actor else None
 
 
-def _change(event: event_pb2.Event, declared: dict[str, str]) -> dict[str, Any] | None:
+def _change(logged: event_pb2.LoggedEvent, declared: dict[str, str]) -> dict[str, Any] | None:
     """What the event changes of its subject; None for an event that is no such change."""
+    event = logged.event
     changed: dict[str, Any] = {}
     values: Iterable[tuple[str, Said]]
     if event.type == ENTITY_WITHDRAWAL:
@@ -253,7 +254,7 @@ def _change(event: event_pb2.Event, declared: dict[str, str]) -> dict[str, Any] 
             *([(PROFILE_VERSION, version)] if version else []),
         ]
     elif event.type in ROOM_EVENTS and event.HasField("room_state"):
-        values = room_values(event.room_state, milliseconds(event.event_time))
+        values = room_values(event.room_state, _time_ms(logged))
     else:
         return None
     # What is said twice counts as said last, whether or not that can be kept.

@@ -95,15 +95,15 @@ def room_values(room: RoomState, event_time_ms: int) -> Iterator[tuple[str, Scal
         case RoomState.STATE_STARTED:
             yield "live", True
             yield "selling_course_id", room.selling_course_id
-            yield "viewers", room.viewers
-        case RoomState.STATE_HEARTBEAT if room.HasField("viewers"):
-            yield "viewers", room.viewers
         case RoomState.STATE_NOW_SELLING:
             yield "selling_course_id", room.selling_course_id
         case RoomState.STATE_ENDED:
             yield "live", False
         case _:
-            return
+            pass
+    # A room that goes on air does not keep the viewers that it had last time.
+    if room.HasField("viewers") or room.state == RoomState.STATE_STARTED:
+        yield "viewers", room.viewers
 
 
 def record_digest(payload: bytes) -> bytes:

@@ -309,7 +309,7 @@ class Oracle:
         declared = self.domain.entities[entity].attributes
         for logged in self._about(entity, identity):
             order = (counted_ms(logged), logged.arrival)
-            for name, value in _attribute_changes(logged.event):
+            for name, value in _attribute_changes(logged):
                 if name in declared and (name not in latest or order > latest[name][0]):
                     latest[name] = order, _as_declared(value, declared[name])
         return {name: (order[0], value) for name, (order, value) in latest.items()}
@@ -359,7 +359,8 @@ def erased_by(logged: LoggedEvent) -> list[str]:
     return [key for key in (said.user_id, device) if key]
 
 
-def _attribute_changes(event: Event) -> Iterator[tuple[str, Value]]:
+def _attribute_changes(logged: LoggedEvent) -> Iterator[tuple[str, Value]]:
+    event = logged.event
     if event.type == "entity_upsert":
         upsert = event.entity_upsert
         for name, value in upsert.attributes.items():
@@ -381,16 +382,16 @@ def _attribute_changes(event: Event) -> Iterator[tuple[str, Value]]:
             yield "profile_version", event.profile.version
     elif event.HasField("room_state"):
         room = event.room_state
-        if room.state == RoomState.STATE_STARTED:
-            yield "live", 1
-            yield "selling_course_id", room.selling_course_id
+        yield "heard", 1
+        yield "heard_at_ms", counted_ms(logged)
+        if room.HasField("viewers"):
             yield "viewers", room.viewers
-        elif room.state == RoomState.STATE_HEARTBEAT and room.HasField("viewers"):
-            yield "viewers", room.viewers
-        elif room.state == RoomState.STATE_NOW_SELLING:
+        elif room.state == RoomState.STATE_STARTED:
+            yield "viewers", 0
+        if room.state in (RoomState.STATE_STARTED, RoomState.STATE_NOW_SELLING):
             yield "selling_course_id", room.selling_course_id
-        elif room.state == RoomState.STATE_ENDED:
-            yield "live", 0
+        if room.state in (RoomState.STATE_STARTED, RoomState.STATE_ENDED):
+            yield "live", int(room.state == RoomState.STATE_STARTED)
 
 
 def _as_declared(value: Value, dtype: str) -> Value:

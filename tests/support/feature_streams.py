@@ -45,6 +45,7 @@ def domain_with(features: dict[str, Any]) -> Domain:
                     "attributes": {
                         "live": "bool",
                         "viewers": "int",
+                        "heard_at_ms": "int",
                         "selling_course_id": "string",
                     },
                     "tower": {"fields": {"course": "selling_course_id"}},
@@ -65,6 +66,7 @@ def domain_with(features: dict[str, Any]) -> Domain:
                 "score": {"kind": "attribute", "entities": ["course"]},
                 "live": {"kind": "attribute", "entities": ["room"]},
                 "viewers": {"kind": "attribute", "entities": ["room"]},
+                "heard_at_ms": {"kind": "attribute", "entities": ["room"]},
                 "selling": {
                     "kind": "attribute",
                     "entities": ["room"],

@@ -41,6 +41,8 @@ WORLD_ENTITIES: dict[str, Any] = {
         "attributes": {
             "live": "bool",
             "viewers": "int",
+            "heard": "bool",
+            "heard_at_ms": "int",
             "selling_course_id": "string",
             "topic": "string",
         },

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from podium.event.v1.event_pb2 import LoggedEvent
 from services.common.domain import Domain
 from tests.support.every_kind import every_kind, refunded_stream, told_stream
-from tests.support.feature_streams import START_MS
-from tests.support.feature_worlds import KEYS, worlds
+from tests.support.feature_streams import START_MS, logged, room_event
+from tests.support.feature_worlds import KEYS, world_with, worlds
 from tests.support.known_features import assert_offline_agrees, assert_service_agrees
 from tests.support.world_points import LATER_MS, few_examples, points
 from tests.support.world_streams import world_streams
@@ -47,3 +47,22 @@ def test_refunds_alone_or_together_agree(tmp_path: Path) -> None:
     at = [(START_MS + t_ms, a) for t_ms in (9_250, 20_000, 86_405_000) for a in (9, 12, len(log))]
     keys = [("course", "c0"), ("course", "c1"), ("user", "ann"), ("user", "bob")]
     assert_offline_agrees(every_kind(), log, keys, at, tmp_path)
+
+
+def test_what_rooms_say_of_themselves_agrees(tmp_path: Path) -> None:
+    attribute = {"kind": "attribute", "entities": ["room"]}
+    said = dict.fromkeys(("heard_at_ms", "viewers", "live"), attribute)
+    domain = world_with({**said, "heard": {**attribute, "ttl": "90s"}})
+    # The first is ahead of the log's clock: it counts from its arrival.
+    events = [
+        room_event("s", "room_started", START_MS + 200_000, "r1", course="c1"),
+        room_event("b", "room_heartbeat", START_MS + 1_000, "r1"),
+        room_event("n", "room_now_selling", START_MS + 2_000, "r1", course="c2", viewers=7),
+        room_event("e", "room_ended", START_MS + 3_000, "r1", viewers=3),
+    ]
+    log = [logged(n, event, START_MS + 1_000 * n) for n, event in enumerate(events)]
+    rooms = [("room", "r1")]
+    at = [(START_MS + 1_000 * n, n + 1) for n in range(len(log))]
+    assert_offline_agrees(domain, log, rooms, at, tmp_path)
+    for t_ms, arrival in at:
+        assert_service_agrees(domain, log[:arrival], rooms, t_ms, tmp_path / f"store{arrival}")
