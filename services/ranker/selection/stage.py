@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from services.ranker.selection.select import Opened, not_overloaded, opened, set
 from services.ranker.sources.fallback import FALLBACK
 from services.ranker.state import ServingState
 from services.ranker.tokens.format import SHOWN_MASK
-from services.ranker.types import Call, RankCommand, Traffic
+from services.ranker.types import Call, Drawn, RankCommand, Traffic
 from services.ranker.work import Work
 
 
@@ -69,8 +70,20 @@ def _take(state: ServingState, work: Work, scored: Scored, selected: Selected) -
         sources,
         placements=selected.placements,
         teams=selected.teams,
-        drawn=selected.drawn,
+        drawn=_of_all(work, selected),
     )
+
+
+def _of_all(work: Work, selected: Selected) -> Drawn | None:
+    """The draws, with what the first pass left out counted: how many there were to choose from does
+    not depend on the weights that it went by."""
+    drawn = selected.drawn
+    if drawn is None or work.cut is None:
+        return drawn
+    left, _ = not_overloaded(work.plan.selection, work.cut.slots)
+    among_all = len(work.cut.slots) if left is None else len(left)
+    beyond = among_all - (len(work.slots) - selected.left_out)
+    return replace(drawn, considered_count=drawn.considered_count + beyond)
 
 
 def promised(work: Work, scored: Scored, base: Float64Array, k: int, now_ms: int) -> Int64Array:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.common.domain_selection import LoadCap, Selection
+from services.common.domain_selection import ExplorationPolicy, LoadCap, Selection
 from services.common.first_pass import first_pass_probabilities
 from services.ranker.plan import SurfaceSpec
 from services.ranker.scoring.first_pass import best, placed_values
@@ -35,11 +35,13 @@ from tests.unit.services.ranker.fakes import (
     UNLEARNED,
     FakeModel,
     FakeUsers,
+    Recorder,
     rows_of,
     spec_of,
     tables_of,
     vector_of,
 )
+from tests.unit.services.ranker.test_pipeline import make_pipeline
 
 SIMPLE = SurfaceSpec(
     name="simple",
@@ -356,3 +358,31 @@ def test_a_surface_that_scores_all_has_no_first_pass() -> None:
     told = result.explain()
     assert told.first_pass is None
     assert all(item.first_pass is None for item in told.items)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=CATALOGUES, k=st.integers(1, 5), pace=st.booleans(), seed=st.integers(0, 2**64 - 1))
+def test_a_draw_counts_the_same_candidates_whatever_the_first_pass_left_out(
+    rows: dict[str, dict[str, Any]], k: int, pace: bool, seed: int
+) -> None:
+    selection = Selection(
+        exploration=ExplorationPolicy(share=1.0, temperature=0.5),
+        load_cap=LoadCap(load="clicks", capacity="level") if pace else None,
+    )
+    counted = []
+    for scored, weights in ((None, {}), (5, {}), (5, {"buy": -1.0, "refund": 0.7})):
+        surface = replace(SIMPLE, scored=scored, selection=selection, weights=weights)
+        state = prepare(
+            FakeModel(),
+            spec_of(FakeModel(), surface),
+            tables_of(rows),
+            None,
+            exact_rows=9,
+            now_ms=0,
+        )
+        pipeline = make_pipeline(state, FakeUsers({}), Recorder())
+        command = RankCommand("simple", "ann", "", k, seed=seed)
+        (result,) = pipeline.finish(pipeline.begin([command]), [0])
+        assert result.slate.drawn is not None
+        counted.append(result.slate.drawn.considered_count)
+    assert len(set(counted)) == 1
