@@ -28,6 +28,7 @@ from services.feature.convert.erasure import (
 )
 from services.feature.identity.erasing import erase_in_log
 from services.feature.store.embedded import STORE_FILE, EmbeddedStore, compact_store
+from services.feature.views.registry import registry_of
 
 _ERASE_LOCK = "erase.lock"
 _ALWAYS = 1 << 62
@@ -65,8 +66,10 @@ class ErasureJob:
         erased = [variant for who in found for variant in _under_every_key(who, names)]
         aliases = find_aliases(read_history(log, target), erased)
         self._erasures = Erasures(erased, _by_every_name(aliases, names))
-        self._events = RecordEraser(domain, self._erasures, tombstones=False)
-        self._everything = RecordEraser(domain, self._erasures, tombstones=True)
+        # What is served counts, whichever domain file is named here: nothing brings it back.
+        self._views = [document.as_domain() for document in registry_of(log).documents()]
+        self._events = self._eraser(self._erasures, tombstones=False)
+        self._everything = self._eraser(self._erasures, tombstones=True)
         self._ids = [_raw(name, names) for name in self._erasures.pseudonyms]
 
     def erase_records(self, *, tombstones: bool = False) -> int:
@@ -91,7 +94,7 @@ class ErasureJob:
         """
         everyone = [who._replace(arrival=_ALWAYS) for who in self._erasures.erased]
         everyone += [Erased(_ALWAYS, "", device) for device in self._devices()]
-        eraser = RecordEraser(self._domain, Erasures(everyone), tombstones=True)
+        eraser = self._eraser(Erasures(everyone), tombstones=True)
         return erase_in_log(
             directory,
             eraser.erase,
@@ -111,6 +114,9 @@ class ErasureJob:
         for path in found:
             path.unlink(missing_ok=True)
         return len(found)
+
+    def _eraser(self, erasures: Erasures, *, tombstones: bool) -> RecordEraser:
+        return RecordEraser(self._domain, erasures, tombstones=tombstones, views=self._views)
 
     def _devices(self) -> list[str]:
         """What became the erased users', under every key."""

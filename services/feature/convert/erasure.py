@@ -9,7 +9,7 @@ that features of these entities read, amounts, and the purchase that a refund be
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -107,19 +107,19 @@ def find_aliases(
 class RecordEraser:
     """Makes records of erased actors into erased ones."""
 
-    def __init__(self, domain: Domain, erasures: Erasures, *, tombstones: bool) -> None:
-        """``tombstones``: whether the erasures themselves are made unreadable, too."""
-        catalogue = catalogue_entities(domain)
-        self._types = frozenset(domain.events)
-        read = values_read(domain)
-        self._kept = {
-            (event, feature.value)
-            for feature in domain.features.values()
-            if feature.kind in ("sum", "mean", "min", "max", "last")
-            and not catalogue.isdisjoint(feature.entities)
-            for event in feature.events
-            if (event, feature.value) in read
-        }
+    def __init__(
+        self,
+        domain: Domain,
+        erasures: Erasures,
+        *,
+        tombstones: bool,
+        views: Iterable[Domain] = (),
+    ) -> None:
+        """``tombstones``: whether the erasures themselves are made unreadable, too; ``views``: what
+        the registered views are defined by, which may count more than the domain does."""
+        definitions = [domain, *views]
+        self._types = frozenset(kind for each in definitions for kind in each.events)
+        self._kept = {pair for each in definitions for pair in _counted_values(each)}
         self._erasures = erasures
         self._tombstones = tombstones
 
@@ -165,6 +165,17 @@ class RecordEraser:
             left.refund.purchase_time.CopyFrom(refund.purchase_time)
             left.refund.purchase_amount.CopyFrom(refund.purchase_amount)
         return left
+
+
+def _counted_values(domain: Domain) -> Iterator[tuple[str, str]]:
+    """(event type, attribute) of what features of courses, hosts and rooms read."""
+    catalogue = catalogue_entities(domain)
+    read = values_read(domain)
+    for feature in domain.features.values():
+        if feature.kind not in ("sum", "mean", "min", "max", "last"):
+            continue
+        if not catalogue.isdisjoint(feature.entities):
+            yield from ((e, feature.value) for e in feature.events if (e, feature.value) in read)
 
 
 def _decoded(payload: bytes) -> LoggedEvent | None:

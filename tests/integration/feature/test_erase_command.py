@@ -17,6 +17,7 @@ from services.ranker.explain.directory import capture_paths, read_capture
 from tests.support.captured_requests import capture_requests
 from tests.support.feature_server import FeatureClient, running_service
 from tests.support.feature_streams import interaction, purchase_event, sticky_event
+from tests.support.more_features import domain_file_with
 
 ROOT = Path(__file__).parents[3]
 DOMAIN_FILE = ROOT / "config" / "live_courses.yaml"
@@ -138,3 +139,27 @@ def test_a_history_that_began_anew_is_kept(tmp_path: Path) -> None:
         assert _clicks(client, "ann", later.log_position) == (1, "PRESENT")
     users = [LoggedEvent.FromString(payload).event.actor.user_id for _, payload in read_log(log)]
     assert users == ["", "", "", NAMES.encrypt("ann")]
+
+
+def test_what_registered_views_count_stays_whichever_domain_file_is_named(tmp_path: Path) -> None:
+    gifts = {"entities": ["course"], "events": ["gift"], "value": "amount_minor", "window": "7d"}
+    more = domain_file_with(tmp_path / "next.yaml", {"gifts_7d": {"kind": "sum", **gifts}})
+    gift = interaction("g-1", "gift", now_ms(), "ann", "course:c1")
+    gift.attributes["amount_minor"].int_value = 500
+    with running_service(more, tmp_path) as running:
+        log, store = running.files.log_dir, running.files.store_dir
+        running.client.ingest(gift)
+        request = feature_pb2.EraseUserRequest(event_id="x-1", actor=Actor(user_id="ann"))
+        erased = running.client.stub.EraseUser(request, timeout=30)
+        (row,) = running.client.get("course", "c1", position=erased.log_position)
+        assert row["gifts_7d"] == (500, "PRESENT")
+
+    # The file that the service started with before the feature was added.
+    done = _events("erase", log, "--store", store, "--domain", DOMAIN_FILE)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    for path in store.rglob("data.mdb"):
+        path.unlink()
+    with running_service(more, tmp_path) as running:
+        (row,) = running.client.get("course", "c1", position=2)
+        assert row["gifts_7d"] == (500, "PRESENT")
