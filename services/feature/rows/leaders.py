@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from services.common.durations import duration_ms
 from services.common.errors import InvalidArgument
-from services.feature.definitions import ViewFeature
+from services.feature.definitions import ViewFeature, window_aggregates
 from services.feature.rows.rows import PRESENT, Row
 
 
@@ -100,6 +100,7 @@ def _scorer(columns: Sequence[ViewFeature], places: dict[str, int], score: Score
         case RisingScore(recent, baseline, prior):
             first, short_ms = _window(columns, places, "rising.recent", recent)
             second, long_ms = _window(columns, places, "rising.baseline", baseline)
+            _require_same_events(columns, "rising.baseline", first, second)
             if short_ms >= long_ms:
                 raise InvalidArgument.field("rising.recent", "must have the shorter window")
             share = short_ms / long_ms
@@ -116,6 +117,10 @@ def _scorer(columns: Sequence[ViewFeature], places: dict[str, int], score: Score
                 (_window(columns, places, f"decayed.features[{number}]", name)[::-1])
                 for number, name in enumerate(features)
             )
+            for number, name in enumerate(features):
+                _require_same_events(
+                    columns, f"decayed.features[{number}]", places[features[0]], places[name]
+                )
             sizes = [size for size, _ in windows]
             if len(set(sizes)) < len(sizes):
                 raise InvalidArgument.field("decayed.features", "must have different windows")
@@ -170,3 +175,14 @@ def _window(
     if definition.kind not in ("count", "sum"):
         raise InvalidArgument.field(field, f"{name!r} is no count or sum over a window")
     return place, duration_ms(definition.window)
+
+
+def _require_same_events(
+    columns: Sequence[ViewFeature], field: str, first: int, second: int
+) -> None:
+    """Windows of different events can't be compared, or taken from one another."""
+    one, other = (window_aggregates(columns[place].definition)[0] for place in (first, second))
+    if (one.events, one.value, one.fold) != (other.events, other.value, other.fold):
+        raise InvalidArgument.field(
+            field, f"{columns[second].name!r} is not over what {columns[first].name!r} is over"
+        )

@@ -33,6 +33,7 @@ DOMAIN = domain_with(
             }
             for name in WINDOWS
         },
+        "buys_7d": {"kind": "count", "entities": ["room"], "events": ["purchase"], "window": "7d"},
     }
 )
 COLUMNS = row_readers(DOMAIN)["room"].columns
@@ -142,7 +143,9 @@ def test_the_weight_of_a_ring_is_the_mean_of_what_is_left_of_events_in_it() -> N
         (FeatureScore("title"), "feature"),
         (RisingScore("clicks_1h", "clicks_1m", 5.0), "rising.recent"),
         (RisingScore("live", "clicks_1m", 5.0), "rising.recent"),
+        (RisingScore("clicks_1m", "buys_7d", 5.0), "rising.baseline"),
         (DecayedScore(("clicks_1h", "clicks_1h"), 1.0), "decayed.features"),
+        (DecayedScore(("clicks_1h", "buys_7d"), 1.0), r"decayed.features\[1\]"),
     ],
 )
 def test_what_does_not_fit_is_named(score: object, field: str) -> None:
