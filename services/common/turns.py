@@ -13,6 +13,8 @@ from collections import deque
 from contextlib import suppress
 from typing import Final
 
+from services.common.courtesy import Courtesy
+
 TURNS_AT_ONCE: Final = 8
 LONGEST_REST_S: Final = 0.005
 HURRY_S: Final = 0.4
@@ -23,9 +25,11 @@ _Turn = asyncio.Future[None]
 
 class Turns:
     """Hands out turns, in order. After each few it rests for as long as they took, so that half of
-    the loop's time is left for others, unless it is late."""
+    the loop's time is left for others, unless it is late, and lets the short calls pass that are
+    under way then (``courtesy``)."""
 
-    def __init__(self) -> None:
+    def __init__(self, courtesy: Courtesy | None = None) -> None:
+        self._courtesy = courtesy or Courtesy()
         # (since when, turn); those in ``_first`` are for urgent changes.
         self._first: deque[tuple[float, _Turn]] = deque()
         self._due: deque[tuple[float, _Turn]] = deque()
@@ -113,6 +117,7 @@ class Turns:
             await asyncio.sleep(0)
             took_s = time.monotonic() - now_s
             await asyncio.sleep(min(took_s, LONGEST_REST_S) / (4 if late else 1))
+            await self._courtesy.let_pass()
 
     def _hand_out(self) -> None:
         # Whoever has another turn gets it in the end, however many urgent changes there are.

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from podium.feature.v1 import feature_pb2_grpc
 from services.common.clock import system_clock_ms
+from services.common.courtesy import Courtesy
 from services.common.domain import Domain, load_domain
 from services.common.errors import Unavailable
 from services.common.event_log import DamageReport, LogWriter
@@ -26,7 +27,6 @@ from services.common.threads import take_short_turns
 from services.feature.applying.process import ApplyFiles, ApplyProcess, log_salvage
 from services.feature.convert.ingest import EventConverter
 from services.feature.convert.watch import WatchEncoder
-from services.feature.ingest.courtesy import Courtesy
 from services.feature.ingest.log import Ingestor
 from services.feature.ingest.types import DEFAULT_LIMITS, IngestLimits
 from services.feature.metrics import FeatureMetrics
@@ -61,6 +61,7 @@ class FeatureService:
         rotating = len(pseudonymiser.versions) > 1
         self._log = LogWriter(files.log_dir, salvage=salvage, files=log_files, new_segment=rotating)
         metrics = FeatureMetrics(registry)
+        courtesy = Courtesy()
         around = Surroundings(
             log_dir=files.log_dir,
             clock_ms=system_clock_ms,
@@ -69,6 +70,7 @@ class FeatureService:
             restarted=metrics.apply_restarts.inc,
             encoder=WatchEncoder(),
             observer=metrics,
+            courtesy=courtesy,
             log_level=log_level,
             pseudonymiser=pseudonymiser,
             store=files.store,
@@ -82,7 +84,6 @@ class FeatureService:
             self._log.close()
             raise
         self._generations.synced_through(self._log.next_arrival)
-        courtesy = Courtesy()
         self._ingestor = Ingestor(
             self._log,
             self._generations,

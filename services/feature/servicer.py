@@ -12,6 +12,7 @@ import grpc
 
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
 from services.common.call import CallPolicy
+from services.common.courtesy import Courtesy
 from services.common.errors import InvalidArgument, Overloaded
 from services.feature.convert.features import (
     ViewName,
@@ -42,7 +43,6 @@ from services.feature.convert.views import (
     required_feature,
     top_entities_response,
 )
-from services.feature.ingest.courtesy import Courtesy
 from services.feature.ingest.log import OVERLOAD_RETRY_MS, Ingestor
 from services.feature.ingest.pipeline import pipelined
 from services.feature.ingest.types import Receipt

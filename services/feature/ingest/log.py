@@ -24,6 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC
 
+from services.common.courtesy import Courtesy
 from services.common.errors import (
     FailedPrecondition,
     InvalidArgument,
@@ -33,7 +34,6 @@ from services.common.errors import (
 )
 from services.common.event_log import SyncFailed
 from services.feature.definitions import remembered_days
-from services.feature.ingest.courtesy import Courtesy
 from services.feature.ingest.types import (
     DEFAULT_LIMITS,
     IngestLimits,

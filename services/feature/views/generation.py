@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.common.courtesy import Courtesy
 from services.common.errors import FailedPrecondition, Unavailable
 from services.common.pseudonym import Pseudonymiser
 from services.feature.applying.process import ApplyProcess, ApplyTask
@@ -40,6 +41,7 @@ _logger = logging.getLogger(__name__)
 class Surroundings:
     """What generations share. ``synced_position``: the log's end on disk; ``applied`` is told how
     far the store in force has come; ``restarted``: an applying process had to be started again.
+    ``courtesy`` knows the calls that must not wait for long work.
     ``log_id``: the log's, where the store is shared. ``pseudonymiser``: all keys of pseudonyms."""
 
     log_dir: Path
@@ -49,6 +51,7 @@ class Surroundings:
     restarted: Callable[[], None]
     encoder: StepEncoder
     observer: WatchObserver
+    courtesy: Courtesy
     store: StoreOptions
     log_id: str
     pseudonymiser: Pseudonymiser
@@ -101,7 +104,7 @@ class Generation:
         self._catalogue = catalogue_entities(domain)
         self.pairs = frozenset(name for name, e in state.entities.items() if e.pair)
         self.lookup = FeatureLookup(self.store, around.clock_ms)
-        self.watching = Watching(self._make_feed, around.encoder, around.observer)
+        self.watching = Watching(self._make_feed, around.encoder, around.observer, around.courtesy)
         self.in_force = False
         """Whether calls are answered from it."""
         self._readers = 0

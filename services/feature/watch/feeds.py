@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
+from services.common.courtesy import Courtesy
 from services.common.errors import Overloaded, Unavailable
 from services.feature.rows.rows import RowReader
 from services.feature.watch.feed import CatalogueFeed
@@ -59,10 +60,13 @@ class _Kept:
 class Watching:
     """The feeds of one store. To be made on a running event loop."""
 
-    def __init__(self, make: MakeFeed, encoder: StepEncoder, observer: WatchObserver) -> None:
+    def __init__(
+        self, make: MakeFeed, encoder: StepEncoder, observer: WatchObserver, courtesy: Courtesy
+    ) -> None:
         self._make = make
         self._encoder = encoder
         self._observer = observer
+        self._courtesy = courtesy
         self._kept: list[_Kept] = []
         self._main: _Kept | None = None
         self._dropping: set[asyncio.Task[None]] = set()
@@ -129,7 +133,8 @@ class Watching:
 
     def _keep(self, readers: Mapping[str, RowReader], *, main: bool) -> _Kept:
         feed = self._make(readers, main)
-        made = _Kept(feed, WatchStreams(feed, self._encoder, self._observer), readers)
+        streams = WatchStreams(feed, self._encoder, self._observer, self._courtesy)
+        made = _Kept(feed, streams, readers)
         self._kept.append(made)
         return made
 

@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from services.common.courtesy import Courtesy
 from services.common.turns import Turns
 from services.feature.definitions import FeatureView, Key
 from services.feature.rows.rows import Row
@@ -132,15 +133,17 @@ class WatchStreams:
         feed: CatalogueFeed,
         encoder: StepEncoder,
         observer: WatchObserver,
+        courtesy: Courtesy | None = None,
         *,
         alone_rows: int = ALONE_ROWS,
     ) -> None:
+        """``courtesy`` knows the calls that must not wait for steps to thousands."""
         self._alone_rows = alone_rows
         self._feed = feed
         self._hub: EntityHub = feed.hub
         self._encoder = encoder
         self._observer = observer
-        self._turns = Turns()
+        self._turns = Turns(courtesy)
         self._steps: OrderedDict[_StepKey, asyncio.Task[_Step] | _Step] = OrderedDict()
         self._snapshots: dict[bytes, asyncio.Task[_Snapshot]] = {}
         self._closed = False

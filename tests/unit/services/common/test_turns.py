@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from services.common.courtesy import Courtesy
 from services.common.turns import TURNS_AT_ONCE, Turns
 
 FAR_S = 3_600.0
@@ -36,6 +37,40 @@ def test_turns_come_in_order_and_a_few_at_a_time() -> None:
         await turns.close()
         assert given == list(range(count))
         assert most <= TURNS_AT_ONCE
+
+    asyncio.run(play())
+
+
+class CountingCourtesy(Courtesy):
+    """Remembers how many turns were given whenever short calls may pass."""
+
+    def __init__(self, given: list[int]) -> None:
+        super().__init__()
+        self.after: list[int] = []
+        self._given = given
+
+    async def let_pass(self) -> None:
+        self.after.append(len(self._given))
+        await super().let_pass()
+
+
+def test_short_calls_may_pass_after_each_few_turns() -> None:
+    async def play() -> None:
+        given: list[int] = []
+        courtesy = CountingCourtesy(given)
+        turns = Turns(courtesy)
+
+        async def take(number: int) -> None:
+            await turns.soon()
+            given.append(number)
+
+        count = 5 * TURNS_AT_ONCE
+        tasks = [asyncio.create_task(take(number)) for number in range(count)]
+        await asyncio.sleep(0)
+        turns.start()
+        await asyncio.gather(*tasks)
+        await turns.close()
+        assert courtesy.after[:4] == [n * TURNS_AT_ONCE for n in range(1, 5)]
 
     asyncio.run(play())
 

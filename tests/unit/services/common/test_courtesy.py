@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from services.feature.ingest.courtesy import PASSES, PASSES_TO_ANSWER, Courtesy
+from services.common.courtesy import PASSES, PASSES_TO_ANSWER, Courtesy
 
 PASSES_OF_A_CALL = 4
 EVER_S = 3_600.0

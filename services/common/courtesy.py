@@ -1,8 +1,8 @@
 """Long work on an event loop lets short calls pass.
 
-What takes events in computes for many milliseconds on the loop that answers lookups, too. It does
-so in slices, and a lookup takes several passes of the loop from its arrival to its answer: without
-more, each of them would wait for a slice.
+What takes events in, or sends a step to thousands of watchers, computes for many milliseconds on
+the loop that answers lookups, too. It does so in slices, and a lookup takes several passes of the
+loop from its arrival to its answer: without more, each of them would wait for a slice.
 """
 
 from __future__ import annotations
