@@ -24,6 +24,7 @@ from services.common.server import AioServer, ServerOptions, build_aio_server, s
 from services.common.settings import ExperimentSettings
 from services.common.start import server_options
 from services.common.telemetry import MetricsEndpoint, configure_logging, new_registry
+from services.common.threads import take_short_turns
 from services.experiment.calls import ThreadedCalls
 from services.experiment.convert import WatchEncoder
 from services.experiment.flagd import servicer as flagd
@@ -130,6 +131,7 @@ def registry_definitions(
 def run(settings: ExperimentSettings) -> None:
     """Serves until SIGTERM or SIGINT. Raises ``ConfigError`` for a wrong configuration."""
     configure_logging("experiment", settings.log_level)
+    take_short_turns()
     definitions = definitions_of(settings)
     registry = new_registry()
     options = server_options(settings, settings.experiment_port, POLICIES | flagd.POLICIES)

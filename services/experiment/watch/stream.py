@@ -63,13 +63,14 @@ class DefinitionsWatch:
         source: DefinitionsSource,
         encoder: StepEncoder,
         also_told: Sequence[Callable[[], None]] = (),
+        turns: Turns | None = None,
     ) -> None:
         """``also_told`` are called, too, after each look of the source."""
         self._source = source
         self._encoder = encoder
         self._also_told = also_told
         self._hub = DefinitionsHub(source.current().definitions)
-        self._turns = Turns()
+        self._turns = turns or Turns()
         self._steps: OrderedDict[tuple[str, int, int], list[bytes]] = OrderedDict()
         self._heartbeat: tuple[int, int, bytes] = (0, 0, b"")
         self._closing = asyncio.Event()
@@ -94,6 +95,7 @@ class DefinitionsWatch:
         """Encoded steps, until ``close``."""
         version = self._hub.resume(resume_token)
         sent_s = time.monotonic() - HEARTBEAT_S
+        has_turn = False
         while not self._closing.is_set():
             if version is None or self._hub.forgotten(version):
                 steps, version = self._snapshot(), self._hub.version
@@ -103,9 +105,14 @@ class DefinitionsWatch:
                 steps = [self._beat()]
             else:
                 await self._turns.changed(sent_s + HEARTBEAT_S)
+                has_turn = True
                 continue
             for step in steps:
-                await self._turns.soon()
+                # Whoever is woken has a turn: waiting for another, nobody would be sent anything
+                # before all were woken.
+                if not has_turn:
+                    await self._turns.soon()
+                has_turn = False
                 if self._closing.is_set():
                     return
                 yield step

@@ -15,6 +15,7 @@ from services.common.assign.assign import Definitions, Experiment, Variant
 from services.common.assign.canonical import Item, ItemKey, definitions_of, hashed
 from services.common.assign.definitions import load_experiments
 from services.common.errors import InvalidArgument
+from services.common.turns import TURNS_AT_ONCE, Turns
 from services.experiment.convert import WatchEncoder
 from services.experiment.convert_assigning import assign_call
 from services.experiment.source import FileDefinitions, InForce
@@ -119,6 +120,39 @@ def test_a_snapshot_then_changes_and_a_token_to_resume_with() -> None:
         stranger = Watcher(watch.stream(b"x" * 16))
         await stranger.until("snapshot_end")
         for watcher in (first, again, idle, stranger):
+            await watcher.stream.aclose()
+        await watch.close()
+
+    asyncio.run(watching())
+
+
+class CountedTurns(Turns):
+    """Counts the turns that were asked for at once."""
+
+    asked = 0
+
+    async def soon(self) -> None:
+        self.asked += 1
+        await super().soon()
+
+
+def test_whom_a_change_woke_is_sent_it_in_the_same_turn() -> None:
+    async def watching() -> None:
+        source, turns = FakeSource(_definitions("one")), CountedTurns()
+        watch = DefinitionsWatch(source, WatchEncoder(), turns=turns)
+        watch.start()
+        await source.ready.wait()
+        watchers = [Watcher(watch.stream(b"")) for _ in range(3 * TURNS_AT_ONCE)]
+        for watcher in watchers:
+            await watcher.until("snapshot_end")
+        waiting = [asyncio.create_task(watcher.until("delta")) for watcher in watchers]
+        await asyncio.sleep(0)
+        asked = turns.asked
+        source.change(_definitions("one", "two"))
+        await asyncio.gather(*waiting)
+        heartbeats = sum(watcher.steps.count("heartbeat") for watcher in watchers)
+        assert turns.asked - asked <= heartbeats
+        for watcher in watchers:
             await watcher.stream.aclose()
         await watch.close()
 
