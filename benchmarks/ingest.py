@@ -35,12 +35,12 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import tempfile
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ from benchmarks.ingest_workload import (
     write_domain,
     write_wide_domain,
 )
+from benchmarks.polling import Polled, Poller, poller
 from benchmarks.processes import await_serving, child, cpu_seconds, free_port, waiting_seconds
 from podium.event.v1.event_pb2 import LoggedEvent
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
@@ -69,7 +70,6 @@ from services.feature.applying.apply import Applier
 from services.feature.definitions import compile_views
 from services.feature.store.embedded import EmbeddedStore
 
-STREAM_METHOD = "/podium.feature.v1.FeatureService/IngestStream"
 EVENTS_PER_USER = 50
 FLOOR_PER_S = 5_000
 """Events a second that one core is to apply at least."""
@@ -90,13 +90,19 @@ FULL = Size(10.0, 800, 60.0, 2_000, USERS)
 QUICK = Size(1.0, 40, 3.0, 100, (1_000, 2_000))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Sent:
-    """What a stream saw. ``acks`` are (log position, time of the acknowledgement)."""
+    """What a stream saw. ``acks`` are (log position, ``time.perf_counter`` of the
+    acknowledgement); ``late_s``: by how much a request missed its time at most."""
 
-    events: int = 0
-    seconds: float = 0.0
-    acks: list[tuple[int, float]] = field(default_factory=list)
+    seconds: float
+    late_s: float
+    acks: list[tuple[int, float]]
+
+    @property
+    def events(self) -> int:
+        """How many were acknowledged."""
+        return REQUEST_EVENTS * len(self.acks)
 
 
 def main() -> None:
@@ -124,10 +130,11 @@ def measure(workspace: Path, size: Size, lag_s: float, console: Console) -> dict
     """Every part; the report of the last line."""
     domain = write_domain(workspace / "domain.yaml")
     with console.status("preparing events"):
-        burst = list(requests(size.burst_requests, _now_ms(), "burst"))
-    bare_per_s = measure_bare(burst)
-    fsync_per_s = measure_fsync(workspace / "bare-log", burst[:100])
+        some = list(requests(100, _now_ms(), "bare"))
+    bare_per_s = measure_bare(some)
+    fsync_per_s = measure_fsync(workspace / "bare-log", some)
     port = free_port()
+    target = f"127.0.0.1:{port}"
     environment = {
         "PODIUM_LOG_LEVEL": "WARNING",
         "PODIUM_DOMAIN_FILE": str(workspace / "domain.yaml"),
@@ -138,62 +145,158 @@ def measure(workspace: Path, size: Size, lag_s: float, console: Console) -> dict
         "PODIUM_MAX_UNAPPLIED_EVENTS": "100000000",
     }
     every_core = os.sched_getaffinity(0)
-    with (
-        child(["-m", "services.feature"], every_core, environment) as service,
-        empty_server(every_core) as empty,
-    ):
+    with child(["-m", "services.feature"], every_core, environment) as service:
         await_serving(service, port, 120)
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            reader = Reader(channel, domain)
-            with console.status("reads while idle"), empty.polling() as idle_empty:
-                idle = reader.poll_for(min(lag_s, 5.0))
-            with console.status("burst"):
-                before_s, before = cpu_seconds(service), reader.position()
-                sent = send(channel, iter(burst), size.burst_s)
-                applied_per_s = (reader.position() - before) / sent.seconds
-                serving_s = cpu_seconds(service) - before_s
-            with console.status("applying what is left"):
-                applied_alone_per_s = measure_applying(reader, sent.acks[-1][0])
+        with (
+            empty_server(every_core) as empty,
+            poller("features", target, _wanted(domain).SerializeToString()) as reader,
+            grpc.insecure_channel(target) as channel,
+        ):
+            steps = Steps(service, channel, target, domain, reader, empty, console)
+            idle = steps.idle(lag_s / 4)
+            burst = steps.burst(size)
             steady: dict[str, float] = {}
-            for name, rate in (("", 0.8 * applied_per_s), ("floor_", 0.8 * FLOOR_PER_S)):
-                with console.status(f"{rate:,.0f} events a second for {lag_s:.0f} s"):
-                    course_view = compile_views(domain)["course"]
-                    replica = Replica(channel, course_view, int(lag_s * 10), f"{name}offered-")
-                    waited_s, started_s = waiting_seconds(service), time.perf_counter()
-                    with empty.polling() as empty_ms:
-                        found = measure_steady(
-                            channel, reader, replica, rate, lag_s, name or "top_"
-                        )
-                    waited_s = waiting_seconds(service) - waited_s
-                    found["waiting_share"] = round(waited_s / (time.perf_counter() - started_s), 3)
-                    found["empty_p99_ms"] = round(_percentile(empty_ms, 99), 2)
-                    steady |= {f"{name}{key}": value for key, value in found.items()}
-            with console.status("reads while idle"), empty.polling() as idle_empty_after:
-                idle_after = reader.poll_for(min(lag_s, 5.0))
-    acked_per_s = sent.events / sent.seconds
-    idle_ms = (_percentile(idle, 99) + _percentile(idle_after, 99)) / 2
-    idle_empty_ms = (_percentile(idle_empty, 99) + _percentile(idle_empty_after, 99)) / 2
+            for name, rate in (("", 0.8 * burst["applied_per_s"]), ("floor_", 0.8 * FLOOR_PER_S)):
+                found = steps.steady(rate, lag_s, name or "top_")
+                steady |= {f"{name}{key}": value for key, value in found.items()}
+            idle_after = steps.idle(lag_s / 4)
+    idle_ms = (idle[0].percentile_ms(0.99) + idle_after[0].percentile_ms(0.99)) / 2
+    idle_empty_ms = (idle[1].percentile_ms(0.99) + idle_after[1].percentile_ms(0.99)) / 2
     for name in ("", "floor_"):
         steady[f"{name}read_ratio"] = round(steady[f"{name}read_p99_ms"] / idle_ms, 2)
         steady[f"{name}empty_ratio"] = round(steady[f"{name}empty_p99_ms"] / idle_empty_ms, 2)
     return {
         "benchmark": "ingest",
-        "acked_per_s": round(acked_per_s),
-        "burst_events": sent.events,
-        "burst_s": round(sent.seconds, 2),
+        **burst,
         "bare_per_s": round(bare_per_s),
-        "acked_ratio": round(acked_per_s / bare_per_s, 3),
+        "acked_ratio": round(burst["acked_per_s"] / bare_per_s, 3),
         "fsync_per_s": round(fsync_per_s),
-        "serving_cpu_us": round(1e6 * serving_s / sent.events, 1),
-        "applied_per_s": round(applied_per_s),
-        "applied_alone_per_s": round(applied_alone_per_s),
-        "idle_read_p99_ms": round(_percentile(idle, 99), 2),
-        "idle_read_p50_ms": round(_percentile(idle, 50), 2),
-        "idle_after_read_p99_ms": round(_percentile(idle_after, 99), 2),
+        "idle_read_p50_ms": round(idle[0].percentile_ms(0.5), 2),
+        "idle_read_p99_ms": round(idle[0].percentile_ms(0.99), 2),
+        "idle_after_read_p99_ms": round(idle_after[0].percentile_ms(0.99), 2),
         "idle_empty_p99_ms": round(idle_empty_ms, 2),
         **steady,
         **measure_users(workspace, size, console),
     }
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What is done to one service, in turn. ``reader`` and ``empty`` call it and an empty server
+    from processes of their own."""
+
+    service: subprocess.Popen[str]
+    channel: grpc.Channel
+    target: str
+    domain: Domain
+    reader: Poller
+    empty: Poller
+    console: Console
+
+    def idle(self, seconds: float) -> tuple[Polled, Polled]:
+        """Calls of the service and of the empty server while nothing else comes."""
+        with (
+            self.console.status("reads while idle"),
+            self.reader.polling() as reads,
+            self.empty.polling() as empties,
+        ):
+            time.sleep(seconds)
+        return reads, empties
+
+    def burst(self, size: Size) -> dict[str, Any]:
+        """How fast events are taken, applied meanwhile, and applied afterwards."""
+        limits = (size.burst_requests, 0, size.burst_s)
+        with self.console.status("burst"), sender(self.target, "burst", *limits) as send:
+            before_s, before = cpu_seconds(self.service), self._position()
+            sent = send()
+            applied_per_s = (self._position() - before) / sent.seconds
+            serving_s = cpu_seconds(self.service) - before_s
+        with self.console.status("applying what is left"):
+            started_s, first, end = time.perf_counter(), self._position(), sent.acks[-1][0]
+            self._await_position(end)
+            alone_s = time.perf_counter() - started_s
+        if end - first < REQUEST_EVENTS:
+            raise RuntimeError("nothing was left to apply: the burst was too short")
+        return {
+            "acked_per_s": round(sent.events / sent.seconds),
+            "burst_events": sent.events,
+            "burst_s": round(sent.seconds, 2),
+            "serving_cpu_us": round(1e6 * serving_s / sent.events, 1),
+            "applied_per_s": round(applied_per_s),
+            "applied_alone_per_s": round((end - first) / alone_s),
+        }
+
+    def steady(self, rate: float, seconds: float, prefix: str) -> dict[str, float]:
+        """Lags and latencies while ``rate`` events a second come, whose ids begin with
+        ``prefix``."""
+        course_view = compile_views(self.domain)["course"]
+        replica = Replica(self.channel, course_view, int(seconds * 10), f"{prefix}offered-")
+        limits = (int(rate * seconds / REQUEST_EVENTS), rate, 0)
+        with (
+            self.console.status(f"{rate:,.0f} events a second for {seconds:.0f} s"),
+            sender(self.target, prefix, *limits) as send,
+        ):
+            waited_s, started_s = waiting_seconds(self.service), time.perf_counter()
+            with self.reader.polling() as reads, self.empty.polling() as empties:
+                replica.start()
+                sent = send()
+                self._await_position(sent.acks[-1][0])
+                # The poller sees it, too.
+                time.sleep(0.5)
+            waited_s = waiting_seconds(self.service) - waited_s
+            share = waited_s / (time.perf_counter() - started_s)
+            replica_lags_ms = replica.lags_ms()
+        lags_ms = [1_000 * max(0.0, reads.seen_s(at) - acked_s) for at, acked_s in sent.acks]
+        return {
+            "rate_per_s": round(rate),
+            "sent_per_s": round(sent.events / sent.seconds),
+            "sent_late_ms": round(1_000 * sent.late_s, 1),
+            "lag_ms": round(_percentile(lags_ms, 99), 1),
+            "lag_p50_ms": round(_percentile(lags_ms, 50), 1),
+            "read_p99_ms": round(reads.percentile_ms(0.99), 2),
+            "read_p50_ms": round(reads.percentile_ms(0.5), 2),
+            "empty_p99_ms": round(empties.percentile_ms(0.99), 2),
+            "replica_lag_ms": round(_percentile(replica_lags_ms, 99), 1),
+            "replica_lag_p50_ms": round(_percentile(replica_lags_ms, 50), 1),
+            "waiting_share": round(share, 3),
+        }
+
+    def _await_position(self, end: int) -> None:
+        while self._position() < end:
+            time.sleep(0.02)
+
+    def _position(self) -> int:
+        stub = feature_pb2_grpc.FeatureServiceStub(self.channel)
+        return stub.GetFeatures(_wanted(self.domain), timeout=30).log_position
+
+
+@contextmanager
+def sender(
+    target: str, prefix: str, count: int, events_per_s: float, limit_s: float
+) -> Iterator[Callable[[], Sent]]:
+    """A process of ``benchmarks.ingest_sender``, ready to send; calling sends and waits."""
+    numbers = [str(number) for number in (count, events_per_s, limit_s)]
+    arguments = ["-m", "benchmarks.ingest_sender", target, prefix, *numbers]
+    with child(arguments, os.sched_getaffinity(0), {}, is_fed=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        if process.stdout.readline() != "ready\n":
+            raise RuntimeError("the process that sends ended")
+
+        def send() -> Sent:
+            print("send", file=process.stdin, flush=True)
+            assert process.stdout is not None
+            return Sent(**json.loads(process.stdout.readline()))
+
+        yield send
+
+
+def _wanted(domain: Domain) -> feature_pb2.GetFeaturesRequest:
+    """All features of one user."""
+    view = compile_views(domain)["user"]
+    return feature_pb2.GetFeaturesRequest(
+        entity_type="user", ids=["user-1"], view_name=view.name, view_hash=view.hash
+    )
 
 
 def measure_bare(burst: list[bytes]) -> float:
@@ -217,141 +320,6 @@ def measure_fsync(directory: Path, burst: list[bytes]) -> float:
             log.append(batch)
             log.sync()
         return len(burst) * REQUEST_EVENTS / (time.perf_counter() - started_s)
-
-
-def send(channel: grpc.Channel, burst: Iterator[bytes], limit_s: float) -> Sent:
-    """Sends requests as fast as they are taken, for at most ``limit_s``."""
-    started_s = time.perf_counter()
-    end_s = started_s + limit_s
-
-    def in_time() -> Iterator[bytes]:
-        for data in burst:
-            if time.perf_counter() >= end_s:
-                return
-            yield data
-
-    sent = Sent()
-    for data in _stream(channel, in_time()):
-        _take(sent, data)
-    sent.seconds = time.perf_counter() - started_s
-    return sent
-
-
-def _stream(channel: grpc.Channel, messages: Iterator[bytes]) -> Iterator[bytes]:
-    call: Callable[..., Iterator[bytes]] = channel.stream_stream(STREAM_METHOD)
-    return call(messages, timeout=600)
-
-
-def _take(sent: Sent, data: bytes) -> None:
-    answer = feature_pb2.IngestStreamResponse.FromString(data)
-    if answer.accepted != REQUEST_EVENTS:
-        raise RuntimeError(f"not every event was accepted: {answer}")
-    sent.events += answer.accepted
-    sent.acks.append((answer.log_position, time.perf_counter()))
-
-
-def measure_applying(reader: Reader, end: int) -> float:
-    """Events a second applied from now on up to a log position."""
-    started_s, first = time.perf_counter(), reader.position()
-    while (position := reader.position()) < end:
-        time.sleep(0.02)
-    seconds = time.perf_counter() - started_s
-    if position - first < REQUEST_EVENTS:
-        raise RuntimeError("nothing was left to apply: the burst was too short")
-    return (position - first) / seconds
-
-
-def measure_steady(
-    channel: grpc.Channel,
-    reader: Reader,
-    replica: Replica,
-    rate: float,
-    seconds: float,
-    prefix: str,
-) -> dict[str, float]:
-    """Lags and latencies while ``rate`` events a second come, whose ids begin with ``prefix``."""
-    steady = list(requests(int(rate * seconds / REQUEST_EVENTS), _now_ms(), prefix))
-    reader.take_latencies()
-    replica.start()
-    lags_ms, reads_ms = measure_lag(channel, reader, steady, rate)
-    replica_lags_ms = replica.lags_ms()
-    return {
-        "rate_per_s": round(rate),
-        "lag_ms": round(_percentile(lags_ms, 99), 1),
-        "lag_p50_ms": round(_percentile(lags_ms, 50), 1),
-        "read_p99_ms": round(_percentile(reads_ms, 99), 2),
-        "read_p50_ms": round(_percentile(reads_ms, 50), 2),
-        "replica_lag_ms": round(_percentile(replica_lags_ms, 99), 1),
-        "replica_lag_p50_ms": round(_percentile(replica_lags_ms, 50), 1),
-    }
-
-
-def measure_lag(
-    channel: grpc.Channel, reader: Reader, steady: list[bytes], rate: float
-) -> tuple[list[float], list[float]]:
-    """(milliseconds from acknowledgement to visibility of each request, latencies of the reads)
-    while ``steady`` is sent at ``rate`` events a second."""
-    waiting: deque[tuple[int, float]] = deque()
-    sent = Sent()
-    done = threading.Event()
-
-    def paced() -> Iterator[bytes]:
-        started_s = time.perf_counter()
-        for number, data in enumerate(steady):
-            ahead_s = started_s + number * REQUEST_EVENTS / rate - time.perf_counter()
-            if ahead_s > 0:
-                time.sleep(ahead_s)
-            yield data
-
-    def run() -> None:
-        for data in _stream(channel, paced()):
-            _take(sent, data)
-            waiting.append(sent.acks[-1])
-        done.set()
-
-    sending = threading.Thread(target=run)
-    sending.start()
-    lags_ms: list[float] = []
-    while not (done.is_set() and not waiting):
-        position = reader.position()
-        seen_s = time.perf_counter()
-        while waiting and waiting[0][0] <= position:
-            lags_ms.append(1_000 * (seen_s - waiting.popleft()[1]))
-        time.sleep(0.002)
-    sending.join()
-    return lags_ms, reader.take_latencies()
-
-
-class Reader:
-    """Asks for the features of one user, and keeps how long it took."""
-
-    def __init__(self, channel: grpc.Channel, domain: Domain) -> None:
-        view = compile_views(domain)["user"]
-        self._get = feature_pb2_grpc.FeatureServiceStub(channel).GetFeatures
-        self._request = feature_pb2.GetFeaturesRequest(
-            entity_type="user", ids=["user-1"], view_name=view.name, view_hash=view.hash
-        )
-        self._latencies_ms: list[float] = []
-
-    def position(self) -> int:
-        """Log position that the answer was computed from."""
-        started_s = time.perf_counter()
-        position = self._get(self._request, timeout=30).log_position
-        self._latencies_ms.append(1_000 * (time.perf_counter() - started_s))
-        return position
-
-    def poll_for(self, seconds: float) -> list[float]:
-        """Latencies in milliseconds of calls, one every 2 ms."""
-        end_s = time.perf_counter() + seconds
-        while time.perf_counter() < end_s:
-            self.position()
-            time.sleep(0.002)
-        return self.take_latencies()
-
-    def take_latencies(self) -> list[float]:
-        """Latencies since the last call of this."""
-        taken, self._latencies_ms = self._latencies_ms, []
-        return taken
 
 
 def measure_users(workspace: Path, size: Size, console: Console) -> dict[str, Any]:

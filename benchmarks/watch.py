@@ -33,9 +33,18 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.load import Load
 from benchmarks.processes import ROOT, await_serving, child, free_port
-from benchmarks.watching import Phase, ask, percentiles_ms, phase, seen_by, streams_report, watchers
+from benchmarks.watching import (
+    Phase,
+    ask,
+    caller,
+    cpu_report,
+    percentiles_ms,
+    phase,
+    seen_by,
+    streams_report,
+    watchers,
+)
 from podium.common.v1.common_pb2 import Actor, AttributeValue, EntityRef
 from podium.event.v1.event_pb2 import EntityUpsert, Event, RoomState
 from podium.feature.v1 import feature_pb2, feature_pb2_grpc
@@ -123,7 +132,7 @@ def measure(workspace: Path, arguments: argparse.Namespace, console: Console) ->
         driver = Driver(stub, arguments.changes_per_s)
         thread = threading.Thread(target=driver.run)
         thread.start()
-        gets = Load(target, GET_METHOD, _get_requests(views["course"]))
+        gets = stack.enter_context(caller(target, GET_METHOD, _get_requests(views["course"])))
         try:
             console.print("without watchers")
             before = phase(service, gets, GETS_PER_S, arguments.seconds / 2)
@@ -133,7 +142,7 @@ def measure(workspace: Path, arguments: argparse.Namespace, console: Console) ->
                 joined_s = time.monotonic() - joined_s
                 ask(clients)
                 driver.ending = True
-                during = phase(service, gets, GETS_PER_S, arguments.seconds)
+                during = phase(service, gets, GETS_PER_S, arguments.seconds, clients)
                 driver.ending = False
                 time.sleep(2.0)
                 reports = ask(clients)
@@ -143,7 +152,6 @@ def measure(workspace: Path, arguments: argparse.Namespace, console: Console) ->
         finally:
             driver.stopped = True
             thread.join()
-            gets.close()
     return _report(arguments, driver, (before, during, after), reports, joined_s)
 
 
@@ -170,7 +178,7 @@ def _report(
         "ratio": round(during.calls.percentile_ms(0.99) / without, 2),
         "get_errors": dict(before.calls.errors + during.calls.errors + after.calls.errors),
         **streams_report(reports, during.calls.seconds + 2.0),
-        "server_cpu_share": [round(p.cpu_share, 2) for p in phases],
+        **cpu_report(phases),
         "joined_s": round(joined_s, 1),
         "driver_late_s": round(driver.late_s, 2),
     }

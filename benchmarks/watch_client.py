@@ -5,7 +5,8 @@ has begun: of entities and experiments when it has its snapshot, of flags when i
 service is there. From then on every line on standard input asks for what came since the last: one
 JSON object with, for every room that ended, or experiment that changed, when (epoch seconds) each
 watcher got the step that said so first. A step that many watchers get is decoded once: decoding is
-not what is measured.
+not what is measured. The process stands for other machines: it gives way to everything else on this
+one (``give_way``).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 import grpc
 import numpy as np
 
+from benchmarks.processes import give_way
 from podium.experiment.v1.experiment_pb2 import WatchExperimentsResponse
 from podium.feature.v1.feature_pb2 import WatchEntitiesResponse
 from podium.flagd.evaluation.v2.evaluation_pb2 import EventStreamResponse
@@ -148,6 +150,7 @@ class Watchers:
 
 async def main(kind: str, target: str, watchers: int, channels: int) -> None:
     """Runs until standard input ends."""
+    give_way()
     request = bytes.fromhex(sys.stdin.readline().strip())
     found = Watchers(KINDS[kind], target, channels)
     tasks = []

@@ -30,9 +30,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.load import Load
 from benchmarks.processes import await_serving, child, free_port
-from benchmarks.watching import Phase, ask, percentiles_ms, phase, seen_by, streams_report, watchers
+from benchmarks.watching import (
+    Phase,
+    ask,
+    caller,
+    cpu_report,
+    percentiles_ms,
+    phase,
+    seen_by,
+    streams_report,
+    watchers,
+)
 from podium.common.v1.common_pb2 import Actor
 from podium.experiment.v1 import experiment_pb2
 from podium.flagd.evaluation.v2 import evaluation_pb2
@@ -86,10 +95,11 @@ def measure(workspace: Path, arguments: argparse.Namespace, console: Console) ->
     changes = Changes(path)
     watch = experiment_pb2.WatchExperimentsRequest().SerializeToString()
     stream = evaluation_pb2.EventStreamRequest().SerializeToString()
-    with _service(path) as (service, port):
-        target = f"127.0.0.1:{port}"
-        load = Load(target, METHOD, [_request(number) for number in range(100)])
-        load.once(_request(0))
+    assigns = [_request(number) for number in range(100)]
+    with (
+        _service(path) as (service, port),
+        caller(target := f"127.0.0.1:{port}", METHOD, assigns) as load,
+    ):
         console.print("without watchers")
         before = phase(service, load, ASSIGNS_PER_S, arguments.seconds / 2)
         console.print(f"{arguments.watchers} watchers and {arguments.flags} providers join")
@@ -102,7 +112,8 @@ def measure(workspace: Path, arguments: argparse.Namespace, console: Console) ->
             thread = threading.Thread(target=changes.run)
             thread.start()
             try:
-                during = phase(service, load, ASSIGNS_PER_S, arguments.seconds)
+                every = [*clients, *providers]
+                during = phase(service, load, ASSIGNS_PER_S, arguments.seconds, every)
             finally:
                 changes.stopped.set()
                 thread.join()
@@ -111,7 +122,6 @@ def measure(workspace: Path, arguments: argparse.Namespace, console: Console) ->
         time.sleep(2.0)
         console.print("without watchers")
         after = phase(service, load, ASSIGNS_PER_S, arguments.seconds / 2)
-        load.close()
     return _report(arguments, changes, (before, during, after), seen, told)
 
 
@@ -139,7 +149,7 @@ def _report(
         "ratio": round(during.calls.percentile_ms(0.99) / without, 2),
         "assign_errors": dict(before.calls.errors + during.calls.errors + after.calls.errors),
         **streams_report([*seen, *told], during.calls.seconds + 2.0),
-        "server_cpu_share": [round(p.cpu_share, 2) for p in phases],
+        **cpu_report(phases),
     }
 
 

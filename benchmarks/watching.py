@@ -3,40 +3,91 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.load import Load, Outcome
-from benchmarks.processes import ROOT, cpu_seconds
+from benchmarks.load import Outcome
+from benchmarks.processes import ROOT, child, cpu_seconds, started_cpu_seconds
 
 CLIENTS = 4
 CHANNELS = 8
 
-Processes = list[subprocess.Popen[str]]
+Processes = Sequence[subprocess.Popen[str]]
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Calls over some seconds, and the share of a core that the serving process used."""
+    """Calls over some seconds, and the shares of a core that the serving process, what it started,
+    and all watchers used."""
 
     calls: Outcome
     cpu_share: float
+    applying_cpu_share: float = 0.0
+    watchers_cpu_share: float = 0.0
 
 
-def phase(service: subprocess.Popen[str], load: Load, per_s: float, seconds: float) -> Phase:
+class Caller:
+    """Calls of ``benchmarks.load`` from a process of their own."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def open_loop(self, per_s: float, seconds: float) -> Outcome:
+        """See ``Load.open_loop``."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(per_s, seconds, file=self._process.stdin, flush=True)
+        seen = json.loads(self._process.stdout.readline())
+        return Outcome(seen["seconds"], seen["latencies_ms"], Counter(seen["errors"]))
+
+
+@contextmanager
+def caller(target: str, method: str, requests: Sequence[bytes]) -> Iterator[Caller]:
+    """A process of ``benchmarks.load_client``."""
+    arguments = ["-m", "benchmarks.load_client", target, method]
+    with child(arguments, os.sched_getaffinity(0), {}, is_fed=True) as process:
+        assert process.stdin is not None
+        print(json.dumps([one.hex() for one in requests]), file=process.stdin, flush=True)
+        yield Caller(process)
+
+
+def phase(
+    service: subprocess.Popen[str],
+    load: Caller,
+    per_s: float,
+    seconds: float,
+    clients: Processes = (),
+) -> Phase:
     """Calls at a steady rate, after a moment of them that does not count."""
     load.open_loop(per_s, min(1.0, seconds / 4))
-    used_s, started_s = cpu_seconds(service), time.monotonic()
+
+    def used() -> NDArray[np.float64]:
+        watching_s = sum(cpu_seconds(one) for one in clients)
+        return np.array([cpu_seconds(service), started_cpu_seconds(service), watching_s])
+
+    before_s, started_s = used(), time.monotonic()
     outcome = load.open_loop(per_s, seconds)
-    used_s = cpu_seconds(service) - used_s
-    return Phase(outcome, used_s / (time.monotonic() - started_s))
+    shares = (used() - before_s) / (time.monotonic() - started_s)
+    return Phase(outcome, *map(float, shares))
+
+
+def cpu_report(phases: Sequence[Phase]) -> dict[str, list[float]]:
+    """Shares of a core in each phase."""
+    return {
+        "server_cpu_share": [round(one.cpu_share, 2) for one in phases],
+        "applying_cpu_share": [round(one.applying_cpu_share, 2) for one in phases],
+        "watchers_cpu_share": [round(one.watchers_cpu_share, 2) for one in phases],
+    }
 
 
 def percentiles_ms(phases: Sequence[Phase], share: float) -> list[float]:
@@ -46,7 +97,8 @@ def percentiles_ms(phases: Sequence[Phase], share: float) -> list[float]:
 
 @contextmanager
 def watchers(kind: str, target: str, request: bytes, count: int) -> Iterator[Processes]:
-    """Processes that watch, ``count`` streams in all, once every stream has begun."""
+    """Processes that watch, ``count`` streams in all, once every stream has begun. They stand for
+    other machines: they give way to everything else on this one (``give_way``)."""
     clients = []
     for number in range(CLIENTS):
         share = count // CLIENTS + (number < count % CLIENTS)
