@@ -55,7 +55,7 @@ class ApplyFiles(NamedTuple):
 class ApplyTask(NamedTuple):
     """What the child works with: a store, which says what it is filled for, and its log.
 
-    ``niceness`` is added to the child's: what is built beside serving gives way.
+    ``niceness`` is added to the child's, which gives way to what serves.
     ``pseudonymiser``: what the store knows users and devices by.
     """
 

@@ -29,8 +29,13 @@ from services.feature.watch.feeds import Watching
 from services.feature.watch.hub import EntityHub
 from services.feature.watch.stream import StepEncoder, WatchObserver
 
+APPLY_NICENESS = 5
+"""Added to the niceness of the process that fills the store in force: lookups wait for a core less
+often, and events have a second to show. Beside one busy thread it still gets a quarter of a core
+(sched(7))."""
+
 BUILD_NICENESS = 10
-"""Added to the niceness of a process that fills a store beside the one in force."""
+"""The same of a process that fills a store beside the one in force."""
 
 POLL_S = 0.02
 
@@ -110,7 +115,7 @@ class Generation:
         self._readers = 0
         self._lock = threading.Lock()
         self._synced = 0
-        self.apply = self._applying(0)
+        self.apply = self._applying(APPLY_NICENESS)
 
     @property
     def name(self) -> str:
@@ -170,12 +175,12 @@ class Generation:
         self.watching.synced(position)
 
     def start(self, *, background: bool = False) -> None:
-        """Starts applying; in the background it gives way to what serves."""
-        self.apply = self._applying(BUILD_NICENESS if background else 0)
+        """Starts applying, which gives way to what serves; in the background it does so more."""
+        self.apply = self._applying(BUILD_NICENESS if background else APPLY_NICENESS)
         self.apply.start()
 
     async def foreground(self) -> None:
-        """Goes on applying at the priority of what serves."""
+        """Goes on applying at the priority of the store in force."""
         await self.apply.close()
         self.start()
 

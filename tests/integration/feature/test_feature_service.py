@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
+import pytest
+
 from podium.common.v1.common_pb2 import TrafficClass
 from podium.event.v1.event_pb2 import Event, LoggedEvent
 from services.common.clock import system_clock_ms as now_ms
 from services.common.event_log import read_log
+from services.feature.views.generation import APPLY_NICENESS
 from tests.support.eventually import eventually
 from tests.support.feature_server import (
     FeatureClient,
@@ -178,6 +184,17 @@ def test_no_file_holds_a_raw_id(running: RunningService) -> None:
     assert any(b"p-c" in data for data in written)
     for raw in (raw_user, raw_device):
         assert not any(raw.encode() in data for data in written)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the nice values of Linux")
+def test_the_applying_process_gives_way_to_the_serving_one(running: RunningService) -> None:
+    pid = running.service.apply.pid
+    assert pid is not None
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    eventually(
+        lambda: os.getpriority(os.PRIO_PROCESS, pid) == min(own + APPLY_NICENESS, 19),
+        "a process that is nicer",
+    )
 
 
 def test_a_killed_applying_process_is_replaced_and_counts_nothing_twice(
