@@ -7,8 +7,8 @@ prints one JSON object: how long it took, how late a request was sent at most, a
 acknowledgement the log position and when it came (``time.perf_counter``).
 
 It stands for other machines: at a rate it gives way to everything else on this one (``give_way``),
-and how late it was tells whether it kept the rate. As fast as events are taken it does not: it would
-be the one that is measured.
+and how late it was tells whether it kept the rate. As fast as events are taken it does not: it
+would be the one that is measured.
 """
 
 from __future__ import annotations
