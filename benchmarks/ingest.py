@@ -2,9 +2,11 @@
 
     python -m benchmarks.ingest [--quick] [--seconds S] [--workspace DIR]
 
-An event touches 4 keys and 12 window aggregates (``benchmarks.ingest_workload``). One client
-process sends requests of 500 events over one IngestStream to a real service with an embedded store,
-whose log is on the workspace's disk.
+An event touches 4 keys and 12 window aggregates (``benchmarks.ingest_workload``). A process sends
+requests of 500 events over one IngestStream to a real service with an embedded store, whose log is
+on the workspace's disk. GetFeatures is called from another process, where nothing else runs
+(``benchmarks.poll_client``), in the same way while idle and while events come. At a given rate the
+sender, which stands for other machines, gives way to everything else on this one.
 
 - ``acked_per_s``: acknowledged in a burst; each is fsynced in the log. ``serving_cpu_us``: time on
   a core that the serving process, which also answers reads, takes for one. ``bare_per_s`` is a bare
@@ -17,11 +19,13 @@ whose log is on the workspace's disk.
   user), and of the same calls while idle. ``replica_lag_ms``: meanwhile, from the acknowledgement
   of a withdrawal until a watching replica has it. ``floor_``: the same at 80 % of the 5,000 events
   a second that one core is to apply at least. ``read_ratio``: the p99 of GetFeatures over the one
-  while idle, before and after, from the same run.
-- ``empty_p99_ms``: of a grpc.aio server in another process that does nothing, called from the same
-  client meanwhile; ``empty_ratio`` is over its own while idle. It is the machine's share: how much
-  longer any call takes beside this load. ``waiting_share``: how much of each second the threads of
-  the serving process were ready to run and waited for a core, added up.
+  while idle, before and after, from the same run. ``shown_ms``: from the sending of a request until
+  GetFeatures shows it, an upper bound of ``lag_ms``: a sender that gives way may see an
+  acknowledgement late. ``sent_per_s`` and ``sent_late_ms``: whether it kept the rate.
+- ``empty_p99_ms``: of a grpc.aio server in another process that does nothing, called meanwhile
+  from a process of its own; ``empty_ratio`` is over its own while idle. It is the machine's share:
+  how much longer any call takes beside this load. ``waiting_share``: how much of each second the
+  threads of the serving process were ready to run and waited for a core, added up.
 - ``bytes_per_user``: state of a user with 8 base aggregates x 6 windows after 50 events in 30 days;
   ``file_bytes_per_user`` is the store's file over all users.
 - ``read_us``: processor time of a row by the number of users (``benchmarks.ingest_reads``).
@@ -93,10 +97,12 @@ QUICK = Size(1.0, 40, 3.0, 100, (1_000, 2_000))
 @dataclass(frozen=True)
 class Sent:
     """What a stream saw. ``acks`` are (log position, ``time.perf_counter`` of the
-    acknowledgement); ``late_s``: by how much a request missed its time at most."""
+    acknowledgement); ``sent_s``: when each request was handed to gRPC; ``late_s``: by how much one
+    missed its time at most."""
 
     seconds: float
     late_s: float
+    sent_s: list[float]
     acks: list[tuple[int, float]]
 
     @property
@@ -246,13 +252,16 @@ class Steps:
             waited_s = waiting_seconds(self.service) - waited_s
             share = waited_s / (time.perf_counter() - started_s)
             replica_lags_ms = replica.lags_ms()
+        pairs = zip(sent.acks, sent.sent_s, strict=True)
         lags_ms = [1_000 * max(0.0, reads.seen_s(at) - acked_s) for at, acked_s in sent.acks]
+        shown_ms = [1_000 * (reads.seen_s(at) - sent_s) for (at, _), sent_s in pairs]
         return {
             "rate_per_s": round(rate),
             "sent_per_s": round(sent.events / sent.seconds),
             "sent_late_ms": round(1_000 * sent.late_s, 1),
             "lag_ms": round(_percentile(lags_ms, 99), 1),
             "lag_p50_ms": round(_percentile(lags_ms, 50), 1),
+            "shown_ms": round(_percentile(shown_ms, 99), 1),
             "read_p99_ms": round(reads.percentile_ms(0.99), 2),
             "read_p50_ms": round(reads.percentile_ms(0.5), 2),
             "empty_p99_ms": round(empties.percentile_ms(0.99), 2),

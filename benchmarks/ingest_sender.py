@@ -3,8 +3,8 @@
 Makes ``COUNT`` requests of ``benchmarks.ingest_workload`` whose ids begin with ``PREFIX``, prints
 ``ready`` and waits for a line on standard input. Then sends them over one IngestStream, at ``RATE``
 events a second or, where that is 0, as fast as they are taken for at most ``LIMIT`` seconds, and
-prints one JSON object: how long it took, how late a request was sent at most, and of each
-acknowledgement the log position and when it came (``time.perf_counter``).
+prints one JSON object: how long it took, how late a request was sent at most, when
+each was, and of each acknowledgement the log position and when it came (``time.perf_counter``).
 
 It stands for other machines: at a rate it gives way to everything else on this one (``give_way``),
 and how late it was tells whether it kept the rate. As fast as events are taken it does not: it
@@ -28,12 +28,14 @@ METHOD = "/podium.feature.v1.FeatureService/IngestStream"
 
 
 class Sender:
-    """Sends requests; ``late_s`` is by how much one missed its time at most."""
+    """Sends requests; ``late_s`` is by how much one missed its time at most, ``sent_s`` when each
+    was handed to gRPC (``time.perf_counter``)."""
 
     def __init__(self, events_per_s: float, limit_s: float) -> None:
         self._events_per_s = events_per_s
         self._limit_s = limit_s
         self.late_s = 0.0
+        self.sent_s: list[float] = []
 
     def paced(self, messages: list[bytes]) -> Iterator[bytes]:
         """The messages, each when its time has come."""
@@ -46,6 +48,7 @@ class Sender:
                 time.sleep(max(0.0, ahead_s))
             elif now_s - started_s >= self._limit_s:
                 return
+            self.sent_s.append(time.perf_counter())
             yield data
 
 
@@ -68,7 +71,8 @@ def main(target: str, prefix: str, count: int, events_per_s: float, limit_s: flo
                 raise RuntimeError(f"not every event was accepted: {answer}")
             acks.append((answer.log_position, time.perf_counter()))
         seconds = time.perf_counter() - started_s
-    print(json.dumps({"seconds": seconds, "late_s": sender.late_s, "acks": acks}), flush=True)
+    seen = {"seconds": seconds, "late_s": sender.late_s, "sent_s": sender.sent_s, "acks": acks}
+    print(json.dumps(seen), flush=True)
 
 
 if __name__ == "__main__":

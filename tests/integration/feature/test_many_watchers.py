@@ -127,7 +127,13 @@ def test_a_watcher_that_does_not_read_holds_nobody_up_and_gets_the_latest_rows(
             reading.until(reading_steps, all_at(reading, change))
         stalled.until(stalled_steps, all_at(stalled, changes))
 
-    assert stalled.rows == reading.rows
+    # Rows of other rooms may still move.
+    rows = [
+        {key: row for key, row in replica.rows.items() if key.startswith("room:s")}
+        for replica in (stalled, reading)
+    ]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == rooms
     assert stalled.steps.count("reset") == 1
     assert stalled.steps.count("delta") < reading.steps.count("delta")
 
