@@ -181,6 +181,9 @@ def _text(value: object) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if type(value) is str:
+        # What saved groups hold, by the hundred thousand.
+        return value
     if dataclasses.is_dataclass(value):
         return {
             f.name: _plain(getattr(value, f.name))

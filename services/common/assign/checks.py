@@ -16,7 +16,12 @@ from services.common.assign.canonical import (
     item_problem,
     items_of,
 )
-from services.common.assign.conditions import ConditionError, compile_condition
+from services.common.assign.conditions import (
+    ConditionError,
+    SavedGroups,
+    compile_condition,
+    known_groups,
+)
 from services.common.assign.hashing import FNV1, FNV2, XXH3
 from services.common.assign.model import (
     ENTITY_UNITS,
@@ -60,9 +65,10 @@ def place_of(kind: str, key: str) -> Location:
 def errors_of(definitions: Definitions, objectives: Collection[str] | None = None) -> Found:
     """What is wrong, with where: names of ``definitions``' fields and keys. ``objectives``: those
     that variants may weigh; None for any."""
+    groups = known_groups(definitions.saved_groups)
     for key, experiment in definitions.experiments.items():
         at: Location = ("experiments", key)
-        yield from _experiment_errors(at, experiment, definitions)
+        yield from _experiment_errors(at, experiment, groups)
         yield from _unit_errors(at, experiment, definitions)
         yield from _interleaving_errors(at, experiment)
         yield from _objective_errors(at, experiment, objectives)
@@ -75,13 +81,13 @@ def errors_of(definitions: Definitions, objectives: Collection[str] | None = Non
     for key, flag in definitions.flags.items():
         for number, rule in enumerate(flag.rules):
             here: Location = ("flags", key, "rules", number)
-            yield from _condition_errors((*here, "condition"), rule.condition, definitions)
+            yield from _condition_errors((*here, "condition"), rule.condition, groups)
             yield from _prerequisite_errors(here, rule.prerequisites)
             if rule.experiment is not None:
                 at = (*here, "experiment")
                 if rule.experiment.key in definitions.experiments:
                     yield (*at, "key"), f"{rule.experiment.key!r} is an experiment of its own, too"
-                yield from _experiment_errors(at, rule.experiment, definitions)
+                yield from _experiment_errors(at, rule.experiment, groups)
     yield from _text_errors(items_of(definitions).values())
     yield from _one_slate_errors(definitions)
     yield from _salt_errors(definitions)
@@ -133,7 +139,7 @@ def _arms(experiment: Experiment) -> list[tuple[str, float, float]]:
     return experiment.arms_at(1.0)
 
 
-def _experiment_errors(at: Location, experiment: Experiment, all_: Definitions) -> Found:
+def _experiment_errors(at: Location, experiment: Experiment, groups: SavedGroups) -> Found:
     weights = [variant.weight for variant in experiment.variants]
     if experiment.hash not in HASHES:
         yield (*at, "hash"), f"{experiment.hash!r} is not one of {', '.join(HASHES)}"
@@ -160,7 +166,7 @@ def _experiment_errors(at: Location, experiment: Experiment, all_: Definitions) 
         yield (*at, "sticky", "min_version"), f"must be at most {experiment.sticky.version}"
     if experiment.sticky is not None and any(v.bundle for v in experiment.variants):
         yield (*at, "sticky"), "can't go with bundles: one is chosen before the user's row is read"
-    yield from _condition_errors((*at, "condition"), experiment.condition, all_)
+    yield from _condition_errors((*at, "condition"), experiment.condition, groups)
     yield from _prerequisite_errors(at, experiment.prerequisites)
 
 
@@ -181,11 +187,11 @@ def _unit_errors(at: Location, experiment: Experiment, all_: Definitions) -> Fou
         yield (*at, "other_unit"), "must be host or room, and the unit a visitor's"
 
 
-def _condition_errors(at: Location, condition: object, all_: Definitions) -> Found:
+def _condition_errors(at: Location, condition: object, groups: SavedGroups) -> Found:
     if condition is None:
         return
     try:
-        compile_condition(condition, all_.saved_groups)
+        compile_condition(condition, groups)
     except ConditionError as error:
         yield (*at, *error.path), error.problem
 

@@ -6,7 +6,12 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from services.common.assign.asking import Asking
-from services.common.assign.conditions import ConditionError, Predicate, compile_condition
+from services.common.assign.conditions import (
+    ConditionError,
+    Predicate,
+    compile_condition,
+    known_groups,
+)
 from services.common.assign.deciding import Decider, Decision, Filters, Prerequisites
 from services.common.assign.hashing import Bucket, Hashes
 from services.common.assign.model import (
@@ -36,6 +41,7 @@ class Compiled:
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
         self._hashes = Hashes()
+        self._groups = known_groups(definitions.saved_groups)
         self.refused: list[str] = []
         """Patterns that are found nowhere since they can't be searched for, with whose they are.
         Checks refuse them; definitions of another release may hold them."""
@@ -152,7 +158,7 @@ class Compiled:
             experiment,
             definitions.common,
             definitions.layers,
-            definitions.saved_groups,
+            self._groups,
             self._value_of,
             self._hashes,
         )
@@ -160,14 +166,13 @@ class Compiled:
         return decider
 
     def _rule(self, flag_key: str, rule: Rule) -> _Rule:
-        groups = self._definitions.saved_groups
         rollout, needed = rule.rollout, rule.prerequisites
         refused: list[ConditionError] = []
         made = _Rule(
             rule,
             Prerequisites(needed, self._value_of, refused) if needed else None,
             Filters(rule.filters, self._hashes) if rule.filters else None,
-            None if rule.condition is None else compile_condition(rule.condition, groups, refused),
+            None if rule.condition is None else compile_condition(rule.condition, self._groups, refused),
             None
             if rollout is None
             else (rollout, self._hashes.bucketing(rollout.hash, rollout.salt)),

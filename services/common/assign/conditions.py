@@ -7,7 +7,7 @@ attribute is null. What is malformed is refused when definitions are read, not w
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeGuard
 
@@ -18,8 +18,8 @@ from services.common.assign.versions import padded_version
 Predicate = Callable[[Any], bool]
 """Whether a value passes."""
 
-SavedGroups = Mapping[str, Sequence[object]]
-"""Lists of values by id, which ``$inGroup`` names."""
+SavedGroups = Mapping[str, Collection[object]]
+"""Lists of values by id, which ``$inGroup`` names; or what ``known_groups`` made of them."""
 
 MAX_DEPTH = 32
 _KEPT_VERSIONS = 256
@@ -220,9 +220,24 @@ def _key(value: object) -> object:
     return value
 
 
-def _member(expected: Sequence[object]) -> Predicate:
+def known_groups(groups: SavedGroups) -> SavedGroups:
+    """The same groups, worked out once for all conditions that name them."""
+    return {name: _known(values) for name, values in groups.items()}
+
+
+def _known(expected: Collection[object]) -> frozenset[object]:
+    if isinstance(expected, frozenset):
+        return expected
+    return frozenset(
+        value if type(value) is str else _key(value)
+        for value in expected
+        if type(value) is str or isinstance(value, str | int | float | None)
+    )
+
+
+def _member(expected: Collection[object]) -> Predicate:
     """Whether a value, or one of a list of values, is among these."""
-    known = frozenset(_key(v) for v in expected if isinstance(v, str | int | float | None))
+    known = _known(expected)
 
     def among(value: object) -> bool:
         if isinstance(value, str):

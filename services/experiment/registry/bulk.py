@@ -82,6 +82,18 @@ def put(
     return Changed(transaction.version + 1, changed, removed)
 
 
+def switch(transaction: Transaction, caller: str, killed: bool, now_ms: int) -> int:
+    """Turns everything off, or on again; the registry's version. Nothing else is read: what is
+    refused of definitions does not hang on it, and who turns it is in a hurry."""
+    old = transaction.record(_COMMON_KEY)
+    made = next(_common({"killed": killed}, old, now_ms), None)
+    if made is None or made == old:
+        return transaction.version
+    transaction.put(made)
+    transaction.append(entry(caller, "put", old, made, _remark(old, made)))
+    return transaction.version + 1
+
+
 def _remark(before: Record | None, after: Record) -> str:
     """What is worth telling beside the names of fields: the kill switch."""
     if after.item.kind != COMMON:

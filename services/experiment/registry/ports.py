@@ -72,6 +72,9 @@ class Transaction(Protocol):
     def records(self) -> dict[ItemKey, Record]:
         """All records."""
 
+    def record(self, key: ItemKey) -> Record | None:
+        """One record."""
+
     def put(self, record: Record) -> None:
         """Stores a record instead of the one of its id. Raises the registry's version by one, once
         a transaction."""

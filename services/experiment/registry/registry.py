@@ -10,7 +10,7 @@ from services.common.assign.assign import Step
 from services.common.assign.canonical import EXPERIMENT, FLAG, MAX_DEFINITION_BYTES, definitions_of
 from services.common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from services.experiment.registry import authored, lifecycle
-from services.experiment.registry.bulk import Bulk, Changed, everything, put
+from services.experiment.registry.bulk import Bulk, Changed, everything, put, switch
 from services.experiment.registry.changes import Errors, check, conflict, entry, raised
 from services.experiment.registry.lifecycle import Change
 from services.experiment.registry.ports import NumberedEntry, Report, ReportInfo, Store
@@ -111,7 +111,8 @@ class Registry:
 
     def switch(self, caller: str, killed: bool) -> int:
         """Turns everything off, or on again; the registry's version."""
-        return self.put(caller, Bulk({"killed": killed}), None).registry_version
+        with self._store.writing() as transaction:
+            return switch(transaction, caller, killed, self._clock_ms())
 
     def everything(self) -> tuple[int, dict[str, Any]]:
         """The registry's version, and the content of an experiments file of all that it has."""

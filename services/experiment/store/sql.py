@@ -58,10 +58,8 @@ class SqlStore:
 
     def record(self, key: ItemKey) -> Record | None:
         """One record."""
-        wanted = select(DEFINITIONS).where(*_is(key))
         with transaction(self._engine) as connection:
-            row = connection.execute(wanted).one_or_none()
-        return None if row is None else _record(row)
+            return _one(connection, key)
 
     def experiments(self, states: Collection[State], after_key: str, limit: int) -> list[Record]:
         """Experiments in order of their keys."""
@@ -145,6 +143,10 @@ class _Writing:
         """All records."""
         return _records(self._connection)
 
+    def record(self, key: ItemKey) -> Record | None:
+        """One record."""
+        return _one(self._connection, key)
+
     def put(self, record: Record) -> None:
         """Stores a record."""
         self._connection.execute(delete(DEFINITIONS).where(*_is(record.id)))
@@ -183,6 +185,11 @@ class _Writing:
 def _is(key: ItemKey) -> tuple[Any, Any]:
     kind, name = key
     return DEFINITIONS.c.kind == kind, DEFINITIONS.c.key == name
+
+
+def _one(connection: Connection, key: ItemKey) -> Record | None:
+    row = connection.execute(select(DEFINITIONS).where(*_is(key))).one_or_none()
+    return None if row is None else _record(row)
 
 
 def _records(connection: Connection) -> dict[ItemKey, Record]:
