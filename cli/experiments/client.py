@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC
@@ -16,12 +16,17 @@ from podium.experiment.v1 import experiment_pb2_grpc, registry_pb2
 from services.common.call import CALLER_KEY
 from services.common.callers import TOKEN_KEY
 from services.common.channels import open_channel
-from services.common.errors import Unavailable
+from services.common.errors import Unavailable, VersionConflict
 from services.common.status import error_from_rpc
 
 TIMEOUT_S = 15.0
 CONNECT_S = 10.0
 PAGE = 500
+READINGS = 5
+"""How often all definitions are read anew where somebody changes them meanwhile."""
+
+SECTIONS = ("experiments", "flags", "layers", "saved_groups")
+"""Of an experiments file: definitions by key."""
 
 _STATES = {
     registry_pb2.EXPERIMENT_STATE_DRAFT: "draft",
@@ -180,9 +185,25 @@ class RegistryClient:
         return Put(done.registry_version, _names(done.changed), _names(done.removed))
 
     def definitions(self) -> str:
-        """All that the registry has, as JSON of an experiments file."""
+        """All that the registry has, as JSON of an experiments file; what can't be read is left
+        out. Raises ``VersionConflict`` where it changes faster than it is read."""
+        for _ in range(READINGS):
+            parts = self._parts()
+            if len({part.registry_version for part in parts}) == 1:
+                return _json(_together(json.loads(part.definitions_json) for part in parts))
+        raise VersionConflict(
+            f"the registry was changed while it was read, {READINGS} times",
+            version=parts[-1].registry_version,
+        )
+
+    def _parts(self) -> list[registry_pb2.GetDefinitionsResponse]:
+        found: list[registry_pb2.GetDefinitionsResponse] = []
         request = registry_pb2.GetDefinitionsRequest()
-        return self._call(self._stub.GetDefinitions, request).definitions_json
+        while True:
+            found.append(self._call(self._stub.GetDefinitions, request))
+            if not found[-1].HasField("next_after"):
+                return found
+            request.after.CopyFrom(found[-1].next_after)
 
     def put_report(self, key: str, json_text: str, html: str) -> int:
         """Stores a report; its number."""
@@ -262,6 +283,18 @@ def _moment(message: Any, field: str) -> str:
         return ""
     moment: Timestamp = getattr(message, field)
     return moment.ToDatetime(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _together(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """One experiments file of parts of it."""
+    found: dict[str, Any] = {}
+    for part in parts:
+        for name, content in part.items():
+            if name in SECTIONS:
+                found.setdefault(name, {}).update(content)
+            else:
+                found[name] = content
+    return found
 
 
 def _json(data: object) -> str:

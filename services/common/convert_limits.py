@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+from google.protobuf.message import Message
+
 from podium.common.v1 import common_pb2
 from services.common.actor import DEVICE_PREFIX
 from services.common.domain_features import MAX_VECTOR_DIM
@@ -59,8 +61,12 @@ MAX_TIME_SECONDS = 253_402_300_799
 MAX_FUTURE_MS = 5 * 60 * 1_000
 MAX_SEQUENCE = (1 << 62) - 1
 
+MAX_PAGE_BYTES = 3 << 20
+"""Of a list in an answer: callers take 4 MiB by default."""
+
 Value = str | int | float | bool | list[str] | list[float]
 Number = TypeVar("Number", int, float)
+Listed = TypeVar("Listed", bound=Message)
 
 # Attributes that a field of a payload sets, too, have that field's range; others are named after
 # their unit.
@@ -251,3 +257,15 @@ def forced_variants(field: str, forced: Mapping[str, str]) -> dict[str, str]:
         require_id(f"{field} key", key): require_id(f"{field}.{key}", variant)
         for key, variant in forced.items()
     }
+
+
+def first_of(messages: Iterable[Listed], max_bytes: int) -> list[Listed]:
+    """As many messages as ``max_bytes`` hold, and one at least where there is any."""
+    found: list[Listed] = []
+    size = 0
+    for message in messages:
+        size += message.ByteSize()
+        if found and size > max_bytes:
+            break
+        found.append(message)
+    return found

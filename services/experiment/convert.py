@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from podium.experiment.v1 import experiment_pb2
 from services.common.assign.assign import Definitions, Experiment
 from services.common.assign.canonical import EXPERIMENT, Item, ItemKey, items_of
+from services.common.convert_limits import MAX_PAGE_BYTES, first_of, optional_id
 from services.common.errors import InvalidArgument
 
 MAX_RESUME_TOKEN_BYTES = 128
@@ -21,14 +22,22 @@ def resume_token(request: experiment_pb2.WatchExperimentsRequest) -> bytes:
     return request.resume_token
 
 
-def list_response(definitions: Definitions) -> experiment_pb2.ListExperimentsResponse:
+def after_key(request: experiment_pb2.ListExperimentsRequest) -> str:
+    """Key after which a list begins. Raises ``InvalidArgument``."""
+    return optional_id("after_key", request.after_key)
+
+
+def list_response(
+    definitions: Definitions, after_key: str
+) -> experiment_pb2.ListExperimentsResponse:
     """The answer to ListExperiments."""
     items = items_of(definitions)
+    wanted = [e for e in definitions.experiments.values() if e.key > after_key]
+    page = first_of((_experiment(e, items[EXPERIMENT, e.key]) for e in wanted), MAX_PAGE_BYTES)
     return experiment_pb2.ListExperimentsResponse(
-        experiments=[
-            _experiment(e, items[EXPERIMENT, e.key]) for e in definitions.experiments.values()
-        ],
+        experiments=page,
         definitions_hash=definitions.hash,
+        next_after_key=page[-1].key if len(page) < len(wanted) else "",
     )
 
 

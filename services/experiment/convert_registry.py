@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -10,9 +9,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from podium.experiment.v1 import registry_pb2
 from services.common.assign.assign import Step
-from services.common.assign.canonical import ItemKey
+from services.common.assign.canonical import DefinitionError, ItemKey
 from services.common.convert_limits import (
+    MAX_PAGE_BYTES,
     MAX_SEQUENCE,
+    first_of,
     optional_id,
     optional_text,
     require_count,
@@ -20,8 +21,8 @@ from services.common.convert_limits import (
     require_range,
 )
 from services.common.errors import InvalidArgument
-from services.experiment.registry.authored import json_object, written
-from services.experiment.registry.bulk import Bulk, Changed
+from services.experiment.registry.authored import json_object, parsed, written
+from services.experiment.registry.bulk import Bulk, Changed, Part
 from services.experiment.registry.ports import NumberedEntry, Report, ReportInfo
 from services.experiment.registry.record import Record, State
 
@@ -167,7 +168,7 @@ def record_message(record: Record, *, whole: bool = True) -> registry_pb2.Experi
         revision=item.revision,
         evaluator_version=item.evaluator_version,
         definition_json=record.authored if whole else "",
-        description=json.loads(record.authored).get("description", ""),
+        description=_description(record),
         winner=record.winner,
         rolled_out=record.rolled_out,
     )
@@ -180,13 +181,23 @@ def record_message(record: Record, *, whole: bool = True) -> registry_pb2.Experi
     return message
 
 
+def _description(record: Record) -> str:
+    try:
+        found = parsed(record.id, record.authored)
+    except DefinitionError as error:
+        return str(error)
+    description = found.get("description", "") if isinstance(found, dict) else ""
+    return description if isinstance(description, str) else ""
+
+
 def records_response(
     records: Sequence[Record], limit: int
 ) -> registry_pb2.ListExperimentRecordsResponse:
     """A page of experiments."""
+    page = first_of((record_message(record, whole=False) for record in records), MAX_PAGE_BYTES)
+    more = len(page) < len(records) or len(records) == limit
     return registry_pb2.ListExperimentRecordsResponse(
-        experiments=[record_message(record, whole=False) for record in records],
-        next_after_key=records[-1].item.key if len(records) == limit else "",
+        experiments=page, next_after_key=page[-1].key if more else ""
     )
 
 
@@ -232,13 +243,24 @@ def _names(keys: Iterable[ItemKey]) -> list[registry_pb2.DefinitionName]:
     return [registry_pb2.DefinitionName(kind=kind, key=key) for kind, key in keys]
 
 
-def everything_response(
-    version: int, data: dict[str, object]
-) -> registry_pb2.GetDefinitionsResponse:
-    """All definitions."""
-    return registry_pb2.GetDefinitionsResponse(
-        registry_version=version, definitions_json=written(data)
+def wanted_after(request: registry_pb2.GetDefinitionsRequest) -> ItemKey | None:
+    """After which definition; None for the beginning."""
+    if not request.HasField("after"):
+        return None
+    kind = _without_nul("after.kind", optional_text("after.kind", request.after.kind, 64))
+    return kind, _without_nul("after.key", optional_text("after.key", request.after.key, 1_024))
+
+
+def part_response(version: int, part: Part) -> registry_pb2.GetDefinitionsResponse:
+    """Part of the definitions."""
+    response = registry_pb2.GetDefinitionsResponse(
+        registry_version=version,
+        definitions_json=written(part.data),
+        unreadable=_names(part.unreadable),
     )
+    if part.next_after is not None:
+        response.next_after.kind, response.next_after.key = part.next_after
+    return response
 
 
 def report_response(found: Report) -> registry_pb2.GetReportResponse:

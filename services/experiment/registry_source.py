@@ -14,7 +14,7 @@ from services.common.clock import system_clock_ms
 from services.common.definitions_disk import DefinitionsCopy, DefinitionsDisk
 from services.common.errors import Unavailable
 from services.experiment.registry.ports import Store
-from services.experiment.registry.record import definitions_in_force
+from services.experiment.registry.record import read_in_force
 from services.experiment.source import POLL_S, InForce
 
 SAVE_S: Final = 30.0
@@ -146,8 +146,10 @@ class RegistryDefinitions:
         found = self._store.snapshot(self._version)
         if found is None:
             return None
-        definitions = definitions_in_force(found.records.values())
         before = self._in_force.definitions
+        definitions, faults = read_in_force(found.records.values(), items_of(before))
+        for fault in faults:
+            _logger.error("%s; what was in force of it before stays", fault)
         if found.version == 0 and (before.experiments or before.flags):
             # A lost volume must not take everybody out of everything.
             raise DefinitionError(

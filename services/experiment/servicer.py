@@ -74,11 +74,12 @@ class ExperimentServicer(servicer_registry.RegistryServicer):
 
     async def ListExperiments(
         self,
-        request: experiment_pb2.ListExperimentsRequest,  # noqa: ARG002 - gRPC's signature
+        request: experiment_pb2.ListExperimentsRequest,
         context: Context,  # noqa: ARG002 - gRPC's signature
     ) -> experiment_pb2.ListExperimentsResponse:
         """Lists the experiments in force."""
-        return convert.list_response(self._source.current().definitions)
+        after_key = convert.after_key(request)
+        return convert.list_response(self._source.current().definitions, after_key)
 
     async def WatchExperiments(  # type: ignore[override]
         self,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from podium.experiment.v1 import experiment_pb2_grpc, registry_pb2
 from services.common.call import CallPolicy
 from services.common.callers import Callers
-from services.common.convert_limits import MAX_SEQUENCE, require_range
+from services.common.convert_limits import MAX_PAGE_BYTES, MAX_SEQUENCE, require_range
 from services.common.errors import FailedPrecondition, PermissionDenied
 from services.experiment import convert_registry as convert
 from services.experiment.registry.record import Record
@@ -184,12 +184,13 @@ class RegistryServicer(experiment_pb2_grpc.ExperimentServiceServicer):
 
     async def GetDefinitions(
         self,
-        request: registry_pb2.GetDefinitionsRequest,  # noqa: ARG002 - gRPC's signature
+        request: registry_pb2.GetDefinitionsRequest,
         context: Context,  # noqa: ARG002 - gRPC's signature
     ) -> registry_pb2.GetDefinitionsResponse:
-        """Returns all definitions."""
-        calls = self._registry()
-        return convert.everything_response(*await calls.read(calls.registry.everything))
+        """Returns all definitions, in parts."""
+        calls, after = self._registry(), convert.wanted_after(request)
+        part = partial(calls.registry.part, after, MAX_PAGE_BYTES)
+        return convert.part_response(*await calls.read(part))
 
     async def SetKillSwitch(
         self, request: registry_pb2.SetKillSwitchRequest, context: Context

@@ -148,16 +148,20 @@ class BatchStickyChanges(_message.Message):
     def __init__(self, unit: _Optional[int] = ..., documents: _Optional[_Iterable[_Union[StickyDocument, _Mapping]]] = ...) -> None: ...
 
 class ListExperimentsRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("after_key",)
+    AFTER_KEY_FIELD_NUMBER: _ClassVar[int]
+    after_key: str
+    def __init__(self, after_key: _Optional[str] = ...) -> None: ...
 
 class ListExperimentsResponse(_message.Message):
-    __slots__ = ("experiments", "definitions_hash")
+    __slots__ = ("experiments", "definitions_hash", "next_after_key")
     EXPERIMENTS_FIELD_NUMBER: _ClassVar[int]
     DEFINITIONS_HASH_FIELD_NUMBER: _ClassVar[int]
+    NEXT_AFTER_KEY_FIELD_NUMBER: _ClassVar[int]
     experiments: _containers.RepeatedCompositeFieldContainer[Experiment]
     definitions_hash: str
-    def __init__(self, experiments: _Optional[_Iterable[_Union[Experiment, _Mapping]]] = ..., definitions_hash: _Optional[str] = ...) -> None: ...
+    next_after_key: str
+    def __init__(self, experiments: _Optional[_Iterable[_Union[Experiment, _Mapping]]] = ..., definitions_hash: _Optional[str] = ..., next_after_key: _Optional[str] = ...) -> None: ...
 
 class Experiment(_message.Message):
     __slots__ = ("key", "description", "unit_type", "coverage", "running", "revision", "variants", "canonical_json")

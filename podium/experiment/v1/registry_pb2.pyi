@@ -290,16 +290,22 @@ class PutDefinitionsResponse(_message.Message):
     def __init__(self, registry_version: _Optional[int] = ..., changed: _Optional[_Iterable[_Union[DefinitionName, _Mapping]]] = ..., removed: _Optional[_Iterable[_Union[DefinitionName, _Mapping]]] = ...) -> None: ...
 
 class GetDefinitionsRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("after",)
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    after: DefinitionName
+    def __init__(self, after: _Optional[_Union[DefinitionName, _Mapping]] = ...) -> None: ...
 
 class GetDefinitionsResponse(_message.Message):
-    __slots__ = ("registry_version", "definitions_json")
+    __slots__ = ("registry_version", "definitions_json", "next_after", "unreadable")
     REGISTRY_VERSION_FIELD_NUMBER: _ClassVar[int]
     DEFINITIONS_JSON_FIELD_NUMBER: _ClassVar[int]
+    NEXT_AFTER_FIELD_NUMBER: _ClassVar[int]
+    UNREADABLE_FIELD_NUMBER: _ClassVar[int]
     registry_version: int
     definitions_json: str
-    def __init__(self, registry_version: _Optional[int] = ..., definitions_json: _Optional[str] = ...) -> None: ...
+    next_after: DefinitionName
+    unreadable: _containers.RepeatedCompositeFieldContainer[DefinitionName]
+    def __init__(self, registry_version: _Optional[int] = ..., definitions_json: _Optional[str] = ..., next_after: _Optional[_Union[DefinitionName, _Mapping]] = ..., unreadable: _Optional[_Iterable[_Union[DefinitionName, _Mapping]]] = ...) -> None: ...
 
 class SetKillSwitchRequest(_message.Message):
     __slots__ = ("killed",)

@@ -27,6 +27,7 @@ from services.common.assign.model import (
     ENTITY_UNITS,
     TIME_SLICE,
     UNIT_TYPES,
+    UNREADABLE,
     Definitions,
     Experiment,
     Prerequisite,
@@ -99,7 +100,7 @@ def change_errors(before: Definitions, after: Definitions) -> Found:
     """What changed of running experiments that would move their units, or the goal."""
     for key, old in before.experiments.items():
         new = after.experiments.get(key)
-        if new is None or new == old:
+        if new is None or new == old or old.evaluator_version == UNREADABLE:
             continue
         at: Location = ("experiments", key)
         if new.revision <= old.revision:

@@ -172,7 +172,9 @@ class Compiled:
             rule,
             Prerequisites(needed, self._value_of, refused) if needed else None,
             Filters(rule.filters, self._hashes) if rule.filters else None,
-            None if rule.condition is None else compile_condition(rule.condition, self._groups, refused),
+            None
+            if rule.condition is None
+            else compile_condition(rule.condition, self._groups, refused),
             None
             if rollout is None
             else (rollout, self._hashes.bucketing(rollout.hash, rollout.salt)),

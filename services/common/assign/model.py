@@ -20,6 +20,9 @@ EVALUATOR_VERSION: Final = 1
 """Of the rules by which definitions decide. Whoever does not know a definition's version assigns
 nothing by it."""
 
+UNREADABLE: Final = 0
+"""Evaluator version of what can't be read. Nobody knows it."""
+
 VISITOR_UNITS: Final = ("user", "device")
 ENTITY_UNITS: Final = ("host", "room")
 TIME_SLICE: Final = "time_slice"

@@ -9,7 +9,13 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
-from services.common.assign.canonical import EXPERIMENT, Item, items_of
+from services.common.assign.canonical import (
+    EXPERIMENT,
+    DefinitionError,
+    Item,
+    ItemKey,
+    items_of,
+)
 from services.common.assign.definitions import ExperimentsFile, definitions_in
 from services.common.errors import FieldViolation, InvalidArgument
 
@@ -92,9 +98,7 @@ def written(data: object) -> str:
 
 def changed_fields(before: str, after: str) -> tuple[str, ...]:
     """Names of the fields that two definitions differ in; none where they are no objects."""
-    one, other = (json.loads(text) if text else {} for text in (before, after))
-    if not (isinstance(one, dict) and isinstance(other, dict)):
-        return ()
+    one, other = (_fields(text) for text in (before, after))
     missing = object()
     return tuple(
         name
@@ -102,6 +106,26 @@ def changed_fields(before: str, after: str) -> tuple[str, ...]:
         if written_of(one.get(name, missing), missing)
         != written_of(other.get(name, missing), missing)
     )
+
+
+def _fields(text: str) -> dict[str, Any]:
+    """None of what can't be read, so that whatever mends it is told whole."""
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def parsed(key: ItemKey, text: str) -> Any:
+    """What was kept of a definition. Raises ``DefinitionError``."""
+    kind, name = key
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DefinitionError(
+            f"{kind} {name!r} can't be read: what its author wrote is no JSON: {error}"
+        ) from error
 
 
 def written_of(value: object, missing: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from services.common.assign.canonical import (
     FLAG,
     LAYER,
     SAVED_GROUP,
+    DefinitionError,
     Item,
     ItemKey,
     items_of,
@@ -28,6 +28,8 @@ _SECTIONS = {LAYER: "layers", SAVED_GROUP: "saved_groups", FLAG: "flags"}
 _REMOVABLE = tuple(_SECTIONS)
 _COMMON_FIELDS = ("holdout", "killed", "aliases", "from_features")
 _COMMON_KEY: ItemKey = (COMMON, "")
+_AROUND_BYTES = 64
+"""What else a definition takes in a file: quotes, what its state adds."""
 
 
 @dataclass(frozen=True)
@@ -103,25 +105,54 @@ def _remark(before: Record | None, after: Record) -> str:
 
 
 def _killed(record: Record | None) -> bool:
-    return record is not None and bool(json.loads(record.authored).get("killed"))
+    return record is not None and bool(authored.parsed(record.id, record.authored).get("killed"))
 
 
-def everything(records: Records) -> dict[str, Any]:
-    """The content of an experiments file, archived experiments aside."""
+class Part(NamedTuple):
+    """Part of the content of an experiments file. ``next_after``: where more of it begins, None
+    where there is none. ``unreadable``: what is left out of this part."""
+
+    data: dict[str, Any]
+    next_after: ItemKey | None
+    unreadable: list[ItemKey]
+
+
+def part_of(records: Records, after: ItemKey | None, max_bytes: int) -> Part:
+    """What there is after a definition, or from the beginning, archived experiments aside: one
+    definition at least, and as many more as ``max_bytes`` hold."""
     found: dict[str, Any] = {}
-    for (kind, key), record in sorted(records.items()):
-        data = json.loads(record.authored)
-        if kind == COMMON:
-            found |= data
-        elif kind != EXPERIMENT:
-            found.setdefault(_SECTIONS[kind], {})[key] = data
-        elif record.state is not State.ARCHIVED:
-            running, killed = _switches(record.state)
-            data |= {"running": running, "revision": record.item.revision}
-            if killed:
-                data["killed"] = True
-            found.setdefault("experiments", {})[key] = data
-    return found
+    unreadable: list[ItemKey] = []
+    size, last = 0, None
+    for at, record in sorted(records.items()):
+        if (after is not None and at <= after) or record.state is State.ARCHIVED:
+            continue
+        size += len(record.authored.encode()) + len(record.item.key.encode()) + _AROUND_BYTES
+        if last is not None and size > max_bytes:
+            return Part(found, last, unreadable)
+        last = at
+        try:
+            _place(found, record)
+        except DefinitionError:
+            unreadable.append(at)
+    return Part(found, None, unreadable)
+
+
+def _place(found: dict[str, Any], record: Record) -> None:
+    """Puts a definition where an experiments file has it. Raises ``DefinitionError``."""
+    data = authored.parsed(record.id, record.authored)
+    kind, key = record.id
+    if kind in _SECTIONS:
+        found.setdefault(_SECTIONS[kind], {})[key] = data
+    elif not isinstance(data, dict):
+        raise DefinitionError(f"{kind} {key!r} can't be read: it is no object")
+    elif kind == COMMON:
+        found |= data
+    else:
+        running, killed = _switches(record.state)
+        data |= {"running": running, "revision": record.item.revision}
+        if killed:
+            data["killed"] = True
+        found.setdefault("experiments", {})[key] = data
 
 
 def _records(data: Mapping[str, Any], before: Records, now_ms: int) -> Iterator[Record]:
@@ -187,7 +218,7 @@ def _taken(old: Record | None, item: Item, content: object, now_ms: int) -> Reco
 
 def _common(data: Mapping[str, Any], old: Record | None, now_ms: int) -> Iterator[Record]:
     """What goes for all: fields that are not named stay as they were."""
-    content = json.loads(old.authored) if old is not None else {}
+    content = authored.parsed(old.id, old.authored) if old is not None else {}
     content |= {name: data[name] for name in _COMMON_FIELDS if name in data}
     content = {name: value for name, value in content.items() if value}
     if content or old is not None:

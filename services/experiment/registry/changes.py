@@ -3,17 +3,18 @@ of the audit trail."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 
 from services.common.assign.assign import Definitions
-from services.common.assign.canonical import EXPERIMENT, DefinitionError, ItemKey
+from services.common.assign.canonical import EXPERIMENT, DefinitionError, ItemKey, definitions_of
 from services.common.assign.checks import Location, change_errors
 from services.common.errors import FailedPrecondition, FieldViolation, VersionConflict
 from services.experiment.registry import authored
 from services.experiment.registry.ports import Entry
-from services.experiment.registry.record import Record, definitions_in_force, experiment_of, item_of
+from services.experiment.registry.record import Record, experiment_of, item_of, read_in_force
 
 Records = Mapping[ItemKey, Record]
 Errors = Callable[[Definitions], Iterable[tuple[Location, str]]]
@@ -74,10 +75,18 @@ def conflict(what: str, expected: int, version: int) -> VersionConflict:
     )
 
 
-def _read(records: Records) -> Definitions:
+@contextmanager
+def refused_unreadable() -> Iterator[None]:
+    """Raises ``FailedPrecondition`` (UNREADABLE_DEFINITION) where a definition that is to be
+    changed can't be read."""
     try:
-        return definitions_in_force(records.values())
+        yield
     except DefinitionError as error:
         raise FailedPrecondition(
             f"the registry holds what can't be read: {error}", reason="UNREADABLE_DEFINITION"
         ) from error
+
+
+def _read(records: Records) -> Definitions:
+    # What can't be read is as wrong before as after; what is malformed is for checks to tell.
+    return read_in_force(records.values(), read=definitions_of).definitions

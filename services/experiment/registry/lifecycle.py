@@ -11,7 +11,6 @@ itself.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -62,7 +61,7 @@ def ramped(record: Record, coverage: float, steps: Sequence[Step], now_ms: int) 
     for index, step in enumerate(steps):
         if step.at_ms <= now_ms:
             raise InvalidArgument.field(f"steps[{index}].at", "must be later than now")
-    data = json.loads(record.authored)
+    data = authored.parsed(record.id, record.authored)
     data["coverage"] = coverage
     data["ramp"] = [{"at": _iso(step.at_ms), "coverage": step.coverage} for step in steps]
     if not steps:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from services.common.assign.assign import Definitions, Experiment
 from services.common.assign.canonical import (
     EXPERIMENT,
+    DefinitionError,
     Item,
     ItemKey,
     definitions_of,
     hashed,
     items_of,
 )
-from services.common.assign.model import EVALUATOR_VERSION
+from services.common.assign.model import EVALUATOR_VERSION, UNREADABLE
+
+_NOTHING: Final[Mapping[ItemKey, Item]] = MappingProxyType({})
 
 
 class State(Enum):
@@ -104,7 +109,59 @@ def rolled_out(experiment: Experiment, winner: str) -> Experiment:
     )
 
 
-def definitions_in_force(records: Iterable[Record]) -> Definitions:
-    """The definitions in force, with their hash. Raises ``DefinitionError``."""
-    items = (in_force(record) for record in records)
-    return hashed(definitions_of(item for item in items if item is not None))
+def worked_out(items: Collection[Item]) -> Definitions:
+    """Definitions that can decide. Raises ``DefinitionError``."""
+    found = hashed(definitions_of(items))
+    try:
+        _ = found.compiled
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        names = ", ".join(f"{item.kind} {item.key!r}" for item in items)
+        raise DefinitionError(f"{names} can't be read: {error}") from error
+    return found
+
+
+class Reading(NamedTuple):
+    """Definitions in force, with their hash, and what is wrong with those that can't be read."""
+
+    definitions: Definitions
+    faults: list[str]
+
+
+def read_in_force(
+    records: Iterable[Record],
+    before: Mapping[ItemKey, Item] = _NOTHING,
+    read: Callable[[Collection[Item]], Definitions] = worked_out,
+) -> Reading:
+    """What is in force. Of what can't be read that stays which was in force ``before``; where
+    nothing was, it decides nothing, and is of a version that nobody knows."""
+    items: dict[ItemKey, Item] = {}
+    faults: list[str] = []
+    for record in records:
+        try:
+            item = in_force(record)
+        except DefinitionError as error:
+            faults.append(str(error))
+            item = unreadable(record.id)
+        if item is not None:
+            items[item.id] = _kept(item, before)
+    try:
+        return Reading(read(items.values()), faults)
+    except DefinitionError:
+        # Which of them it is takes longer to find out.
+        for key, item in items.items():
+            try:
+                read([item])
+            except DefinitionError as error:
+                faults.append(str(error))
+                items[key] = _kept(unreadable(key), before)
+        return Reading(read(items.values()), faults)
+
+
+def unreadable(key: ItemKey) -> Item:
+    """What stands for a definition that can't be read."""
+    kind, name = key
+    return Item(kind, name, 1, UNREADABLE, "")
+
+
+def _kept(item: Item, before: Mapping[ItemKey, Item]) -> Item:
+    return before.get(item.id, item) if item.evaluator_version == UNREADABLE else item

@@ -3,18 +3,26 @@ made for the version that its author saw."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
 
 from services.common.assign.assign import Step
-from services.common.assign.canonical import EXPERIMENT, FLAG, MAX_DEFINITION_BYTES, definitions_of
+from services.common.assign.canonical import EXPERIMENT, FLAG, MAX_DEFINITION_BYTES, ItemKey
 from services.common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from services.experiment.registry import authored, lifecycle
-from services.experiment.registry.bulk import Bulk, Changed, everything, put, switch
-from services.experiment.registry.changes import Errors, check, conflict, entry, raised
+from services.experiment.registry.bulk import Bulk, Changed, Part, part_of, put, switch
+from services.experiment.registry.changes import (
+    Errors,
+    check,
+    conflict,
+    entry,
+    raised,
+    refused_unreadable,
+)
 from services.experiment.registry.lifecycle import Change
-from services.experiment.registry.ports import NumberedEntry, Report, ReportInfo, Store
-from services.experiment.registry.record import Record, State
+from services.experiment.registry.ports import NumberedEntry, Report, ReportInfo, Store, Transaction
+from services.experiment.registry.record import Record, State, read_in_force
 
 KEPT_REPORTS: Final = 20
 """Of an experiment."""
@@ -42,7 +50,7 @@ class Registry:
         made = authored.experiment(key, data, 1)
         now_ms = self._clock_ms()
         record = Record(made.item, made.text, 1, State.DRAFT, now_ms, now_ms)
-        with self._store.writing() as transaction:
+        with self._writing() as transaction:
             before = transaction.records()
             there = before.get(record.id)
             if there is not None:
@@ -104,21 +112,21 @@ class Registry:
 
     def put(self, caller: str, bulk: Bulk, expected: int | None) -> Changed:
         """Definitions in bulk, for a version of the registry where one is given."""
-        with self._store.writing() as transaction:
+        with self._writing() as transaction:
             if expected is not None and expected != transaction.version:
                 raise conflict("the registry", expected, transaction.version)
             return put(transaction, caller, bulk, self._errors, self._clock_ms())
 
     def switch(self, caller: str, killed: bool) -> int:
         """Turns everything off, or on again; the registry's version."""
-        with self._store.writing() as transaction:
+        with self._writing() as transaction:
             return switch(transaction, caller, killed, self._clock_ms())
 
-    def everything(self) -> tuple[int, dict[str, Any]]:
-        """The registry's version, and the content of an experiments file of all that it has."""
+    def part(self, after: ItemKey | None, max_bytes: int) -> tuple[int, Part]:
+        """The registry's version, and part of all that it has."""
         found = self._store.snapshot()
         assert found is not None  # noqa: S101 - no version is left out
-        return found.version, everything(found.records)
+        return found.version, part_of(found.records, after, max_bytes)
 
     def get(self, key: str) -> Record:
         """One experiment. Raises ``NotFound``."""
@@ -160,6 +168,12 @@ class Registry:
             self._revision(key)
         return found
 
+    @contextmanager
+    def _writing(self) -> Iterator[Transaction]:
+        """A change, alone. Raises ``FailedPrecondition`` where it is of what can't be read."""
+        with refused_unreadable(), self._store.writing() as transaction:
+            yield transaction
+
     def _revision(self, key: str) -> int:
         """Revision of an experiment; 0 for one of a flag's rule. Raises ``NotFound``."""
         record = self._store.record((EXPERIMENT, key))
@@ -167,7 +181,7 @@ class Registry:
             return record.item.revision
         found = self._store.snapshot()
         records = found.records.values() if found is not None else ()
-        flags = definitions_of(r.item for r in records if r.item.kind == FLAG).flags
+        flags = read_in_force(r for r in records if r.item.kind == FLAG).definitions.flags
         for flag in flags.values():
             if any(rule.experiment and rule.experiment.key == key for rule in flag.rules):
                 return 0
@@ -182,7 +196,7 @@ class Registry:
         *,
         guarded: bool = True,
     ) -> Record:
-        with self._store.writing() as transaction:
+        with self._writing() as transaction:
             before = transaction.records()
             old = _known(key, before.get((EXPERIMENT, key)))
             # Somebody whose answer was lost asks again, for the version before.

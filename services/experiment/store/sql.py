@@ -19,11 +19,12 @@ from services.experiment.registry.ports import (
     Snapshot,
     Transaction,
 )
-from services.experiment.registry.record import Record, State
+from services.experiment.registry.record import Record, State, unreadable
 from services.experiment.store.engine import transaction
 from services.experiment.store.migrate import migrate
 from services.experiment.store.tables import AUDIT, DEFINITIONS, REGISTRY, REPORTS
 
+_NUMBERS = ("version", "revision", "evaluator_version", "created_ms", "updated_ms")
 _INFO = [c for c in REPORTS.columns if c.name not in ("json", "html")]
 
 
@@ -193,8 +194,15 @@ def _one(connection: Connection, key: ItemKey) -> Record | None:
 
 
 def _records(connection: Connection) -> dict[ItemKey, Record]:
-    found = (_record(row) for row in connection.execute(select(DEFINITIONS)))
-    return {record.id: record for record in found}
+    """All records. One that can't be read stands for itself, and takes no other with it."""
+    found = {}
+    for row in connection.execute(select(DEFINITIONS)):
+        key = (row.kind, row.key)
+        try:
+            found[key] = _record(row)
+        except FailedPrecondition:
+            found[key] = Record(unreadable(key), row.authored_json, 1, None, 0, 0)
+    return found
 
 
 def _row(record: Record) -> dict[str, object]:
@@ -218,12 +226,16 @@ def _row(record: Record) -> dict[str, object]:
 
 
 def _record(row: Row[Any]) -> Record:
+    """Raises ``FailedPrecondition`` for a row that can't be read."""
+    for name in _NUMBERS:
+        if not isinstance(getattr(row, name), int):
+            raise _unreadable(row, f"its {name} is no number")
     item = Item(row.kind, row.key, row.revision, row.evaluator_version, row.canonical_json)
     return Record(
         item,
         row.authored_json,
         row.version,
-        _state(row.state),
+        _known_state(row),
         row.created_ms,
         row.updated_ms,
         row.winner,
@@ -254,14 +266,22 @@ def _info(row: Row[Any]) -> ReportInfo:
     return ReportInfo(row.number, row.experiment_key, row.created_ms, row.caller, row.revision)
 
 
-def _state(text: str | None) -> State | None:
+def _known_state(row: Row[Any]) -> State | None:
     try:
-        return None if text is None else State(text)
+        return _state(row.state)
     except ValueError as error:
-        raise FailedPrecondition(
-            f"the registry holds a state that is not known here: {text!r}",
-            reason="UNREADABLE_DEFINITION",
-        ) from error
+        raise _unreadable(row, f"its state {row.state!r} is not known here") from error
+
+
+def _state(text: str | None) -> State | None:
+    return None if text is None else State(text)
+
+
+def _unreadable(row: Row[Any], why: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"the registry's {row.kind} {row.key!r} can't be read: {why}",
+        reason="UNREADABLE_DEFINITION",
+    )
 
 
 def _value(state: State | None) -> str | None:

@@ -26,7 +26,7 @@ from services.common.errors import (
     VersionConflict,
 )
 from services.experiment.registry.bulk import Bulk
-from services.experiment.registry.record import State, definitions_in_force
+from services.experiment.registry.record import State, read_in_force
 from services.experiment.registry.registry import KEPT_REPORTS, Registry
 from services.experiment.store.engine import open_engine, transaction
 from services.experiment.store.sql import SqlStore
@@ -226,8 +226,9 @@ def test_a_file_is_brought_in_whole_or_not_at_all(registry: Registry, store: Sql
         "two": (State.PAUSED, 1),
     }
     assert registry.put("bob", Bulk(file), None) == (1, [], []), "once more is no change"
-    version, everything = registry.everything()
-    assert registry.put("bob", Bulk(everything), version) == (1, [], [])
+    version, everything = registry.part(None, 1 << 20)
+    assert everything.next_after is None
+    assert registry.put("bob", Bulk(everything.data), version) == (1, [], [])
     with pytest.raises(VersionConflict, match="the registry is at version 1"):
         registry.put("bob", Bulk({"killed": True}), 0)
     wrong = {"flags": {"banner": {"default": 2}}, "layers": {"home": {"unit": "user", "salt": "x"}}}
@@ -248,7 +249,7 @@ def test_a_file_is_brought_in_whole_or_not_at_all(registry: Registry, store: Sql
     assert [n.entry.remark for n in registry.audit("", 0, 1)] == ["all experiments off"]
     found = store.snapshot()
     assert found is not None
-    definitions = definitions_in_force(found.records.values())
+    definitions = read_in_force(found.records.values()).definitions
     assert definitions.common.killed
     assert definitions.common.holdout is None
     assert not definitions.flags

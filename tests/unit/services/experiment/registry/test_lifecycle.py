@@ -14,9 +14,9 @@ from services.common.assign.hashing import bucket_of
 from services.common.assign.model import EVALUATOR_VERSION
 from services.common.errors import FailedPrecondition, InvalidArgument
 from services.experiment.registry import authored, lifecycle
-from services.experiment.registry.bulk import everything
+from services.experiment.registry.bulk import part_of
 from services.experiment.registry.changes import entry, raised
-from services.experiment.registry.record import Record, State, definitions_in_force, in_force
+from services.experiment.registry.record import Record, State, in_force, read_in_force
 
 NOW_MS = 1_800_000_000_000
 DEFINITION = {
@@ -44,7 +44,7 @@ def _beside(item: Item) -> Record:
 
 
 def _outcomes(record: Record, now_ms: int = NOW_MS) -> dict[str, tuple[str, Reason]]:
-    definitions = definitions_in_force([record, _beside(HOLDOUT), _beside(LAYER)])
+    definitions = read_in_force([record, _beside(HOLDOUT), _beside(LAYER)]).definitions
     found = {}
     for user in USERS:
         context = Context({"user": user}, {"region": "US"}, now_ms=now_ms)
@@ -131,7 +131,7 @@ def test_rolled_out_everybody_has_the_winner_but_the_holdout_and_those_not_targe
     concluded = raised(lifecycle.concluded(running, "b", True, NOW_MS).record, NOW_MS)
     for user, (variant, _) in _outcomes(concluded).items():
         assert variant == ("" if bucket_of("holdout_1", user) < 0.1 else "b")
-    definitions = definitions_in_force([concluded, _beside(LAYER)])
+    definitions = read_in_force([concluded, _beside(LAYER)]).definitions
     elsewhere = Context({"user": "user-1"}, {"region": "FR"}, now_ms=NOW_MS)
     assert evaluate(definitions, elsewhere, ["banner"]).assignments[0].variant_key == ""
     assert json.loads(concluded.authored)["coverage"] == 0.2, "the definition stays as it was run"
@@ -143,7 +143,7 @@ def test_rolled_out_everybody_has_the_winner_but_the_holdout_and_those_not_targe
 
 def test_what_is_archived_is_no_definition_any_more() -> None:
     assert in_force(_record(State.ARCHIVED)) is None
-    assert everything({("experiment", "banner"): _record(State.ARCHIVED)}) == {}
+    assert part_of({("experiment", "banner"): _record(State.ARCHIVED)}, None, 1_000).data == {}
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_the_audit_trail_names_fields_and_not_what_they_hold() -> None:
 def test_a_definition_of_unknown_rules_is_passed_on_and_not_touched() -> None:
     later = Item("experiment", "banner", 3, EVALUATOR_VERSION + 1, '{"of": "tomorrow"}')
     record = Record(later, "{}", 1, State.PAUSED, 0, 0)
-    definitions = definitions_in_force([record])
+    definitions = read_in_force([record]).definitions
     assert items_of(definitions)[later.id] == later
     assert definitions_of(items_of(definitions).values()).hash == definitions.hash
     (assignment,) = evaluate(definitions, Context({"user": "u"}), ["banner"]).assignments
