@@ -10,7 +10,8 @@ caps, with slates and exposures written to the spool.
 
 ``kernel_per_s`` is the best rate of the very models called bare (``benchmarks.rank_kernel``);
 ``overhead_us`` = 1e6 / rank_per_s - 1e6 / kernel_per_s; ``overhead_calls`` is that in empty calls.
-Latencies are at half the rate seen. The last line is JSON.
+Latencies are at half the rate seen; ``empty_p50_ms`` and ``empty_p99_ms`` are those of empty calls
+at that very rate: what machine and generator add to any call. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +85,8 @@ def measure(
             name: measure_surface(ranker, name, workload, seconds, console)
             for name in ("minimal", "default")
         }
+    with console.status("empty calls at the surfaces' rates"):
+        alike = measure_empty_at([v.best.per_s / 2 for v in variants.values()], seconds)
     kernel_per_s = max(kernel["rates"].values())
     empty_call_us = 1e6 / empty.per_s
     report: dict[str, Any] = {
@@ -91,7 +96,7 @@ def measure(
         "kernel_per_s": round(kernel_per_s, 1),
         "recall_at_500": round(kernel["recall"], 4),
     }
-    for name, variant in variants.items():
+    for (name, variant), empty_half in zip(variants.items(), alike, strict=True):
         overhead_us = 1e6 / variant.best.per_s - 1e6 / kernel_per_s
         report[name] = {
             "rank_per_s": round(variant.best.per_s, 1),
@@ -99,6 +104,8 @@ def measure(
             "overhead_calls": round(overhead_us / empty_call_us, 2),
             "p50_ms": round(variant.half.percentile_ms(0.5), 2),
             "p99_ms": round(variant.half.percentile_ms(0.99), 2),
+            "empty_p50_ms": round(empty_half.percentile_ms(0.5), 2),
+            "empty_p99_ms": round(empty_half.percentile_ms(0.99), 2),
             "concurrency": variant.concurrency,
             "server_cpu_share": round(variant.cpu_share, 2),
             "errors": dict(variant.best.errors + variant.half.errors),
@@ -109,14 +116,26 @@ def measure(
 
 def measure_empty(seconds: float) -> Outcome:
     """Empty calls on the server's core, at the best concurrency."""
+    with _empty_load() as load:
+        outcomes = [load.closed_loop(n, seconds / 3) for n in CONCURRENCIES]
+    return max(outcomes, key=lambda outcome: outcome.per_s)
+
+
+def measure_empty_at(rates_per_s: Sequence[float], seconds: float) -> list[Outcome]:
+    """Empty calls on the server's core, sent as steadily as those whose latency they explain."""
+    with _empty_load() as load:
+        return [load.open_loop(rate_per_s, seconds) for rate_per_s in rates_per_s]
+
+
+@contextmanager
+def _empty_load() -> Iterator[Load]:
     server_core, _ = cores()
     port = free_port()
     with child(["-m", "benchmarks.empty_server", str(port)], server_core, {}), off_the_server():
         load = Load(f"127.0.0.1:{port}", EMPTY_METHOD, [b""])
         load.once(b"")
-        outcomes = [load.closed_loop(n, seconds / 3) for n in CONCURRENCIES]
+        yield load
         load.close()
-    return max(outcomes, key=lambda outcome: outcome.per_s)
 
 
 def measure_kernel(workspace: Path, workload: Workload, seconds: float) -> dict[str, Any]:
@@ -145,7 +164,8 @@ def _print(
     rates = ", ".join(f"{batch}: {rate:,.0f}/s" for batch, rate in kernel["rates"].items())
     console.print(f"models bare, by batch: {rates}; {platform.machine()}, {platform.system()}")
     table = Table("", "minimal", "default")
-    for key in ("rank_per_s", "overhead_us", "overhead_calls", "p50_ms", "p99_ms"):
+    latencies = ("p50_ms", "p99_ms", "empty_p50_ms", "empty_p99_ms")
+    for key in ("rank_per_s", "overhead_us", "overhead_calls", *latencies):
         table.add_row(key, f"{report['minimal'][key]:,}", f"{report['default'][key]:,}")
     for key in ("server_cpu_share", "concurrency"):
         table.add_row(key, str(report["minimal"][key]), str(report["default"][key]))
