@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from offline.analysis.plan import AnalysisPlan
     from offline.analysis.units.table import UnitTable
     from services.common.assign.model import Definitions
+    from services.common.assign.registered import Analysis
 
 DEFAULT_EXPERIMENTS = Path("config/experiments.yaml")
 DEFAULT_COLUMNS = Path("data/analysis/columns")
@@ -67,6 +68,19 @@ def analyse(
             help="Primary metric instead of the registered analysis: what is found explores.",
         ),
     ] = None,
+    burn_in: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="Of slices of time: another burn-in than is registered (5m); explores, too.",
+        ),
+    ] = None,
+    block_slices: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of slices of time: so many neighbours are one cluster; explores, too."
+        ),
+    ] = None,
 ) -> None:
     """Compare the variants of an experiment by its registered metrics, and say what follows."""
     from cli.console import wide_console
@@ -83,7 +97,6 @@ def analyse(
     from offline.dataset.columns import compact
     from offline.dataset.schema import ColumnSchema
     from services.common.assign.definitions import load_experiments
-    from services.common.assign.registered import Analysis
     from services.common.domain import load_domain
 
     as_of_ms = None if as_of is None else epoch_ms("as-of", as_of)
@@ -96,7 +109,7 @@ def analyse(
             definitions = _read(client.definitions(), target)
             concluded = client.get(key).concluded
             concluded_ms = epoch_ms("concluded", concluded) if concluded else None
-    explored = None if primary is None else Analysis(primary)
+    explored = _explored(definitions, key, primary, burn_in, block_slices)
     plan = plan_of(definitions, key, loaded, explored, concluded_ms=concluded_ms)
     console = wide_console()
     with stage_progress(console) as progress:
@@ -116,6 +129,44 @@ def analyse(
         with registry(target, caller, token_file) as client:
             number = client.put_report(key, text, page)
         console.print(f"stored as report {number} of {key}", markup=False, highlight=False)
+
+
+def _explored(
+    definitions: Definitions,
+    key: str,
+    primary: str | None,
+    burn_in: str | None,
+    block_slices: int | None,
+) -> Analysis | None:
+    """An analysis that is none of the registered ones; None where nothing else is asked for.
+
+    Raises ``InvalidArgument`` for a duration that is none.
+    """
+    from dataclasses import replace
+
+    from services.common.assign.registered import Analysis
+    from services.common.durations import duration_ms
+    from services.common.errors import InvalidArgument
+
+    experiment = definitions.experiments.get(key)
+    registered = None if experiment is None else experiment.analysis
+    if primary is not None:
+        # What rows are, and how slices are cut, stays.
+        how = registered or Analysis(primary)
+        chosen = Analysis(primary, inside=how.inside, switchback=how.switchback)
+    elif registered is None or (burn_in is None and block_slices is None):
+        return None
+    else:
+        chosen = registered
+    switchback = chosen.switchback
+    try:
+        burn_in_ms = switchback.burn_in_ms if burn_in is None else duration_ms(burn_in)
+    except ValueError as error:
+        raise InvalidArgument.field("burn-in", str(error)) from error
+    blocks = switchback.block_slices if block_slices is None else block_slices
+    return replace(
+        chosen, switchback=replace(switchback, burn_in_ms=burn_in_ms, block_slices=blocks)
+    )
 
 
 def _read(text: str, target: str) -> Definitions:

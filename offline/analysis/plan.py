@@ -83,7 +83,8 @@ class AnalysisPlan:
     randomised, ``cluster`` the type that groups the rows (host, room, time_slice) where they lie
     within what is randomised or, of a two-sided experiment, across it. ``entered_by``: see
     ``Inside``; empty where rows are what was randomised. ``interleaved``: variants that show two
-    rankings in one slate, with these. Times are epoch ms.
+    rankings in one slate, with these. ``burn_in_ms``, ``block_slices``: of slices of time, see
+    ``Switchback``. ``planned_units``: see ``Analysis``. Times are epoch ms.
     """
 
     experiment: str
@@ -112,6 +113,15 @@ class AnalysisPlan:
     start_ms: int | None
     end_ms: int | None
     concluded_ms: int | None = None
+    burn_in_ms: int = 0
+    block_slices: int = 1
+    planned_units: int | None = None
+
+    @property
+    def timed(self) -> bool:
+        """Whether rows are slices of time of which some are cut: what is counted is then told by
+        time."""
+        return self.burn_in_ms > 0 and not self.entered_by
 
     @property
     def exposed_before_ms(self) -> int | None:
@@ -169,7 +179,7 @@ def _plan(
     metrics = {name: planned(name, domain) for name in analysis.metrics}
     if experiment.slice_ms and not inside:
         metrics = {
-            name: replace(metric, definition=f"{metric.definition}, until the slice ends at most")
+            name: replace(metric, definition=_until_the_end(metric, analysis.switchback.burn_in_ms))
             for name, metric in metrics.items()
         }
     return AnalysisPlan(
@@ -201,6 +211,16 @@ def _plan(
         report_time_zone=domain.report_time_zone,
         start_ms=experiment.start_ms,
         end_ms=experiment.end_ms,
+        burn_in_ms=analysis.switchback.burn_in_ms,
+        block_slices=analysis.switchback.block_slices,
+        planned_units=analysis.planned_units,
+    )
+
+
+def _until_the_end(metric: PlannedMetric, burn_in_ms: int) -> str:
+    said = f"{metric.definition}, until the slice ends at most"
+    return (
+        f"{said}, by the time of a whole slice" if burn_in_ms and not metric.denominator else said
     )
 
 

@@ -38,8 +38,14 @@ class Row:
     variant: str
     other: str
     until_ms: float = float("inf")
+    settled_ms: int = 0
     exposure: Happened | None = None
     values: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def exposed_ms(self) -> int:
+        """From when on it counts."""
+        return max(self.first.ms, self.settled_ms)
 
 
 def _key(event: Event) -> str:
@@ -134,12 +140,21 @@ def rows_of(
         if plan.unit == "time_slice":
             row.until_ms = (int(group) + 1) * plan.slice_ms
         rows.append(row)
+    if plan.unit == "time_slice" and plan.burn_in_ms:
+        arms_of = {int(row.group or 0): row.variant for row in rows}
+        for row in rows:
+            number = int(row.group or 0)
+            if arms_of.get(number - 1) != row.variant:
+                row.settled_ms = number * plan.slice_ms + plan.burn_in_ms
     if plan.entered_by:
-        rows = [entered for row in rows for entered in _entered(events, plan, row)]
-        for row in rows if plan.unit == "time_slice" else ():
-            later = [r.first.ms for r in rows if r.person == row.person]
-            row.until_ms = min((ms for ms in later if ms > row.first.ms), default=float("inf"))
-    rows.sort(key=lambda r: (r.first.ms, _name(r.person), r.group or ""))
+        came = [entered for row in rows for entered in _entered(events, plan, row)]
+        counted = [e for row in rows for e in _entered(events, plan, row, row.exposed_ms)]
+        for row in counted if plan.unit == "time_slice" else ():
+            slice_ends_ms = (int(row.group or 0) + 1) * plan.slice_ms
+            later = [r.first.ms for r in came if r.person == row.person]
+            row.until_ms = min((ms for ms in later if ms >= slice_ends_ms), default=float("inf"))
+        rows = counted
+    rows.sort(key=lambda r: (r.exposed_ms, _name(r.person), r.group or ""))
     return rows, left_out, exposures
 
 
@@ -165,10 +180,13 @@ def _unit(h: Happened, plan: AnalysisPlan) -> tuple[object, str | None] | None:
     return (h.person, None) if h.person else None
 
 
-def _entered(events: Sequence[Happened], plan: AnalysisPlan, row: Row) -> Iterator[Row]:
+def _entered(
+    events: Sequence[Happened], plan: AnalysisPlan, row: Row, since_ms: int = 0
+) -> Iterator[Row]:
+    since_ms = max(since_ms, row.first.ms)
     first: dict[object, Happened] = {}
     for h in sorted(events, key=lambda h: (h.ms, h.arrival)):
-        here = h.person and _group(h, plan) == row.group and h.ms >= row.first.ms
+        here = h.person and _group(h, plan) == row.group and h.ms >= since_ms
         if here and h.event.type in plan.entered_by:
             first.setdefault(h.person, h)
     for person, h in first.items():
@@ -185,7 +203,7 @@ def counted(
 ) -> list[tuple[Happened, int]]:
     """Events of a row with their values, less refunds. ``bounds``: before its exposure instead."""
     earlier = bounds is not None
-    start, end = bounds or (row.first.ms, row.first.ms + metric.window_ms + metric.within_ms)
+    start, end = bounds or (row.exposed_ms, row.exposed_ms + metric.window_ms + metric.within_ms)
     end = end if earlier else min(end, row.until_ms)
     found = []
     for h in sorted(events, key=lambda h: (h.ms, h.arrival)):
@@ -222,6 +240,15 @@ def counted(
             value = max(value - back, 0) if what.value == "amount_minor" else value
         found.append((h, value))
     return found
+
+
+def share_of_slice(plan: AnalysisPlan, metric: PlannedMetric, row: Row) -> float:
+    """How much of the time that a whole slice has for a metric this one has."""
+    start_ms = int(row.group or 0) * plan.slice_ms
+    moments = range(start_ms, min(start_ms + metric.window_ms, start_ms + plan.slice_ms), 500)
+    from_ms = max(row.settled_ms, start_ms)
+    there = range(from_ms, min(from_ms + metric.window_ms, start_ms + plan.slice_ms), 500)
+    return len(there) / len(moments)
 
 
 def value_of(

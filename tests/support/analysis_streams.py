@@ -22,6 +22,7 @@ from services.common.assign.registered import (
     Guardrail,
     Inside,
     Segment,
+    Switchback,
 )
 from services.common.domain import Domain, load_domain
 from services.common.domain_metrics import Metric
@@ -30,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 START_MS = 1_700_000_000_000
 SPAN_MS = 900_000
 SLICE_MS = 120_000
+BURN_IN_MS = 40_000
 PEOPLE = tuple(f"user{index}" for index in range(8))
 DEVICES = ("d1", "d2", "d3", "d4")
 HOSTS = ("h1", "h2", "h3", "h4", "h5")
@@ -92,7 +94,8 @@ def analysed_domain() -> Domain:
 
 def experiment(design: str) -> Definitions:
     """An experiment "e" of a design: user, host, within_hosts, slice, within_slices, two_sided or
-    interleaved."""
+    interleaved; burnt_slice and burnt_within_slices have a burn-in."""
+    burnt, design = design.startswith("burnt_"), design.removeprefix("burnt_")
     both = ("a", "b") if design == "interleaved" else None
     variants = (Variant("a", 0.5), Variant("b", 0.25), Variant("mixed", 0.25, interleave=both))
     unit = {"host": "host", "within_hosts": "host", "slice": "time_slice"}.get(design, "user")
@@ -103,6 +106,8 @@ def experiment(design: str) -> Definitions:
         analysis = replace(analysis, inside=Inside(("impression", "room_enter")))
     if design == "slice":
         analysis = replace(analysis, covariates={})
+    if burnt:
+        analysis = replace(analysis, switchback=Switchback(BURN_IN_MS, 2))
     made = Experiment(
         "e",
         unit,

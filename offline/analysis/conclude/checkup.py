@@ -25,6 +25,7 @@ from offline.analysis.health.exposures import (
 )
 from offline.analysis.health.interaction import Overlap, check_interactions
 from offline.analysis.health.novelty import check_by_age, check_by_day, effects_by_day
+from offline.analysis.health.randomisation import check_randomisation
 from offline.analysis.health.sample_ratio import check_over_time, check_sample_ratio
 from offline.analysis.health.self_check import (
     check_before_exposure,
@@ -33,7 +34,9 @@ from offline.analysis.health.self_check import (
 )
 from offline.analysis.model import DayOfExposures, Finding
 from offline.analysis.plan import AnalysisPlan
+from offline.analysis.statistics.comparison import Comparison
 from offline.analysis.statistics.means import linearised
+from offline.analysis.statistics.switchback import randomisation_p
 from offline.analysis.units.daily import day_starts_ms
 from offline.analysis.units.table import PARTS_OF_WINDOW, UnitTable
 from services.common.assign.model import TIME_SLICE
@@ -154,6 +157,27 @@ def placebo(
             plan.primary, clusters, test_of, plan.alpha, share=share, seed=seed, draws=draws
         ),
     )
+
+
+def drawn_anew(
+    plan: AnalysisPlan, sample: Sample, comparison: Comparison | None, treatment: int, *, seed: int
+) -> tuple[Finding, ...]:
+    """Of slices of time: the primary metric's p-value by arms drawn anew; of fixed plans, and not
+    of quantiles. A p-value of one look is none of a plan that looks at any time."""
+    if sample.slices is None or sample.statistic == "quantile" or plan.method == "always_valid":
+        return ()
+    drawn_p = None
+    if comparison is not None:
+        drawn_p = randomisation_p(
+            sample.numerator,
+            sample.treated,
+            sample.slices,
+            denominators=sample.denominator,
+            seed=seed,
+        )
+    p_value = None if comparison is None else comparison.p_value
+    variant = plan.variants[treatment]
+    return (check_randomisation(plan.primary, variant, drawn_p, p_value, plan.alpha),)
 
 
 def trends(plan: AnalysisPlan, table: UnitTable, treatments: Sequence[int]) -> tuple[Finding, ...]:

@@ -144,6 +144,10 @@ def _looked_into(
         return []
     findings = list(checkup.before_exposure(plan, table, treatments))
     findings += checkup.placebo(plan, primary[0].sample, treatments[0], seed=_SEED)
+    for found in primary:
+        findings += checkup.drawn_anew(
+            plan, found.sample, found.comparison, found.treatment, seed=_SEED
+        )
     findings += checkup.since_exposure(plan, table, treatments)
     findings += checkup.trends(plan, table, treatments)
     findings += checkup.interactions(plan, table)

@@ -68,7 +68,14 @@ def _compare(sample: Sample, alpha: float) -> Measured:
         return Measured(_quantiles(sample, alpha))
     if sample.slices is not None and sample.elapsed_ms is not None:
         return Measured(
-            switchback(sample.values(), treated, sample.slices, sample.elapsed_ms, alpha=alpha)
+            switchback(
+                sample.values(),
+                treated,
+                sample.slices,
+                sample.elapsed_ms,
+                block_slices=sample.block_slices,
+                alpha=alpha,
+            )
         )
     adjusts = sample.covariates.shape[1] > 0
     values = sample.values()
@@ -94,7 +101,7 @@ def _compare(sample: Sample, alpha: float) -> Measured:
 
 def _quantiles(sample: Sample, alpha: float) -> Comparison:
     treated = sample.treated
-    units = sample.slices if sample.slices is not None else sample.cluster
+    units = sample.groups
     return quantile(
         sample.numerator[~treated],
         sample.numerator[treated],
@@ -124,7 +131,7 @@ def sequence_of(
     treated = sample.treated
     came = np.searchsorted(day_ms, sample.matured_ms, side="right") - 1
     moments = len(day_ms)
-    groups = sample.slices if sample.slices is not None else sample.cluster
+    groups = sample.groups
     if groups is not None:
         arms = clustered_over_time(values, treated, groups, came, moments)
         method = "clustered_sequence"

@@ -23,9 +23,10 @@ CONTROL = 0
 class Sample:
     """Mature rows of the control and of one treatment; arrays are [rows].
 
-    ``cluster`` is None where rows are what was drawn; ``slices`` and ``elapsed_ms`` count only of
-    slices of time, ``other_treated`` only of two-sided experiments, whose rows are pairs of
-    ``unit`` and ``cluster``. ``covariates`` [rows × covariates] have no column that others tell.
+    ``cluster`` is None where rows are what was drawn; ``slices``, ``elapsed_ms`` and
+    ``block_slices`` count only of slices of time, ``other_treated`` only of two-sided experiments,
+    whose rows are pairs of ``unit`` and ``cluster``. ``covariates`` [rows × covariates] have no
+    column that others tell.
     ``level`` is that of a quantile; values of a winsorised mean are cut already.
     """
 
@@ -42,6 +43,12 @@ class Sample:
     elapsed_ms: Indices | None
     matured_ms: Indices
     covariates: Values
+    block_slices: int = 1
+
+    @property
+    def groups(self) -> Indices | None:
+        """What rows are clustered by: blocks of slices, hosts or rooms; None where by nothing."""
+        return self.cluster if self.slices is None else self.slices // self.block_slices
 
     def only(self, rows: Flags) -> Sample:
         """The part of the sample that ``rows`` [rows] names."""
@@ -155,6 +162,7 @@ def _bare(plan: AnalysisPlan, table: UnitTable, rows: Flags, treatment: int) -> 
         elapsed_ms=exposed_ms % plan.slice_ms if switchback else None,
         matured_ms=exposed_ms,
         covariates=np.zeros((len(exposed_ms), 0)),
+        block_slices=plan.block_slices,
     )
 
 

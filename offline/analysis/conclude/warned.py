@@ -17,7 +17,7 @@ from offline.analysis.units.table import UnitTable
 from offline.analysis.wording import listed, readable
 
 FEW_CLUSTERS = 10
-_HOUR_MS = 3_600_000
+_MINUTE_MS, _HOUR_MS = 60_000, 3_600_000
 _DAY_HOURS = 24
 _LEFT_OUT = {
     "forced": "a variant was forced on them",
@@ -49,16 +49,25 @@ def _of_the_plan(plan: AnalysisPlan, table: UnitTable, standing: Standing) -> li
         )
         warned.append(Warned("no_sequence", text))
     if plan.design == "switchback":
-        text = (
-            "Slices follow one another without a pause: what an arm does may last into the next"
-            " slice, and the effect then looks smaller than it is."
-        )
-        warned.append(Warned("carry_over", text))
+        warned.append(Warned("carry_over", _carry_over(plan)))
     if len(table.revisions) > 1:
         named = listed([str(revision) for revision in table.revisions])
         text = f"Exposures were decided by revisions {named}: see what changed between them."
         warned.append(Warned("revisions", text))
     return warned
+
+
+def _carry_over(plan: AnalysisPlan) -> str:
+    if not plan.burn_in_ms:
+        return (
+            "Slices follow one another without a pause: what an arm does may last into the next"
+            " slice, and the effect then looks smaller than it is."
+        )
+    return (
+        f"Of a slice the first {_length(plan.burn_in_ms)} count for nothing where another variant,"
+        " or none that is known, came before: what an arm did may last so long. What lasts longer"
+        " makes the effect look smaller than it is."
+    )
 
 
 def _of_units(plan: AnalysisPlan, table: UnitTable) -> list[Warned]:
@@ -136,5 +145,7 @@ def _of_methods(
 
 
 def _length(time_ms: int) -> str:
+    if time_ms < _HOUR_MS:
+        return f"{time_ms / _MINUTE_MS:g} minutes"
     hours = time_ms / _HOUR_MS
     return f"{hours / _DAY_HOURS:g} days" if hours >= 2 * _DAY_HOURS else f"{hours:g} hours"

@@ -36,6 +36,7 @@ CHECKS: Mapping[str, str] = MappingProxyType(
         "sample_ratio": "Sizes of the arms",
         "exposures": "Exposures",
         "self_check": "A/A",
+        "randomisation": "Arms drawn anew",
         "novelty": "Trend",
         "interaction": "Other experiments",
     }

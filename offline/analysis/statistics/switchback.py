@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from offline.analysis.statistics.arrays import Flags, Indices, checked
+from offline.analysis.statistics.arrays import Flags, Indices, Values, checked, same_length
 from offline.analysis.statistics.clusters import clustered
 from offline.analysis.statistics.comparison import Comparison
 from services.common.errors import InvalidArgument
@@ -61,3 +61,46 @@ def settled(
     same = np.zeros(len(numbers), dtype=np.bool_)
     same[1:] = (numbers[1:] == numbers[:-1] + 1) & (arms[1:] == arms[:-1])
     return np.asarray(same[index] | (elapsed_ms >= burn_in_ms))
+
+
+def randomisation_p(
+    values: ArrayLike,
+    treated: ArrayLike,
+    slices: ArrayLike,
+    *,
+    denominators: ArrayLike | None = None,
+    draws: int = 1_999,
+    seed: int = 0,
+) -> float:
+    """How often arms drawn anew differ as much: the p-value of "no arm changes any value".
+
+    Values, ``denominators`` of ratios, arms and slices [observations]. The arms of all slices are
+    shuffled ``draws`` times, and the differences of means or ratios counted that are as large; the
+    drawn one counts, too (Fisher 1935; Phipson & Smyth 2010, equation 2). It rests on how arms were
+    drawn, one by one, alone: hours may resemble one another. With a burn-in it is only near, since
+    what was cut went by the arms that were. Raises InvalidArgument for a slice of two arms.
+    """
+    above = checked("values", values)
+    below = np.ones(len(above)) if denominators is None else checked("denominators", denominators)
+    same_length("denominators", below, above)
+    arm, number = np.asarray(treated, dtype=np.bool_), np.asarray(slices, dtype=np.int64)
+    _, first, index = np.unique(number, return_index=True, return_inverse=True)
+    arms = arm[first]
+    if (arm != arms[index]).any():
+        raise InvalidArgument.field("treated", "a slice has two arms")
+    sums = np.stack([np.bincount(index, weights=part) for part in (above, below)]).astype(float)
+    random = np.random.default_rng(seed)
+    drawn = abs(_difference(sums, arms))
+    # Sums in another order differ by rounding.
+    least = drawn * (1.0 - 1e-12)
+    found = sum(abs(_difference(sums, random.permutation(arms))) >= least for _ in range(draws))
+    return (1 + found) / (1 + draws)
+
+
+def _difference(sums: Values, arms: Flags) -> float:
+    """Of the arms' ratios; without end where a draw leaves an arm without a denominator."""
+    treatment = sums[:, arms].sum(axis=1)
+    control = sums[:, ~arms].sum(axis=1)
+    if treatment[1] == 0.0 or control[1] == 0.0:
+        return np.inf
+    return float(treatment[0] / treatment[1] - control[0] / control[1])

@@ -49,7 +49,7 @@ def unit_table(
         number = len(base["exposed_ms"])
         metrics = {}
         for name, metric in plan.metrics.items():
-            metrics[name] = _metric(log, plan, rows, metric, base["exposed_ms"])
+            metrics[name] = _metric(log, plan, rows, metric, base)
             step()
         covariates: dict[str, Floats] = {}
         for covariate in plan.covariates:
@@ -112,17 +112,21 @@ def _base(log: KnownLog, plan: AnalysisPlan, rows: Rows) -> dict[str, Ints]:
 
 
 def _metric(
-    log: KnownLog, plan: AnalysisPlan, rows: Rows, metric: PlannedMetric, exposed_ms: Ints
+    log: KnownLog, plan: AnalysisPlan, rows: Rows, metric: PlannedMetric, base: dict[str, Ints]
 ) -> MetricColumns:
-    matured_ms = exposed_ms + metric.maturity_ms
+    matured_ms = base["exposed_ms"] + metric.maturity_ms
     mature = matured_ms <= log.as_of_ms
-    number = len(exposed_ms)
+    number = len(mature)
     numerator = _filled(log.read(outcomes(log, plan, rows, metric, "numerator")), number)
     numerator[~mature] = 0
     denominator = None
     if metric.denominator is not None:
         denominator = _filled(log.read(outcomes(log, plan, rows, metric, "denominator")), number)
         denominator[~mature] = 0
+    elif plan.timed:
+        whole_ms = min(metric.window_ms, plan.slice_ms)
+        there_ms = np.minimum(whole_ms, plan.slice_ms - base["lost_ms"])
+        denominator = np.where(mature, there_ms / whole_ms, 0.0)
     return MetricColumns(numerator, denominator, mature, matured_ms)
 
 

@@ -25,7 +25,8 @@ class Rows:
     """``table``, a row each unit that is analysed: ``row`` int64 from 0, in order of exposed_ms,
     person and group; ``person`` and ``group`` (host, room or slice) where the row has one, else
     null; ``variant``; ``other_variant``; ``exposed_ms`` and ``exposed_arrival``; ``until_ms``: what
-    happens from then on is another row's, null where nothing is; ``attributes`` of the exposure.
+    happens from then on is another row's, null where nothing is; ``attributes`` of the exposure;
+    ``lost_ms``: so much of the beginning of a slice of time is its burn-in, 0 elsewhere.
 
     ``keys``: those of ``person`` and ``group`` by which events belong to a row. ``excluded``: units
     left out, by reason.
@@ -64,6 +65,8 @@ def exposed(log: KnownLog, plan: AnalysisPlan) -> Rows:
         units.filter(units.reason != "").group_by("reason").aggregate(number=ibis._.count())
     ).to_pylist()
     kept = units.filter(units.reason == "").drop("reason", "forced", "variants")
+    if plan.unit == TIME_SLICE:
+        kept = _burnt_in(kept, plan)
     keys: tuple[str, ...] = (GROUP,) if _grouped(plan) else (PERSON,)
     if plan.other_unit:
         keys = (PERSON, GROUP)
@@ -82,6 +85,19 @@ def exposed(log: KnownLog, plan: AnalysisPlan) -> Rows:
     )
 
 
+def _burnt_in(slices: ir.Table, plan: AnalysisPlan) -> ir.Table:
+    """Slices of time, exposed after their burn-in where they have one: behind another variant, or
+    behind a slice of which nobody knows. ``met_ms`` is when they were met."""
+    number = slices.group.cast("int64")
+    before = ibis.window(order_by=number)
+    follows = number.lag().over(before) == number - 1
+    same = slices.variant.lag().over(before) == slices.variant
+    lost_ms = ibis.ifelse((follows & same).fill_null(False), 0, plan.burn_in_ms).cast("int64")
+    found = slices.mutate(lost_ms=lost_ms, met_ms=slices.exposed_ms)
+    settled_ms = number * plan.slice_ms + found.lost_ms
+    return found.mutate(exposed_ms=ibis.greatest(found.exposed_ms, settled_ms))
+
+
 def _numbered(log: KnownLog, kept: ir.Table) -> ir.Table:
     """``kept`` with its rows' numbers, in order of exposed_ms and arrival: each has its own."""
     order = ibis.window(order_by=[kept.exposed_ms, kept.exposed_arrival])
@@ -91,7 +107,7 @@ def _numbered(log: KnownLog, kept: ir.Table) -> ir.Table:
 
 def numbers(rows: Rows, plan: AnalysisPlan) -> ir.Table:
     """exposed_ms and variant by row, and where rows lie in groups unit and cluster, where sides
-    have arms other_variant: as numbers."""
+    have arms other_variant, where slices are cut lost_ms: as numbers."""
     table = rows.table
 
     def place(column: ir.StringValue) -> ir.IntegerValue:
@@ -102,6 +118,8 @@ def numbers(rows: Rows, plan: AnalysisPlan) -> ir.Table:
         return ibis.dense_rank().over(ibis.window(order_by=column)).cast("int64")
 
     wanted: dict[str, ir.Value] = {"variant": place(table.variant)}
+    if plan.timed:
+        wanted["lost_ms"] = table.lost_ms
     if plan.cluster is not None:
         wanted |= {"unit": number(table.person), "cluster": number(table.group)}
     if plan.other_unit:
@@ -161,31 +179,44 @@ def _firsts(exposures: ir.Table) -> ir.Table:
         exposed_ms=numbered.time_ms,
         exposed_arrival=numbered.arrival,
         until_ms=ibis.null("int64"),
+        lost_ms=ibis.literal(0, "int64"),
     )
     return firsts.join(told, "unit").drop("unit")
 
 
 def _inside(log: KnownLog, plan: AnalysisPlan, groups: ir.Table) -> ir.Table:
     """Viewers within the groups, each from the event on by which they entered. In slices of time
-    what a viewer does belongs to the one entered last."""
+    what a viewer does belongs to the one entered last; who came in a burn-in is there from the
+    next entry after it on."""
     events = log.events
     entries = events.filter(events.type.isin(plan.entered_by) & events.person.notnull())
     entries = entries.select("person", "time_ms", "arrival", entered=group_of(entries, plan))
-    here = [entries.entered == groups.group, entries.time_ms >= groups.exposed_ms]
+    of_slices = plan.unit == TIME_SLICE
+    since_ms = groups.met_ms if of_slices else groups.exposed_ms
+    here = [entries.entered == groups.group, entries.time_ms >= since_ms]
     both = entries.rename(viewer="person").join(groups.drop("person"), here)
-    first = ibis.window(group_by=[both.group, both.viewer], order_by=[both.time_ms, both.arrival])
-    both = both.mutate(place=ibis.row_number().over(first))
-    found = both.filter(both.place == 0).select(
+    counted = both.filter(both.time_ms >= both.exposed_ms)
+    first = ibis.window(
+        group_by=[counted.group, counted.viewer], order_by=[counted.time_ms, counted.arrival]
+    )
+    counted = counted.mutate(place=ibis.row_number().over(first))
+    found = counted.filter(counted.place == 0).select(
         "group",
         "variant",
         "other_variant",
         "attributes",
-        person=both.viewer,
-        exposed_ms=both.time_ms,
-        exposed_arrival=both.arrival,
-        until_ms=both.until_ms,
+        person=counted.viewer,
+        exposed_ms=counted.time_ms,
+        exposed_arrival=counted.arrival,
+        until_ms=counted.until_ms,
+        lost_ms=counted.lost_ms,
     )
-    if plan.unit != TIME_SLICE:
+    if not of_slices:
         return found
-    following = ibis.window(group_by=found.person, order_by=found.exposed_ms)
-    return found.mutate(until_ms=found.exposed_ms.lead().over(following))
+    came = both.group_by(came_as=both.viewer, came_to=both.group).aggregate(
+        came_ms=both.time_ms.min()
+    )
+    following = ibis.window(group_by=came.came_as, order_by=came.came_ms)
+    came = came.mutate(left_ms=came.came_ms.lead().over(following))
+    stays = found.join(came, [found.person == came.came_as, found.group == came.came_to])
+    return stays.mutate(until_ms=stays.left_ms).select(*found.columns)

@@ -28,8 +28,9 @@ class MetricColumns:
     """A metric of each row.
 
     ``numerator`` float64 [n] and, of a ratio of two sums, ``denominator`` float64 [n]; both are 0
-    where the row is not mature. ``mature`` bool [n]: the row's window has ended, so that its value
-    counts. ``matured_ms`` int64 [n]: when it ends (epoch).
+    where the row is not mature. Where slices of time are cut by a burn-in, a mean is a ratio, too,
+    by the share of a whole slice's time that counts. ``mature`` bool [n]: the row's window has
+    ended, so that its value counts. ``matured_ms`` int64 [n]: when it ends (epoch).
     """
 
     numerator: Floats

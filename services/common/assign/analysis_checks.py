@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from services.common.assign.model import ENTITY_UNITS, TIME_SLICE, Experiment
-from services.common.assign.registered import Analysis
+from services.common.assign.registered import Analysis, Switchback
 
 if TYPE_CHECKING:
     from services.common.domain import Domain
@@ -33,8 +33,35 @@ def analysis_errors(experiment: Experiment, analysis: Analysis, domain: Domain |
         yield ("inside",), f"is for hosts, rooms and time slices; the unit is {experiment.unit}"
     if analysis.covariates and experiment.unit == TIME_SLICE and analysis.inside is None:
         yield ("covariates",), "are of who was there before: slices of time need an inside"
+    yield from _switchback_errors(experiment, analysis.switchback)
     if domain is not None:
         yield from _reference_errors(analysis, domain)
+        if analysis.switchback.burn_in_ms and analysis.inside is None:
+            yield from _untimed_errors(analysis, domain)
+
+
+def _switchback_errors(experiment: Experiment, switchback: Switchback) -> Found:
+    if experiment.unit != TIME_SLICE:
+        if switchback != Switchback():
+            yield ("switchback",), f"is for time slices; the unit is {experiment.unit}"
+        return
+    if switchback.burn_in_ms >= experiment.slice_ms:
+        text = f"must be shorter than a slice, which has {experiment.slice_ms} ms"
+        yield ("switchback", "burn_in"), text
+
+
+def _untimed_errors(analysis: Analysis, domain: Domain) -> Found:
+    """A slice that is cut has less time. What is counted can be told by time, and a ratio needs
+    none; a share of slices, a quantile and a cut mean can't."""
+    for name in analysis.metrics:
+        metric = domain.metrics.get(name)
+        if metric is None or metric.kind == "ratio":
+            continue
+        if not (metric.kind == "total" and metric.statistic == "mean"):
+            text = (
+                f"leaves slices of unlike lengths: {name} needs an inside, to be a total or ratio"
+            )
+            yield ("switchback", "burn_in"), text
 
 
 def _reference_errors(analysis: Analysis, domain: Domain) -> Found:

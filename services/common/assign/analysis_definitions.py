@@ -14,6 +14,7 @@ from services.common.assign.registered import (
     Inside,
     Method,
     Segment,
+    Switchback,
 )
 from services.common.durations import duration_ms
 
@@ -64,6 +65,13 @@ class InsideDefinition(_Strict):
     entered_by: list[MetricName] = Field(min_length=1)
 
 
+class SwitchbackDefinition(_Strict):
+    """How slices of time are compared; see ``Switchback``."""
+
+    burn_in: Duration | None = None
+    block_slices: int = Field(default=1, ge=1, le=100_000)
+
+
 class AnalysisDefinition(_Strict):
     """What the experiment will be judged by; see ``Analysis``."""
 
@@ -77,6 +85,8 @@ class AnalysisDefinition(_Strict):
     method: Method = "fixed"
     correction: Correction = "holm"
     inside: InsideDefinition | None = None
+    switchback: SwitchbackDefinition = SwitchbackDefinition()
+    planned_units: int | None = Field(default=None, ge=2, le=10**12)
 
 
 def analysis_of(definition: AnalysisDefinition) -> Analysis:
@@ -95,7 +105,14 @@ def analysis_of(definition: AnalysisDefinition) -> Analysis:
         method=definition.method,
         correction=definition.correction,
         inside=None if inside is None else Inside(tuple(inside.entered_by)),
+        switchback=_switchback(definition.switchback),
+        planned_units=definition.planned_units,
     )
+
+
+def _switchback(definition: SwitchbackDefinition) -> Switchback:
+    burn_in = definition.burn_in
+    return Switchback(0 if burn_in is None else duration_ms(burn_in), definition.block_slices)
 
 
 def _segment(definition: SegmentDefinition) -> Segment:

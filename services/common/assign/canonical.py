@@ -36,6 +36,7 @@ from services.common.assign.registered import (
     Guardrail,
     Inside,
     Segment,
+    Switchback,
 )
 
 EXPERIMENT: Final = "experiment"
@@ -247,6 +248,8 @@ def _analysis(data: dict[str, Any]) -> Analysis:
     }
     if "inside" in data:
         made["inside"] = Inside(tuple(data["inside"]["entered_by"]))
+    if "switchback" in data:
+        made["switchback"] = Switchback(**data["switchback"])
     return Analysis(**{**data, **made})
 
 

@@ -47,9 +47,20 @@ class Inside:
 
 
 @dataclass(frozen=True)
+class Switchback:
+    """How slices of time are compared. Of a slice that follows one of another variant, or one of
+    which nobody knows, the first ``burn_in_ms`` count for nothing. ``block_slices`` neighbouring
+    slices are one cluster of what variances are made of."""
+
+    burn_in_ms: int = 0
+    block_slices: int = 1
+
+
+@dataclass(frozen=True)
 class Analysis:
     """Metrics are names of the domain's. ``control`` is a variant, the first where it is empty.
-    ``alpha`` is two-sided."""
+    ``alpha`` is two-sided. ``planned_units``: about how many there will be in all, for which
+    always-valid sequences are tuned; None where nobody said."""
 
     primary: str
     guardrails: Mapping[str, Guardrail] = field(default_factory=dict)
@@ -61,6 +72,8 @@ class Analysis:
     method: Method = "fixed"
     correction: Correction = "holm"
     inside: Inside | None = None
+    switchback: Switchback = Switchback()
+    planned_units: int | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:

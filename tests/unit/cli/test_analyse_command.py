@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from cli.analyse import _explored
 from cli.main import build
+from services.common.assign.model import Definitions, Experiment
+from services.common.assign.registered import Analysis, Switchback
 from services.common.errors import (
     ConfigError,
     FailedPrecondition,
@@ -78,6 +81,31 @@ def test_what_cannot_be_analysed_is_told(
     assert isinstance(result.exception, error)
     assert said in str(result.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_another_burn_in_explores(tmp_path: Path, sold: Path) -> None:
+    result = _run(tmp_path, "prices", "--burn-in", "5m", log=sold)
+    assert isinstance(result.exception, InvalidArgument)
+    assert "switchback: is for time slices; the unit is user" in str(result.exception)
+    result = _run(tmp_path, "prices", "--burn-in", "soon", log=sold)
+    assert "burn-in: 'soon' is not a duration" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((None, None, None), None),
+        ((None, "7m", None), Analysis("a", secondary=("b",), switchback=Switchback(420_000, 2))),
+        ((None, None, 4), Analysis("a", secondary=("b",), switchback=Switchback(300_000, 4))),
+        (("c", None, None), Analysis("c", switchback=Switchback(300_000, 2))),
+    ],
+)
+def test_what_explores_keeps_how_slices_are_cut(
+    arguments: tuple[str | None, str | None, int | None], expected: Analysis | None
+) -> None:
+    registered = Analysis("a", secondary=("b",), switchback=Switchback(300_000, 2))
+    experiment = Experiment("e", "time_slice", "s", (), slice_ms=1_800_000, analysis=registered)
+    assert _explored(Definitions({"e": experiment}, ""), "e", *arguments) == expected
 
 
 def test_before_anybody_was_exposed_it_says_so(tmp_path: Path) -> None:

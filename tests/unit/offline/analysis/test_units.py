@@ -28,6 +28,7 @@ from tests.support.analysis_oracle import (
     happened,
     position_at,
     rows_of,
+    share_of_slice,
     value_of,
 )
 from tests.support.analysis_streams import (
@@ -41,6 +42,7 @@ from tests.support.event_streams import write_log
 
 ROOT = Path(__file__).parents[4]
 DESIGNS = ("user", "host", "within_hosts", "slice", "within_slices", "two_sided", "interleaved")
+BURNT = ("burnt_slice", "burnt_within_slices")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,9 @@ def _table(
     return unit_table(columns, plan, as_of_ms=as_of_ms)
 
 
-@pytest.mark.parametrize(("design", "seed"), [("user", 2), *((design, 1) for design in DESIGNS)])
+@pytest.mark.parametrize(
+    ("design", "seed"), [("user", 2), *((design, 1) for design in (*DESIGNS, *BURNT))]
+)
 def test_all_numbers_are_those_of_a_count_by_hand(
     tmp_path: Path, domain: Domain, design: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,7 +84,9 @@ def test_all_numbers_are_those_of_a_count_by_hand(
     revisions = {h.event.exposure.assignment.revision for h in exposures}
     assert table.revisions == tuple(sorted(revisions))
     assert len(rows) > 2
-    assert table.exposed_ms.tolist() == [row.first.ms for row in rows]
+    if plan.timed:
+        assert {row.settled_ms > 0 for row in rows} == {True, False}
+    assert table.exposed_ms.tolist() == [row.exposed_ms for row in rows]
     assert [table.variants[v] for v in table.variant] == [row.variant for row in rows]
     for metric in plan.metrics.values():
         _check_metric(table, events, plan, rows, metric.name)
@@ -157,16 +163,22 @@ def _check_metric(
     daily, zone = table.daily[name], plan.report_time_zone
     expected: dict[tuple[int, int], list[tuple[float, ...]]] = {}
     for index, row in enumerate(rows):
-        ends_ms = row.first.ms + metric.maturity_ms
+        ends_ms = row.exposed_ms + metric.maturity_ms
         assert found.mature[index] == (ends_ms <= table.as_of_ms)
         values = []
         for part in ("numerator", "denominator"):
             what = getattr(metric, part)
+            if what is None and plan.timed:
+                share = share_of_slice(plan, metric, row) if found.mature[index] else 0.0
+                assert found.denominator is not None
+                assert found.denominator[index] == pytest.approx(share)
+                values.append(share)
+                continue
             if what is None:
                 assert found.denominator is None
                 continue
             did = counted(events, plan, row, what, metric)
-            value = value_of(metric, did, row.first.ms, part) if found.mature[index] else 0.0
+            value = value_of(metric, did, row.exposed_ms, part) if found.mature[index] else 0.0
             assert getattr(found, part)[index] == value, (name, part, row)
             values.append(value)
         if found.mature[index]:
@@ -210,7 +222,7 @@ def _check_slopes(
     for index, row in enumerate(rows):
         by_part = np.zeros(PARTS_OF_WINDOW)
         for did, value in counted(events, plan, row, metric.numerator, metric):
-            age_ms = did.ms - row.first.ms
+            age_ms = did.ms - row.exposed_ms
             if age_ms < metric.window_ms and table.metrics[plan.primary].mature[index]:
                 by_part[age_ms * PARTS_OF_WINDOW // metric.window_ms] += value
         expected = np.polyfit(np.arange(PARTS_OF_WINDOW), by_part, 1)[0]

@@ -17,6 +17,7 @@ from offline.analysis.model import Effect, Report
 from offline.analysis.plan import AnalysisPlan
 from offline.analysis.report.json import from_json, to_json
 from offline.analysis.report.summary import summary
+from offline.analysis.statistics.clusters import clustered
 from offline.analysis.statistics.cuped import cuped
 from offline.analysis.units.table import Credits, UnitTable
 from services.common.assign.registered import Guardrail
@@ -293,6 +294,51 @@ def test_an_effect_that_follows_what_people_do_is_no_trend(design: str) -> None:
     for slopes in (first + table.slopes, first):
         report = conclude(of, replace(table, slopes=slopes), definitions_hash="0123abcd")
         assert [f.level for f in report.health if f.subject.endswith("since exposure")] == ["ok"]
+
+
+def test_a_switchback_has_a_p_value_by_arms_drawn_anew() -> None:
+    of, world = DESIGNS["switchback"]
+    for lift, level in ((3.0, "ok"), (0.0, "ok")):
+        report = _report(of, replace(world, lifts={"revenue": (lift,)}))
+        (drawn,) = [f for f in report.health if f.check == "randomisation"]
+        p_value = _primary(report).p_value
+        assert p_value is not None
+        assert drawn.p_value is not None
+        assert drawn.level == level
+        assert (drawn.p_value <= 0.05) == (p_value <= 0.05) == (lift > 0)
+    anytime = _report(replace(of, method="always_valid"), world)
+    assert "randomisation" not in [f.check for f in anytime.health]
+
+
+def test_a_switchback_is_clustered_by_blocks_of_slices() -> None:
+    of, world = DESIGNS["switchback"]
+    table = world.table(of)
+    metric = table.metrics["revenue"]
+    expected = clustered(metric.numerator, table.variant == 1, table.exposed_ms // (12 * HOUR_MS))
+    found = _primary(conclude(replace(of, block_slices=3), table, definitions_hash=""))
+    assert found.standard_error == pytest.approx(expected.standard_error)
+    assert found.standard_error != _primary(_report(of, world)).standard_error
+
+
+def test_what_a_burn_in_leaves_is_told_by_time() -> None:
+    """A slice that is cut has less of everything: compared is by the time of a whole one."""
+    of, world = DESIGNS["switchback"]
+    of = replace(of, burn_in_ms=HOUR_MS // 2, guardrails={}, segments={}, covariates=())
+    table = world.table(of)
+    share = np.where(table.unit % 2, 0.75, 1.0) * table.metrics["revenue"].mature
+    metric = table.metrics["revenue"]
+    cut = replace(metric, numerator=metric.numerator * share, denominator=share)
+    report = conclude(
+        of, replace(table, metrics={**table.metrics, "revenue": cut}), definitions_hash=""
+    )
+    assert report.primary is not None
+    for mean, arm in zip(report.primary.means, (0, 1), strict=True):
+        rows = (table.variant == arm) & metric.mature
+        assert mean.mean == pytest.approx(
+            (metric.numerator * share)[rows].sum() / share[rows].sum()
+        )
+    (told,) = [w.text for w in report.warnings if w.code == "carry_over"]
+    assert told.startswith("Of a slice the first 30 minutes count for nothing")
 
 
 def test_a_plan_of_afterwards_concludes_nothing() -> None:

@@ -1,8 +1,10 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
 
 from offline.analysis.statistics.clusters import clustered
-from offline.analysis.statistics.switchback import settled, switchback
+from offline.analysis.statistics.switchback import randomisation_p, settled, switchback
 from services.common.errors import InvalidArgument
 
 HALF_HOUR_MS = 30 * 60_000
@@ -56,3 +58,33 @@ def test_bad_input() -> None:
         switchback(values, treated, number, elapsed_ms, block_slices=0)
     with pytest.raises(InvalidArgument, match="elapsed_ms"):
         switchback(values, treated, number, elapsed_ms[1:])
+
+
+@pytest.mark.parametrize("of_ratios", [False, True])
+def test_the_randomisation_p_value_is_that_of_all_ways_to_draw_the_arms(of_ratios: bool) -> None:
+    random = np.random.default_rng(8)
+    number = np.repeat(np.arange(9), random.integers(1, 6, 9))
+    treated = np.isin(number, (0, 3, 4, 7))
+    values = random.normal(size=len(number)) + 0.7 * treated
+    below = random.uniform(0.5, 1.0, len(number)) if of_ratios else np.ones(len(number))
+
+    def gap(arms: np.ndarray) -> float:
+        return abs(
+            values[arms].sum() / below[arms].sum() - values[~arms].sum() / below[~arms].sum()
+        )
+
+    gaps = [gap(np.isin(number, chosen)) for chosen in combinations(range(9), 4)]
+    exact = np.mean(np.array(gaps) >= gap(treated) * (1 - 1e-12))
+    found = randomisation_p(
+        values, treated, number, denominators=below if of_ratios else None, draws=20_000
+    )
+    assert 0.01 < exact < 0.6
+    assert found == pytest.approx(exact, abs=4 * np.sqrt(exact / 20_000))
+
+
+def test_a_randomisation_test_wants_slices_of_one_arm() -> None:
+    values, treated, number, _ = world(3, 10, carried=0.0)
+    with pytest.raises(InvalidArgument, match="two arms"):
+        randomisation_p(values, treated, number // 2)
+    with pytest.raises(InvalidArgument, match="denominators"):
+        randomisation_p(values, treated, number, denominators=values[1:])

@@ -11,7 +11,13 @@ from services.common.assign.canonical import definitions_of, items_of
 from services.common.assign.checks import change_errors
 from services.common.assign.definitions import load_experiments
 from services.common.assign.model import Definitions
-from services.common.assign.registered import Covariate, Guardrail, Inside, Segment
+from services.common.assign.registered import (
+    Covariate,
+    Guardrail,
+    Inside,
+    Segment,
+    Switchback,
+)
 from services.common.domain import Domain, load_domain
 from services.common.errors import ConfigError
 
@@ -116,6 +122,49 @@ def test_slices_of_time_have_no_covariates_of_their_own(tmp_path: Path, domain: 
     assert _load(tmp_path, of_slices, domain).experiments
     with pytest.raises(ConfigError, match=r"analysis\.covariates.*need an inside"):
         _load(tmp_path, of_slices.replace("      inside: {entered_by: [impression]}\n", ""), domain)
+
+
+SLICES = (WITHOUT + SECTION).replace("unit: host", "unit: time_slice\n    slice: 30m")
+CUT = SLICES + "      switchback: {burn_in: 5m, block_slices: 48}\n      planned_units: 20000\n"
+
+
+def test_slices_are_cut_and_blocked_as_registered(tmp_path: Path, domain: Domain) -> None:
+    definitions = _load(tmp_path, CUT, domain)
+    analysis = definitions.experiments["weights"].analysis
+    assert analysis is not None
+    assert analysis.switchback == Switchback(burn_in_ms=300_000, block_slices=48)
+    assert analysis.planned_units == 20_000
+    again = definitions_of(items_of(definitions).values())
+    assert again.experiments == definitions.experiments
+    plain = items_of(_load(tmp_path, SLICES))["experiment", "weights"].text
+    assert "switchback" not in plain
+    assert "planned_units" not in plain
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("5m", "30m", r"switchback\.burn_in.*shorter than a slice, which has 1800000 ms"),
+        ("5m", "-5m", r"switchback\.burn_in.*is not a duration"),
+        ("block_slices: 48", "block_slices: 0", r"switchback\.block_slices"),
+        ("planned_units: 20000", "planned_units: 1", "planned_units"),
+        ("unit: time_slice\n    slice: 30m", "unit: host", "switchback.*the unit is host"),
+    ],
+)
+def test_slices_that_cannot_be_cut_so(
+    tmp_path: Path, domain: Domain, before: str, after: str, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        _load(tmp_path, CUT.replace(before, after), domain)
+
+
+def test_a_share_of_slices_of_unlike_lengths_is_refused(tmp_path: Path, domain: Domain) -> None:
+    rows = CUT.replace("      inside: {entered_by: [impression]}\n", "").replace(
+        "      covariates: {spent_before: {metric: revenue_7d, window: 28d}}\n", ""
+    )
+    assert _load(tmp_path, rows, domain).experiments
+    with pytest.raises(ConfigError, match="buyers_7d needs an inside, to be a total or ratio"):
+        _load(tmp_path, rows.replace("[click_rate_3d]", "[buyers_7d]"), domain)
 
 
 def test_a_running_experiment_keeps_what_decides(tmp_path: Path) -> None:
