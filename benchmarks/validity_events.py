@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.validity_worlds import Indices, Outcomes, Values, World
+from benchmarks.validity_worlds import CARRIED_MS, Indices, Outcomes, Values, World
+from offline.analysis.statistics.switchback import settled
 from podium.common.v1.common_pb2 import ASSIGNMENT_REASON_SPLIT
 from podium.event.v1.event_pb2 import Event, LoggedEvent
 
@@ -22,6 +23,7 @@ MINOR = 10_000
 HOLDING = 1_000.0
 """What amounts are raised by, where values may be below 0: amounts are whole numbers, 0 or more."""
 
+SWITCHBACKS = ("slices", "carry_over")
 ARMS = ("control", "treatment")
 _TEAMS = ("control", "treatment")
 
@@ -65,6 +67,23 @@ def readable(world: World, outcomes: Outcomes) -> Outcomes:
     )
 
 
+def settled_part(outcomes: Outcomes) -> Outcomes:
+    """Of a world with carry-over the units past it, who are all that is left by a burn-in."""
+    if outcomes.elapsed_ms is None or outcomes.clusters is None:
+        return outcomes
+    kept = settled(outcomes.treated, outcomes.clusters, outcomes.elapsed_ms, burn_in_ms=CARRIED_MS)
+    return replace(
+        outcomes,
+        values=outcomes.values[kept],
+        treated=outcomes.treated[kept],
+        arrived=outcomes.arrived[kept],
+        denominators=outcomes.denominators[kept],
+        covariates=outcomes.covariates[kept],
+        clusters=outcomes.clusters[kept],
+        elapsed_ms=outcomes.elapsed_ms[kept],
+    )
+
+
 def _by_user(outcomes: Outcomes) -> Outcomes:
     if outcomes.clusters is None or outcomes.credits is None:
         raise ValueError("an interleaved world has users and credits")
@@ -84,6 +103,8 @@ def exposed_at_ms(world: World, outcomes: Outcomes) -> NDArray[np.int64]:
     if world.name == "slices" and outcomes.clusters is not None:
         first = np.searchsorted(outcomes.clusters, outcomes.clusters)
         into_ms = outcomes.clusters * SLICE_MS + 2_000 + (number - first)
+    elif outcomes.elapsed_ms is not None and outcomes.clusters is not None:
+        into_ms = outcomes.clusters * SLICE_MS + outcomes.elapsed_ms
     else:
         into_ms = outcomes.arrived * DAY_MS + 7_200_000 + number
     return np.asarray(START_MS + into_ms, np.int64)
@@ -104,7 +125,7 @@ def log_of(world: World, outcomes: Outcomes, key: str) -> list[bytes]:
 
 
 def _events(world: World, outcomes: Outcomes, key: str) -> Iterator[Event]:
-    grouped = world.name.startswith("clusters") or world.name == "slices"
+    grouped = world.name.startswith("clusters") or world.name in SWITCHBACKS
     exposed_ms = exposed_at_ms(world, outcomes)
     offset = 0.0 if world.name.startswith("buyers") else HOLDING
     amounts = minor(outcomes.values, offset)

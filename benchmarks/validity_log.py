@@ -28,20 +28,22 @@ from benchmarks.validity_events import (
     COVARIATES,
     HOLDING,
     SLICE_MS,
+    SWITCHBACKS,
     exposed_at_ms,
     from_minor,
     log_of,
     readable,
+    settled_part,
 )
 from benchmarks.validity_methods import methods_for
-from benchmarks.validity_worlds import Outcomes, World, every_world
+from benchmarks.validity_worlds import CARRIED_MS, Outcomes, World, every_world
 from offline.analysis.plan import AnalysisPlan, plan_of
 from offline.analysis.units.build import unit_table
 from offline.analysis.units.table import Ints, UnitTable
 from offline.dataset.columns import compact
 from offline.dataset.schema import ColumnSchema
 from services.common.assign.model import Definitions, Experiment, Variant
-from services.common.assign.registered import Analysis, Covariate, Inside
+from services.common.assign.registered import Analysis, Covariate, Inside, Switchback
 from services.common.domain import Domain, load_domain
 from services.common.domain_metrics import Metric
 from services.common.event_log import LogWriter
@@ -76,7 +78,7 @@ def plan_for(world: World, domain: Domain) -> AnalysisPlan:
     unit, other, inside, covariates = "user", "", None, COVARIATES
     if world.name.startswith("clusters"):
         unit, inside = "host", Inside(("impression",))
-    elif world.name == "slices":
+    elif world.name in SWITCHBACKS:
         unit, inside, covariates = "time_slice", Inside(("impression",)), {}
     elif world.name == "market":
         other, covariates = "host", {}
@@ -96,6 +98,7 @@ def plan_for(world: World, domain: Domain) -> AnalysisPlan:
             primary,
             covariates={name: Covariate(name, 3_600_000) for name in covariates},
             inside=inside,
+            switchback=Switchback(CARRIED_MS if world.name == "carry_over" else 0),
         ),
     )
     return plan_of(Definitions({KEY: experiment}, ""), KEY, domain)
@@ -107,7 +110,7 @@ def through_log(world: World, outcomes: Outcomes, directory: Path, domain: Domai
     with LogWriter(directory / "log") as writer:
         writer.append(log_of(world, outcomes, KEY))
     columns = compact(directory / "log", directory / "columns", ColumnSchema.of(domain))
-    return _measured(world, outcomes, unit_table(columns, plan))
+    return _measured(world, settled_part(outcomes), unit_table(columns, plan))
 
 
 def _measured(world: World, outcomes: Outcomes, table: UnitTable) -> Outcomes:
@@ -141,6 +144,7 @@ def _measured(world: World, outcomes: Outcomes, table: UnitTable) -> Outcomes:
         None if clusters is None else clusters[rows],
         None if outcomes.hosts is None or table.cluster is None else table.cluster[rows],
         None if table.other_variant is None else table.other_variant[rows] == 1,
+        elapsed_ms=None if outcomes.elapsed_ms is None else table.exposed_ms[rows] % SLICE_MS,
     )
 
 
@@ -189,7 +193,7 @@ def run(world: World, number: int, seed: int, domain: Domain) -> list[str]:
     expected = readable(world, world.draw(seed, number))
     with tempfile.TemporaryDirectory(prefix="podium-validity-") as directory:
         found = through_log(world, expected, Path(directory), domain)
-    return differences(world, expected, found)
+    return differences(world, settled_part(expected), found)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from benchmarks.validity_worlds import DAYS, Outcomes, World
+from benchmarks.validity_worlds import CARRIED_MS, DAYS, Outcomes, World
 from offline.analysis.statistics.bayesian import posterior, relative_prior
 from offline.analysis.statistics.clusters import clustered
 from offline.analysis.statistics.comparison import Comparison
@@ -24,7 +24,7 @@ from offline.analysis.statistics.over_time import (
 )
 from offline.analysis.statistics.quantiles import quantile
 from offline.analysis.statistics.sequences import ConfidenceSequence, confidence_sequence, msprt
-from offline.analysis.statistics.switchback import switchback
+from offline.analysis.statistics.switchback import randomisation_p, switchback
 from offline.analysis.statistics.two_sided import two_sided
 
 ALPHA = 0.05
@@ -140,6 +140,24 @@ def _switchback(outcomes: Outcomes, _: World) -> Comparison:
     return switchback(outcomes.values, outcomes.treated, outcomes.clusters, since)
 
 
+def _burnt_in(outcomes: Outcomes, _: World) -> Comparison:
+    assert outcomes.clusters is not None
+    assert outcomes.elapsed_ms is not None
+    return switchback(
+        outcomes.values,
+        outcomes.treated,
+        outcomes.clusters,
+        outcomes.elapsed_ms,
+        burn_in_ms=CARRIED_MS,
+    )
+
+
+def _drawn_anew(outcomes: Outcomes, _world: World, _effect: float) -> Verdict:
+    assert outcomes.clusters is not None
+    p_value = randomisation_p(outcomes.values, outcomes.treated, outcomes.clusters, draws=199)
+    return Verdict(p_value <= ALPHA, None)
+
+
 def _two_sided(outcomes: Outcomes, _: World) -> Comparison:
     assert outcomes.hosts is not None
     assert outcomes.clusters is not None
@@ -217,11 +235,18 @@ CLUSTERS = (
 
 def methods_for(world: World) -> tuple[Method, ...]:
     """What is measured in a world."""
-    special = {
-        "slices": _fixed("switchback", _switchback),
-        "market": _fixed("two_sided_total", _two_sided),
-        "interleaved": Method("team_draft", "fixed", _team_draft),
+    special: dict[str, tuple[Method, ...]] = {
+        "slices": (
+            _fixed("switchback", _switchback),
+            Method("switchback_drawn_anew", "fixed", _drawn_anew),
+        ),
+        "carry_over": (
+            _fixed("switchback", _burnt_in),
+            _fixed("switchback_uncut", _switchback),
+        ),
+        "market": (_fixed("two_sided_total", _two_sided),),
+        "interleaved": (Method("team_draft", "fixed", _team_draft),),
     }
     if world.name in special:
-        return (special[world.name],)
+        return special[world.name]
     return UNITS if world.clusters_an_arm is None else CLUSTERS

@@ -24,6 +24,8 @@ DAYS = 14
 UNITS_AN_ARM = 2_000
 BUYERS = 0.03
 INTRACLASS_CORRELATION = 0.1
+CARRIED_MS = 600_000
+"""How long an arm works on in the next slice, in the world that has it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Outcomes:
     ``denominators`` (what units did, for ratios) are [units]; ``covariates`` [units, 2] are from
     before; ``clusters`` [units] or None. ``hosts`` [units] where a unit is a pair of a viewer (its
     cluster) and a host, ``host_treated`` their arms. ``credits`` [units, 2]: of both teams.
+    ``elapsed_ms`` [units]: of slices of time, since the slice began.
     """
 
     values: Values
@@ -45,6 +48,7 @@ class Outcomes:
     hosts: Indices | None = None
     host_treated: Flags | None = None
     credits: Values | None = None
+    elapsed_ms: Indices | None = None
 
     def arms(self, column: Column) -> tuple[Column, Column]:
         """``column`` of control and of treatment."""
@@ -193,6 +197,45 @@ def slices() -> World:
     )
 
 
+def carry_over() -> World:
+    """Half hours in whose first ten minutes people do what the arm before made them do."""
+    added, a_day = 0.2, 48
+
+    def draw(random: np.random.Generator, effect: float) -> Outcomes:
+        count = DAYS * a_day
+        arms = random.integers(0, 2, count).astype(bool)
+        number = np.repeat(np.arange(count), 1 + random.poisson(9.0, count))
+        elapsed_ms = random.integers(1_000, 1_790_000, len(number))
+        # Each at a millisecond of its own.
+        elapsed_ms = elapsed_ms[np.lexsort((elapsed_ms, number))]
+        elapsed_ms += np.arange(len(number)) - np.searchsorted(number, number)
+        arm_before = np.concatenate([[False], arms[:-1]])
+        works = np.where(elapsed_ms < CARRIED_MS, arm_before[number], arms[number])
+        values = (
+            0.3 * random.normal(size=count)[number]
+            + random.normal(size=len(number))
+            + added * effect * works
+        )
+        none = np.zeros((len(number), 0))
+        return Outcomes(
+            values,
+            arms[number],
+            number // a_day,
+            np.ones(len(number)),
+            none,
+            number,
+            elapsed_ms=elapsed_ms,
+        )
+
+    return World(
+        "carry_over",
+        f"switchback: {DAYS * a_day} half hours, each arm works 10 minutes longer",
+        added,
+        draw,
+        clusters_an_arm=DAYS * a_day // 2,
+    )
+
+
 def market() -> World:
     """Pairs of 200 viewers and 60 hosts, both of whom leave their mark on a pair's value."""
     added, viewers, hosts = 0.3, 200, 60
@@ -253,6 +296,7 @@ def every_world() -> tuple[World, ...]:
         clusters(6),
         clusters(30),
         slices(),
+        carry_over(),
         market(),
         interleaved(),
     )

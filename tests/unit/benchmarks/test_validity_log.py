@@ -14,6 +14,10 @@ def test_a_world_of_clusters_comes_through_the_log_as_it_was() -> None:
     assert run(WORLDS["clusters_6"], 0, 5, domain_of_worlds()) == []
 
 
+def test_a_burn_in_leaves_whom_it_should() -> None:
+    assert run(WORLDS["carry_over"], 0, 5, domain_of_worlds()) == []
+
+
 def test_what_differs_is_named() -> None:
     world = WORLDS["clusters_6"]
     outcomes = world.draw(5, 0)
