@@ -16,6 +16,7 @@ from scipy import stats
 
 from offline.analysis.health.comparing import Floats
 from offline.analysis.model import Finding
+from offline.analysis.statistics.means import ratio_variance
 from offline.analysis.wording import probability
 
 CHECK = "novelty"
@@ -116,9 +117,10 @@ def _mean(count: float, total: Floats, products: Floats) -> tuple[float, float]:
     covariance = (products / count - np.outer(means, means)) * count / (count - 1)
     if len(total) == 1:
         return float(means[0]), max(0.0, float(covariance[0, 0])) / count
-    ratio = float(means[0] / means[1])
-    gradient = np.array([1.0, -ratio]) / means[1]
-    return ratio, max(0.0, float(gradient @ covariance @ gradient)) / count
+    variance = ratio_variance(
+        means[0], means[1], covariance[0, 0], covariance[1, 1], covariance[0, 1]
+    )
+    return float(means[0] / means[1]), max(0.0, float(variance)) / count
 
 
 def _finding(subject: str, p_value: float, first: float, last: float, over: str) -> Finding:

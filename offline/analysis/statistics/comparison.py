@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
+from offline.analysis.statistics.arrays import Values
 from services.common.errors import InvalidArgument
 
 
@@ -115,29 +118,77 @@ def relative_interval(
 
     (-inf, inf) where the control mean can't be told from zero.
     """
-    squared = critical * critical
-    leading = control.mean**2 - squared * control.variance
-    if leading <= 0.0:
-        return -math.inf, math.inf
-    middle = control.mean * treatment.mean - squared * covariance
-    last = treatment.mean**2 - squared * treatment.variance
-    reach = math.sqrt(max(middle**2 - leading * last, 0.0))
-    low, high = (middle - reach) / leading - 1.0, (middle + reach) / leading - 1.0
-    return (low, high) if control.mean > 0.0 else (-high, -low)
+    low, high = fieller(
+        control.mean,
+        control.variance,
+        treatment.mean,
+        treatment.variance,
+        critical=critical,
+        covariance=covariance,
+    )
+    return float(low), float(high)
+
+
+def fieller(
+    control_mean: ArrayLike,
+    control_variance: ArrayLike,
+    treatment_mean: ArrayLike,
+    treatment_variance: ArrayLike,
+    *,
+    critical: ArrayLike,
+    covariance: float = 0.0,
+) -> tuple[Values, Values]:
+    """Bounds [...] of (treatment - control) / |control| from means and their variances [...].
+
+    Fieller 1954: all r for which treatment - control - r |control| is not told from zero at the
+    ``critical`` value. (-inf, inf) where the control mean can't be told from zero, or the critical
+    value is infinite.
+    """
+    control, treatment, bound = (
+        np.asarray(each, dtype=np.float64) for each in (control_mean, treatment_mean, critical)
+    )
+    squared = np.where(np.isfinite(bound), bound, 0.0) ** 2
+    leading = control**2 - squared * control_variance
+    bounded = np.isfinite(bound) & (leading > 0.0)
+    middle = control * treatment - squared * covariance
+    last = treatment**2 - squared * treatment_variance
+    reach = np.sqrt(np.maximum(middle**2 - leading * last, 0.0))
+    divisor = np.where(bounded, leading, 1.0)
+    low, high = (middle - reach) / divisor - 1.0, (middle + reach) / divisor - 1.0
+    above = control > 0.0
+    return (
+        np.where(bounded, np.where(above, low, -high), -np.inf),
+        np.where(bounded, np.where(above, high, -low), np.inf),
+    )
 
 
 def welch_degrees_of_freedom(
     control: Arm, treatment: Arm, *, freedom: tuple[float, float] | None = None
 ) -> float | None:
-    """Welch 1947, Satterthwaite 1946: of a difference of two independent means.
+    """Of a difference of two independent means (Welch 1947).
 
     ``freedom``: of the arms' variances; units - 1 unless given. None where neither arm has any
     spread.
     """
-    total = control.variance + treatment.variance
-    if total == 0.0:
+    if control.variance + treatment.variance == 0.0:
         return None
-    # Shares of the total: squares of tiny variances would be rounded to zero.
-    first, second = control.variance / total, treatment.variance / total
     own, other = freedom or (control.units - 1.0, treatment.units - 1.0)
-    return float(1.0 / (first**2 / own + second**2 / other))
+    return float(satterthwaite(control.variance, treatment.variance, own, other))
+
+
+def satterthwaite(
+    first: ArrayLike, second: ArrayLike, first_freedom: ArrayLike, second_freedom: ArrayLike
+) -> Values:
+    """Degrees of freedom [...] of the sum of two independent variances [...] from theirs [...].
+
+    Satterthwaite 1946. nan where both variances are 0.
+    """
+    one, other = (np.asarray(each, dtype=np.float64) for each in (first, second))
+    total = one + other
+    # Shares of the total: squares of tiny variances would be rounded to zero.
+    with np.errstate(invalid="ignore"):
+        shares = one / total, other / total
+    return np.asarray(
+        1.0
+        / (shares[0] ** 2 / np.asarray(first_freedom) + shares[1] ** 2 / np.asarray(second_freedom))
+    )

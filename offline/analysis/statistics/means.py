@@ -7,6 +7,8 @@ degrees of freedom. Tests hold ours against it.
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from numpy.typing import ArrayLike
 from tea_tasting.aggr import Aggregates
@@ -69,16 +71,33 @@ def ratio(
 def _ratio_of(name: str, numerator: Values, denominator: Values) -> Arm:
     _require_sum(f"{name}_denominator", denominator)
     covariance = np.cov(numerator, denominator)
-    aggregates = Aggregates(
-        len(numerator),
-        {"numerator": float(numerator.mean()), "denominator": float(denominator.mean())},
-        {"numerator": float(covariance[0, 0]), "denominator": float(covariance[1, 1])},
-        {("numerator", "denominator"): float(covariance[0, 1])},
-    )
+    above, below = float(numerator.mean()), float(denominator.mean())
+    variance = ratio_variance(above, below, covariance[0, 0], covariance[1, 1], covariance[0, 1])
     # Rounding may leave a little less than nothing where a ratio has no spread.
-    variance = max(float(aggregates.ratio_var("numerator", "denominator")), 0.0)
-    mean = float(numerator.mean() / denominator.mean())
-    return Arm(mean, variance / len(numerator), len(numerator))
+    return Arm(above / below, max(float(variance), 0.0) / len(numerator), len(numerator))
+
+
+def ratio_variance(
+    numerator_mean: ArrayLike,
+    denominator_mean: ArrayLike,
+    numerator_variance: ArrayLike,
+    denominator_variance: ArrayLike,
+    covariance: ArrayLike,
+) -> Values:
+    """Variance [...] of a unit's part in a ratio of sums, from means, variances and covariance
+    [...] of units: the delta method (Deng, Knoblich & Lu 2018), tea-tasting's arithmetic."""
+
+    def number(values: ArrayLike) -> float:
+        # What is a number there may as well be an array: it is only computed with.
+        return cast("float", np.asarray(values, dtype=np.float64))
+
+    moments = Aggregates(
+        None,
+        {"above": number(numerator_mean), "below": number(denominator_mean)},
+        {"above": number(numerator_variance), "below": number(denominator_variance)},
+        {("above", "below"): number(covariance)},
+    )
+    return np.asarray(moments.ratio_var("above", "below"), dtype=np.float64)
 
 
 def _require_sum(name: str, denominator: Values) -> None:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from scipy.optimize import brentq
 from scipy.special import nctdtr, ndtr, stdtrit
-from tea_tasting.aggr import Aggregates
 
 from offline.analysis.statistics.arrays import MAX_MAGNITUDE
+from offline.analysis.statistics.comparison import satterthwaite
+from offline.analysis.statistics.means import ratio_variance
 from offline.analysis.statistics.sequences import boundary_at_horizon
 from services.common.errors import InvalidArgument
 
@@ -102,19 +103,14 @@ def ratio_baseline(
     denominator_variance: float,
     covariance: float,
 ) -> Baseline:
-    """Of a ratio of sums: tea-tasting's delta-method variance of a unit (Deng, Knoblich & Lu
-    2018)."""
+    """Of a ratio of sums."""
     # A square of what is smaller is 0.
     if not abs(denominator_mean) * MAX_MAGNITUDE >= 1.0:
         raise InvalidArgument.field("denominator_mean", f"must not be 0, is {denominator_mean}")
-    moments = Aggregates(
-        None,
-        {"numerator": numerator_mean, "denominator": denominator_mean},
-        {"numerator": numerator_variance, "denominator": denominator_variance},
-        {("numerator", "denominator"): covariance},
+    variance = ratio_variance(
+        numerator_mean, denominator_mean, numerator_variance, denominator_variance, covariance
     )
-    variance = float(moments.ratio_var("numerator", "denominator"))
-    return Baseline(numerator_mean / denominator_mean, variance)
+    return Baseline(numerator_mean / denominator_mean, float(variance))
 
 
 def needed(baseline: Baseline, effect: float, design: Design) -> Needed:
@@ -183,8 +179,8 @@ def _power(effect: float, variance: float, observations: float, design: Design) 
     """Of a t test, by the noncentral t distribution (Cohen 1988, section 2.2)."""
     treated = design.treatment_share * observations
     control = observations - treated
-    degrees_of_freedom = (1.0 / control + 1.0 / treated) ** 2 / (
-        1.0 / (control**2 * (control - 1.0)) + 1.0 / (treated**2 * (treated - 1.0))
+    degrees_of_freedom = float(
+        satterthwaite(1.0 / control, 1.0 / treated, control - 1.0, treated - 1.0)
     )
     noncentrality = effect / math.sqrt(variance * (1.0 / control + 1.0 / treated))
     critical = float(stdtrit(degrees_of_freedom, 1.0 - _alpha(design) / 2.0))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import lambertw, ndtr, ndtri, stdtr, stdtrit
 
 from offline.analysis.statistics.arrays import Values
-from offline.analysis.statistics.comparison import Comparison
+from offline.analysis.statistics.comparison import Comparison, fieller, satterthwaite
 from offline.analysis.statistics.over_time import ArmOverTime
 from services.common.errors import InvalidArgument
 
@@ -177,15 +177,15 @@ def _sequence(
     first = np.where(known, control.variance, 1.0)
     second = np.where(known, treatment.variance, 1.0)
     standard_error = np.sqrt(first + second)
-    share = first / (first + second)
-    freedom = 1.0 / (
-        share**2 / np.maximum(control.freedom, 1.0)
-        + (1.0 - share) ** 2 / np.maximum(treatment.freedom, 1.0)
+    freedom = satterthwaite(
+        first, second, np.maximum(control.freedom, 1.0), np.maximum(treatment.freedom, 1.0)
     )
     critical = _by_t(np.where(known, boundary(weight, alpha), np.inf), freedom)
     reach = critical * standard_error
     distance = np.abs(estimate) / standard_error
-    lower_relative, upper_relative = _relative(control, treatment, critical)
+    lower_relative, upper_relative = fieller(
+        control.mean, control.variance, treatment.mean, treatment.variance, critical=critical
+    )
     return ConfidenceSequence(
         method=method,
         alpha=alpha,
@@ -220,20 +220,3 @@ def _p_value(distance: Values, weight: Values, freedom: Values) -> Values:
     deviate = ndtri(np.maximum(stdtr(freedom, -distance), 1e-300))
     ratio = 0.5 * (deviate**2 * weight / (1.0 + weight) - np.log1p(weight))
     return np.asarray(np.exp(-np.maximum(ratio, 0.0)))
-
-
-def _relative(
-    control: ArmOverTime, treatment: ArmOverTime, critical: Values
-) -> tuple[Values, Values]:
-    squared = np.where(np.isfinite(critical), critical, 0.0) ** 2
-    leading = control.mean**2 - squared * control.variance
-    bounded = np.isfinite(critical) & (leading > 0.0)
-    middle, last = control.mean * treatment.mean, treatment.mean**2 - squared * treatment.variance
-    reach = np.sqrt(np.maximum(middle**2 - leading * last, 0.0))
-    divisor = np.where(bounded, leading, 1.0)
-    low, high = (middle - reach) / divisor - 1.0, (middle + reach) / divisor - 1.0
-    above = control.mean > 0.0
-    return (
-        np.where(bounded, np.where(above, low, -high), -np.inf),
-        np.where(bounded, np.where(above, high, -low), np.inf),
-    )
