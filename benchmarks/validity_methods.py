@@ -15,17 +15,18 @@ from offline.analysis.statistics.clusters import clustered
 from offline.analysis.statistics.comparison import Comparison
 from offline.analysis.statistics.cuped import cuped
 from offline.analysis.statistics.interleaving import team_draft
-from offline.analysis.statistics.means import ratio, welch, winsorised
+from offline.analysis.statistics.means import ratio, welch, winsor_threshold, winsorised
 from offline.analysis.statistics.over_time import (
     ArmOverTime,
     adjusted_over_time,
     clustered_over_time,
+    one_after_another,
     over_time,
 )
 from offline.analysis.statistics.quantiles import quantile
 from offline.analysis.statistics.sequences import ConfidenceSequence, confidence_sequence, msprt
 from offline.analysis.statistics.switchback import randomisation_p, switchback
-from offline.analysis.statistics.two_sided import two_sided
+from offline.analysis.statistics.two_sided import TwoSided, two_sided
 
 ALPHA = 0.05
 
@@ -70,12 +71,14 @@ def _sequential(
     over: Callable[[Outcomes], tuple[ArmOverTime, ArmOverTime]],
     compare: Callable[[Outcomes, World], Comparison],
     sequence: Callable[[ArmOverTime, ArmOverTime, Outcomes], ConfidenceSequence],
+    truth: Callable[[World], float] = lambda world: world.effect,
 ) -> Method:
     def judge(outcomes: Outcomes, world: World, effect: float) -> Verdict:
         found = sequence(*over(outcomes), outcomes)
         fixed = compare(outcomes, world)
-        actual = world.effect * effect
-        covered = bool(((found.lower <= actual) & (actual <= found.upper)).all())
+        actual = truth(world) * effect if effect else 0.0
+        held = bool(((found.lower <= actual) & (actual <= found.upper)).all())
+        covered = None if math.isnan(actual) else held
         width = (found.upper[-1] - found.lower[-1]) / (fixed.upper - fixed.lower)
         return Verdict(bool(found.stopped() >= 0), covered, float(width))
 
@@ -158,7 +161,7 @@ def _drawn_anew(outcomes: Outcomes, _world: World, _effect: float) -> Verdict:
     return Verdict(p_value <= ALPHA, None)
 
 
-def _two_sided(outcomes: Outcomes, _: World) -> Comparison:
+def _two_sided(outcomes: Outcomes) -> TwoSided:
     assert outcomes.hosts is not None
     assert outcomes.clusters is not None
     assert outcomes.host_treated is not None
@@ -168,7 +171,7 @@ def _two_sided(outcomes: Outcomes, _: World) -> Comparison:
         outcomes.host_treated,
         outcomes.clusters,
         outcomes.hosts,
-    ).total
+    )
 
 
 def _bayesian(outcomes: Outcomes, world: World, _effect: float) -> Verdict:
@@ -188,6 +191,32 @@ def _arms_over_time(outcomes: Outcomes) -> tuple[ArmOverTime, ArmOverTime]:
     values, arrived = outcomes.arms(outcomes.values), outcomes.arms(outcomes.arrived)
     control, treatment = (over_time(v, a, DAYS) for v, a in zip(values, arrived, strict=True))
     return control, treatment
+
+
+def _ratios_over_time(outcomes: Outcomes) -> tuple[ArmOverTime, ArmOverTime]:
+    values, arrived = outcomes.arms(outcomes.values), outcomes.arms(outcomes.arrived)
+    below = outcomes.arms(outcomes.denominators)
+    control, treatment = (
+        over_time(v, a, DAYS, denominators=b)
+        for v, a, b in zip(values, arrived, below, strict=True)
+    )
+    return control, treatment
+
+
+def _winsorised_over_time(outcomes: Outcomes) -> tuple[ArmOverTime, ArmOverTime]:
+    """Each day cut at the quantile of all that had come until then, as reports have it."""
+    days = []
+    for day in range(DAYS):
+        there = outcomes.arrived <= day
+        values, treated = outcomes.values[there], outcomes.treated[there]
+        cut = winsor_threshold(values[~treated], values[treated], quantile=0.99)
+        days.append(
+            [
+                over_time(np.minimum(part, cut), np.zeros(len(part), np.int64), 1)
+                for part in (values[~treated], values[treated])
+            ]
+        )
+    return one_after_another([c for c, _ in days]), one_after_another([t for _, t in days])
 
 
 def _adjusted(outcomes: Outcomes) -> tuple[ArmOverTime, ArmOverTime]:
@@ -221,6 +250,20 @@ UNITS = (
     Method("bayesian", "fixed", _bayesian),
     _sequential("asymptotic_sequence", _arms_over_time, _welch, _tuned),
     _sequential("asymptotic_sequence_cuped", _adjusted, _cuped, _tuned),
+    _sequential(
+        "asymptotic_sequence_ratio",
+        _ratios_over_time,
+        _ratio,
+        _tuned,
+        lambda world: world.effect / world.denominator_mean,
+    ),
+    _sequential(
+        "asymptotic_sequence_winsorised",
+        _winsorised_over_time,
+        _winsorised,
+        _tuned,
+        lambda _: math.nan,
+    ),
     _sequential("msprt", _arms_over_time, _welch, _msprt),
 )
 CLUSTERS = (
@@ -244,7 +287,24 @@ def methods_for(world: World) -> tuple[Method, ...]:
             _fixed("switchback", _burnt_in),
             _fixed("switchback_uncut", _switchback),
         ),
-        "market": (_fixed("two_sided_total", _two_sided),),
+        "market": (
+            _fixed("two_sided_total", lambda outcomes, _: _two_sided(outcomes).total),
+            _fixed(
+                "two_sided_direct",
+                lambda outcomes, _: _two_sided(outcomes).direct,
+                lambda world: world.effect - world.viewer_spillover - world.host_spillover,
+            ),
+            _fixed(
+                "two_sided_viewer_spillover",
+                lambda outcomes, _: _two_sided(outcomes).viewer_spillover,
+                lambda world: world.viewer_spillover,
+            ),
+            _fixed(
+                "two_sided_host_spillover",
+                lambda outcomes, _: _two_sided(outcomes).host_spillover,
+                lambda world: world.host_spillover,
+            ),
+        ),
         "interleaved": (Method("team_draft", "fixed", _team_draft),),
     }
     if world.name in special:

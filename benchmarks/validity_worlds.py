@@ -59,7 +59,8 @@ class Outcomes:
 class World:
     """``effect`` is what treatment adds to a unit's mean value (of a pair: both treated against
     neither); ``clusters_an_arm`` None where units are drawn one by one. ``quantile`` is the one
-    that is compared, ``quantile_effect`` its truth; ``denominator_mean`` that of denominators."""
+    that is compared, ``quantile_effect`` its truth; ``denominator_mean`` that of denominators.
+    ``viewer_spillover``, ``host_spillover``: what a pair gains of which that side alone is treated."""
 
     name: str
     description: str
@@ -69,6 +70,8 @@ class World:
     quantile: float = 0.9
     quantile_effect: float = math.nan
     denominator_mean: float = 1.0
+    viewer_spillover: float = 0.0
+    host_spillover: float = 0.0
 
     def draw(self, seed: int, run: int, effect: float = 0.0) -> Outcomes:
         """Run ``run`` with ``effect`` times the world's own."""
@@ -239,6 +242,8 @@ def carry_over() -> World:
 def market() -> World:
     """Pairs of 200 viewers and 60 hosts, both of whom leave their mark on a pair's value."""
     added, viewers, hosts = 0.3, 200, 60
+    # Treated viewers do less with other hosts, treated hosts more with other viewers.
+    alone = {"viewer_spillover": -0.2, "host_spillover": 0.15}
 
     def draw(random: np.random.Generator, effect: float) -> Outcomes:
         pairs = 3_000
@@ -250,6 +255,8 @@ def market() -> World:
             + 0.3 * random.normal(size=hosts)[host]
             + random.normal(size=pairs)
             + added * effect * (by_viewer & by_host)
+            + alone["viewer_spillover"] * effect * (by_viewer & ~by_host)
+            + alone["host_spillover"] * effect * (~by_viewer & by_host)
         )
         none, arrived = np.zeros((pairs, 0)), _arrivals(random, pairs)
         return Outcomes(values, by_viewer, arrived, np.ones(pairs), none, viewer, host, by_host)
@@ -260,6 +267,7 @@ def market() -> World:
         added,
         draw,
         clusters_an_arm=hosts // 2,
+        **alone,
     )
 
 

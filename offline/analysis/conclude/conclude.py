@@ -6,7 +6,7 @@ import numpy as np
 
 from offline.analysis.conclude import checkup
 from offline.analysis.conclude.decide import Standing, decide
-from offline.analysis.conclude.effects import Found, Look, effects_of, measure
+from offline.analysis.conclude.effects import Found, effects_of, measure
 from offline.analysis.conclude.interleaved import preferences_of
 from offline.analysis.conclude.warned import warnings_of
 from offline.analysis.model import (
@@ -68,12 +68,11 @@ def conclude(
     )
     measured = table.rows > 0 and not withheld
     found: dict[str, list[Found]] = {name: [] for name in plan.metrics}
-    look = Look(plan.method, standing.ended, _horizon_units(plan, table))
     if measured:
         for name in plan.metrics:
-            found[name] = [measure(plan, table, name, treatment, look) for treatment in treatments]
+            found[name] = [measure(plan, table, name, treatment) for treatment in treatments]
         health += _looked_into(plan, table, treatments, found[plan.primary])
-    if look.looks == "always_valid" and not all(f.valid_always for f in found[plan.primary]):
+    if plan.method == "always_valid" and not all(f.valid_always for f in found[plan.primary]):
         standing = Standing(**{**vars(standing), "looks": "fixed"})
     metrics = _metrics(plan, table, found, standing)
     preferences = preferences_of(plan, table) if measured else ()
@@ -119,21 +118,6 @@ def _period(plan: AnalysisPlan, table: UnitTable) -> Period:
         horizon_ms=None if plan.end_ms is None else plan.end_ms + longest_ms,
         time_zone=plan.report_time_zone,
     )
-
-
-def _horizon_units(plan: AnalysisPlan, table: UnitTable) -> float:
-    """About how many units the plan will have seen: those of the first day times its days.
-
-    It must not depend on when one looks, or sequences of two looks would not be one: hence the
-    first day alone, and a power of two. Where no end is planned four weeks are taken.
-    """
-    day_ms = 86_400_000
-    if not table.rows:
-        return 1.0
-    first_ms = int(table.exposed_ms.min())
-    of_first_day = int((table.exposed_ms < first_ms + day_ms).sum())
-    days = 28.0 if plan.end_ms is None else max(1.0, (plan.end_ms - first_ms) / day_ms)
-    return float(2 ** np.ceil(np.log2(max(2.0, of_first_day * days))))
 
 
 def _looked_into(

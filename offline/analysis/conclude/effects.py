@@ -12,6 +12,7 @@ from offline.analysis.conclude.decide import Standing
 from offline.analysis.conclude.estimates import (
     chances_of,
     compare,
+    cuts_of,
     finite,
     has_sequence,
     interval_of,
@@ -19,7 +20,7 @@ from offline.analysis.conclude.estimates import (
     points_of,
     sequence_of,
 )
-from offline.analysis.conclude.sample import Flags, Indices, Sample, rows_of, sample_of
+from offline.analysis.conclude.sample import CONTROL, Flags, Indices, Sample, rows_of, sample_of
 from offline.analysis.conclude.verdicts import verdict_of_change, verdict_of_guardrail
 from offline.analysis.model import (
     Effect,
@@ -39,17 +40,20 @@ from services.common.assign.registered import Correction
 NOTHING = Interval(None, None, None, None, None, None)
 # Units of each arm that a segment must have, and how many of its values are told.
 SEGMENT_UNITS = 10
+# What sequences are tuned for where nobody said how many units there will be: a hundredth of it is
+# twice too wide, a thousand times as many are not.
+PLANNED_UNITS = 10_000
 MOST_SEGMENT_VALUES = 20
 
 
 @dataclass(frozen=True)
 class Look:
-    """How results are looked at: the plan's way, whether the plan has ended, and about how many
-    units it will have seen then."""
+    """How results are looked at: the plan's way, and for about how many units of the two arms
+    sequences are tuned. ``cuts``: see ``sequence_of``."""
 
     looks: Literal["fixed", "always_valid"]
-    ended: bool
     horizon_units: float
+    cuts: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,13 @@ class Found:
         return "none" if self.comparison is None else self.comparison.method
 
 
-def measure(plan: AnalysisPlan, table: UnitTable, metric: str, treatment: int, look: Look) -> Found:
+def measure(plan: AnalysisPlan, table: UnitTable, metric: str, treatment: int) -> Found:
     """Measures one metric of one treatment; of the primary metric its course and segments, too."""
     sample = sample_of(plan, table, metric, treatment)
     day_ms = table.daily[metric].day_ms
+    always = plan.method == "always_valid"
+    cuts = cuts_of(sample, day_ms) if always else ()
+    look = Look(plan.method, horizon_units(plan, treatment), cuts)
     decides = metric == plan.primary
     comparison, problem, points, parts = _measured(sample, day_ms, look, plan.alpha, course=decides)
     segments = _segments(plan, table, metric, treatment, sample, look) if decides else ()
@@ -93,11 +100,25 @@ def measure(plan: AnalysisPlan, table: UnitTable, metric: str, treatment: int, l
     )
 
 
+def horizon_units(plan: AnalysisPlan, treatment: int) -> float:
+    """About how many units of the control and one treatment there will be in the end.
+
+    It must depend on nothing that is seen, or sequences of two looks would not be one: units that
+    were there may be left out later, and the end may be moved. Hence what was registered.
+    """
+    planned = PLANNED_UNITS if plan.planned_units is None else plan.planned_units
+    whole = sum(plan.shares)
+    both = plan.shares[CONTROL] + plan.shares[treatment]
+    return planned * both / whole if both > 0 else float(planned)
+
+
 def _measured(
     sample: Sample, day_ms: Indices, look: Look, alpha: float, *, course: bool
 ) -> tuple[Comparison | None, str, tuple[SequencePoint, ...], TwoSided | None]:
     if look.looks == "always_valid" and has_sequence(sample):
-        sequence = sequence_of(sample, day_ms, horizon_units=look.horizon_units, alpha=alpha)
+        sequence = sequence_of(
+            sample, day_ms, horizon_units=look.horizon_units, alpha=alpha, cuts=look.cuts
+        )
         if sequence is None:
             return None, "no window has ended yet", (), None
         points = points_of(sequence, day_ms) if course else ()

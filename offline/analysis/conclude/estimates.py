@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from offline.analysis.conclude.sample import Flags, Indices, Sample
+from offline.analysis.conclude.sample import Indices, Sample
 from offline.analysis.model import Chances, Direction, Interval, SequencePoint
 from offline.analysis.statistics.bayesian import posterior, relative_prior
 from offline.analysis.statistics.clusters import clustered
@@ -15,8 +16,10 @@ from offline.analysis.statistics.comparison import Comparison
 from offline.analysis.statistics.cuped import cuped
 from offline.analysis.statistics.means import ratio, welch
 from offline.analysis.statistics.over_time import (
+    ArmOverTime,
     adjusted_over_time,
     clustered_over_time,
+    one_after_another,
     over_time,
 )
 from offline.analysis.statistics.quantiles import quantile
@@ -117,43 +120,91 @@ def has_sequence(sample: Sample) -> bool:
     return sample.other_treated is None and sample.statistic != "quantile"
 
 
+def cuts_of(sample: Sample, day_ms: Indices) -> tuple[float, ...]:
+    """Where values of a winsorised mean were cut at the end of each day; nothing of others."""
+    if sample.uncut is None:
+        return ()
+    ends_ms = _ends_ms(day_ms)
+    return tuple(sample.only(sample.matured_ms < end).threshold() for end in ends_ms)
+
+
 def sequence_of(
-    sample: Sample, day_ms: Indices, *, horizon_units: float, alpha: float
+    sample: Sample,
+    day_ms: Indices,
+    *,
+    horizon_units: float,
+    alpha: float,
+    cuts: Sequence[float] = (),
 ) -> ConfidenceSequence | None:
     """The always-valid sequence over the days that begin at ``day_ms``; None before there is any
-    day, or where a ratio has no denominator yet."""
+    day, or where a ratio has no denominator yet.
+
+    Each day is of what was known at its end: ratios are of the sums there were, winsorised means of
+    values cut at the day's of ``cuts``.
+    """
     if not len(day_ms):
         return None
     try:
-        values = sample.values()
+        sample.values()
     except InvalidArgument:
         return None
-    treated = sample.treated
     came = np.searchsorted(day_ms, sample.matured_ms, side="right") - 1
-    moments = len(day_ms)
-    groups = sample.groups
-    if groups is not None:
-        arms = clustered_over_time(values, treated, groups, came, moments)
-        method = "clustered_sequence"
-    elif sample.covariates.shape[1]:
-        before = sample.covariates
-        arms = adjusted_over_time(
+    if sample.uncut is None:
+        arms = _arms_over_time(sample, came, len(day_ms))
+    else:
+        control, treatment = [], []
+        for day, cut in enumerate(cuts):
+            known = sample.only(came <= day).cut_at(cut)
+            one = _arms_over_time(known, np.zeros(len(known.treated), np.int64), 1)
+            control.append(one[0])
+            treatment.append(one[1])
+        arms = one_after_another(control), one_after_another(treatment)
+    return confidence_sequence(
+        *arms, horizon_units=horizon_units, alpha=alpha, method=_sequence_method(sample)
+    )
+
+
+def _sequence_method(sample: Sample) -> str:
+    if sample.groups is not None:
+        return "clustered_sequence"
+    if sample.covariates.shape[1]:
+        return "asymptotic_sequence_cuped"
+    if sample.uncut is not None:
+        return "asymptotic_sequence_winsorised"
+    return "asymptotic_sequence" if sample.denominator is None else "asymptotic_sequence_ratio"
+
+
+def _arms_over_time(sample: Sample, came: Indices, moments: int) -> tuple[ArmOverTime, ArmOverTime]:
+    """Both arms at each moment; ``came`` [rows]: from which on a row is known."""
+    treated, values, below = sample.treated, sample.numerator, sample.denominator
+    if sample.groups is not None:
+        return clustered_over_time(
+            values, treated, sample.groups, came, moments, denominators=below
+        )
+    arms = (~treated, treated)
+    divisors = [None if below is None else below[arm] for arm in arms]
+    if sample.covariates.shape[1]:
+        return adjusted_over_time(
             values[~treated],
             values[treated],
-            before[~treated],
-            before[treated],
+            sample.covariates[~treated],
+            sample.covariates[treated],
             came[~treated],
             came[treated],
             moments,
+            control_denominators=divisors[0],
+            treatment_denominators=divisors[1],
         )
-        method = "asymptotic_sequence_cuped"
-    else:
-        arms = (
-            over_time(values[~treated], came[~treated], moments),
-            over_time(values[treated], came[treated], moments),
-        )
-        method = "asymptotic_sequence"
-    return confidence_sequence(*arms, horizon_units=horizon_units, alpha=alpha, method=method)
+    control, treatment = (
+        over_time(values[arm], came[arm], moments, denominators=divisor)
+        for arm, divisor in zip(arms, divisors, strict=True)
+    )
+    return control, treatment
+
+
+def _ends_ms(day_ms: Indices) -> list[int]:
+    """When each day ended; the last goes on."""
+    return [*day_ms[1:].tolist(), int(np.iinfo(np.int64).max)]
 
 
 def points_of(sequence: ConfidenceSequence, day_ms: Indices) -> tuple[SequencePoint, ...]:
@@ -168,14 +219,9 @@ def looks_of(sample: Sample, day_ms: Indices, alpha: float) -> tuple[SequencePoi
     """What the fixed estimator would have said at the end of each day, each for itself."""
     days = _drawn_days(len(day_ms), len(sample.treated))
     points = []
+    ends_ms = _ends_ms(day_ms)
     for day in days:
-        ends_ms = day_ms[day + 1] if day + 1 < len(day_ms) else None
-        there: Flags = (
-            np.ones(len(sample.treated), np.bool_)
-            if ends_ms is None
-            else np.asarray(sample.matured_ms < ends_ms)
-        )
-        found = compare(sample.only(there), alpha).comparison
+        found = compare(sample.known_by(ends_ms[day]), alpha).comparison
         if found is not None:
             points.append(SequencePoint(int(day_ms[day]), interval_of(found)))
     return tuple(points)

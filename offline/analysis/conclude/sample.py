@@ -27,7 +27,8 @@ class Sample:
     ``block_slices`` count only of slices of time, ``other_treated`` only of two-sided experiments,
     whose rows are pairs of ``unit`` and ``cluster``. ``covariates`` [rows × covariates] have no
     column that others tell.
-    ``level`` is that of a quantile; values of a winsorised mean are cut already.
+    ``level`` is that of a quantile; values of a winsorised mean are cut already, and ``uncut`` has
+    them as they were; None of others.
     """
 
     design: Design
@@ -44,6 +45,7 @@ class Sample:
     matured_ms: Indices
     covariates: Values
     block_slices: int = 1
+    uncut: Values | None = None
 
     @property
     def groups(self) -> Indices | None:
@@ -65,9 +67,31 @@ class Sample:
                 ("elapsed_ms", self.elapsed_ms),
                 ("matured_ms", self.matured_ms),
                 ("covariates", self.covariates),
+                ("uncut", self.uncut),
             )
         }
         return replace(self, **parts)
+
+    def known_by(self, ends_ms: int) -> Sample:
+        """The sample as it was known at ``ends_ms`` (epoch): rows whose window had ended, those of
+        a winsorised mean cut where they were cut then."""
+        known = self.only(np.asarray(self.matured_ms < ends_ms))
+        return known if known.uncut is None else known.cut_at(known.threshold())
+
+    def threshold(self) -> float:
+        """Where values of a winsorised mean are cut: at the quantile of all that are here, infinite
+        where an arm has none."""
+        if self.uncut is None or self.level is None or self.treated.all() or not self.treated.any():
+            return np.inf
+        return winsor_threshold(
+            self.uncut[~self.treated], self.uncut[self.treated], quantile=self.level
+        )
+
+    def cut_at(self, threshold: float) -> Sample:
+        """With values of a winsorised mean cut there."""
+        if self.uncut is None:
+            return self
+        return replace(self, numerator=np.minimum(self.uncut, threshold))
 
     def values(self) -> Values:
         """Values of which an arm's mean is what arms are compared by: of ratios linearised in each
@@ -115,11 +139,9 @@ def sample_of(plan: AnalysisPlan, table: UnitTable, metric: str, treatment: int)
         matured_ms=columns.matured_ms[rows],
         covariates=_independent(covariates, int(rows.sum())),
     )
-    both = min(int(sample.treated.sum()), int((~sample.treated).sum())) > 0
-    if planned.statistic == "winsorised_mean" and planned.level is not None and both:
-        values, treated = sample.numerator, sample.treated
-        cut = winsor_threshold(values[~treated], values[treated], quantile=planned.level)
-        sample = replace(sample, numerator=np.minimum(values, cut))
+    if planned.statistic == "winsorised_mean":
+        sample = replace(sample, uncut=sample.numerator)
+        sample = sample.cut_at(sample.threshold())
     return sample
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offline.analysis.conclude.conclude import conclude
-from offline.analysis.conclude.effects import corrected
+from offline.analysis.conclude.effects import PLANNED_UNITS, corrected, horizon_units
 from offline.analysis.model import Effect, Report
 from offline.analysis.plan import AnalysisPlan
 from offline.analysis.report.json import from_json, to_json
@@ -163,17 +163,46 @@ def test_an_always_valid_plan_concludes_on_the_way() -> None:
     assert _report(of, World(as_of_days=8)).decision.outcome == "keep_running"
 
 
-def test_a_sequence_says_on_a_day_what_it_had_said_on_that_day() -> None:
-    """Its tuning must not depend on when one looks."""
-    of = plan(method="always_valid", **BARE)
+@pytest.mark.parametrize("covariates", [False, True])
+@pytest.mark.parametrize("design", ["user", "ratio", "winsorised", "hosts", "switchback"])
+def test_a_sequence_says_on_a_day_what_it_had_said_on_that_day(
+    design: str, covariates: bool
+) -> None:
+    """Neither its tuning nor the ratio or cut of a day must depend on when one looks."""
+    of, world = DESIGNS[design]
+    of = replace(of, method="always_valid", segments={}, covariates=plan().covariates)
+    of = of if covariates else replace(of, covariates=())
+    world = replace(world, lifts={"revenue": (1.0,)})
     early, late = (
-        _primary(_report(of, World(lifts={"revenue": (1.0,)}, as_of_days=days))).sequence
-        for days in (7.0, 12.0)
+        _primary(_report(of, replace(world, as_of_days=days))).sequence for days in (7.0, 12.0)
     )
     assert len(early) == 5
     for then, now in zip(early, late, strict=False):
         assert then.day_ms == now.day_ms
         assert astuple(then.effect) == pytest.approx(astuple(now.effect))
+
+
+@pytest.mark.parametrize("design", ["ratio", "winsorised"])
+def test_a_course_of_looks_is_of_what_was_known_then(design: str) -> None:
+    of, world = DESIGNS[design]
+    early, late = (_primary(_report(of, replace(world, as_of_days=d))).sequence for d in (7, 12))
+    assert early
+    for then, now in zip(early, late, strict=False):
+        assert astuple(then.effect) == pytest.approx(astuple(now.effect))
+
+
+def test_sequences_are_tuned_by_what_was_registered_alone() -> None:
+    of = plan(variants=("control", "a", "b"), shares=(0.4, 0.3, 0.3))
+    assert horizon_units(of, 1) == pytest.approx(0.7 * PLANNED_UNITS)
+    assert horizon_units(replace(of, planned_units=2_000), 2) == pytest.approx(1_400)
+    reach = []
+    for planned_units in (1_000, 100_000):
+        always = plan(method="always_valid", planned_units=planned_units, **BARE)
+        effect = _primary(_report(always, World())).effect
+        assert effect.upper is not None
+        assert effect.lower is not None
+        reach.append(effect.upper - effect.lower)
+    assert reach[0] < reach[1]
 
 
 @pytest.mark.parametrize("design", ["quantile", "two_sided"])

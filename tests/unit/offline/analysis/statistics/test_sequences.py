@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from offline.analysis.statistics.clusters import cluster_robust, clustered
 from offline.analysis.statistics.cuped import cuped
+from offline.analysis.statistics.means import linearised, ratio
 from offline.analysis.statistics.over_time import (
     ArmOverTime,
     adjusted_over_time,
@@ -19,6 +20,7 @@ from offline.analysis.statistics.over_time import (
 )
 from offline.analysis.statistics.sequences import (
     boundary,
+    boundary_at_horizon,
     confidence_sequence,
     msprt,
     tuned_rho_squared,
@@ -100,6 +102,72 @@ def test_adjusted_over_time_ends_with_cuped() -> None:
                                 horizon_units=600)  # fmt: skip
     narrow = confidence_sequence(control, treatment, horizon_units=600)
     assert narrow.upper[-1] - narrow.lower[-1] < 0.6 * (plain.upper[-1] - plain.lower[-1])
+
+
+def ratio_arm(seed: int, units: int = 300) -> tuple[np.ndarray, ...]:
+    random = np.random.default_rng(seed)
+    below = 1.0 + random.poisson(2, units)
+    before = random.normal(size=(units, 2))
+    above = below * random.gamma(3.0, size=units) + before @ [2.0, 1.0]
+    return above, below, before, random.integers(0, DAYS, units)
+
+
+def test_a_ratio_is_the_one_that_was_known_on_each_day() -> None:
+    arms = [ratio_arm(11), ratio_arm(12)]
+    plain = [over_time(a, came, DAYS, denominators=b) for a, b, _, came in arms]
+    adjusted = adjusted_over_time(
+        arms[0][0], arms[1][0], arms[0][2], arms[1][2], arms[0][3], arms[1][3], DAYS,
+        control_denominators=arms[0][1], treatment_denominators=arms[1][1],
+    )  # fmt: skip
+    for day in (0, 3, DAYS - 1):
+        parts = [tuple(c[came <= day] for c in (a, b, x)) for a, b, x, came in arms]
+        fixed = ratio(parts[0][0], parts[0][1], parts[1][0], parts[1][1])
+        assert plain[0].mean[day] == pytest.approx(fixed.control_mean)
+        assert plain[1].mean[day] == pytest.approx(fixed.treatment_mean)
+        spread = math.sqrt(plain[0].variance[day] + plain[1].variance[day])
+        assert spread == pytest.approx(fixed.standard_error)
+        values = [linearised(above, below) for above, below, _ in parts]
+        expected = cuped(*values, parts[0][2], parts[1][2])
+        assert adjusted[0].mean[day] == pytest.approx(expected.control_mean)
+        spread = math.sqrt(adjusted[0].variance[day] + adjusted[1].variance[day])
+        assert spread == pytest.approx(expected.standard_error, rel=0.1 if day == 0 else 0.02)
+
+
+def test_a_ratio_of_clusters_is_the_one_that_was_known_on_each_day() -> None:
+    above, below, _, came = ratio_arm(13)
+    clusters = np.arange(len(above)) % 30
+    treated = clusters % 2 == 1
+    arms = clustered_over_time(above, treated, clusters, came, DAYS, denominators=below)
+    for day in (2, DAYS - 1):
+        for arm, inside in zip(arms, (~treated, treated), strict=True):
+            there = inside & (came <= day)
+            values = linearised(above[there], below[there])
+            fit = cluster_robust(values, np.ones(there.sum()), clusters[there])
+            assert arm.mean[day] == pytest.approx(above[there].sum() / below[there].sum())
+            assert arm.variance[day] == pytest.approx(float(fit.covariance[0, 0]))
+
+
+def test_a_ratio_over_nothing_is_not_known() -> None:
+    nothing, some = np.zeros(40), np.arange(40.0)
+    came = np.arange(40) // 20
+    below = np.where(came == 1, 1.0, 0.0)
+    found = over_time(some, came, 2, denominators=below)
+    assert (found.mean[0], found.variance[0]) == (0.0, 0.0)
+    assert found.mean[1] == pytest.approx(some.sum() / 20)
+    arms = clustered_over_time(some, some % 2 == 1, came, came, 2, denominators=nothing)
+    sequence = confidence_sequence(*arms, horizon_units=40)
+    assert np.isinf(sequence.upper).all()
+    with pytest.raises(InvalidArgument, match="denominators"):
+        over_time(some, came, 2, denominators=below[1:])
+
+
+@pytest.mark.parametrize(
+    ("times", "wider"), [(0.1, 1.26), (10.0, 1.07), (100.0, 1.18), (1_000.0, 1.28)]
+)
+def test_how_wide_a_sequence_is_that_was_tuned_for_other_units(times: float, wider: float) -> None:
+    weight = np.array(tuned_rho_squared(1.0, 0.05) * times)
+    found = float(boundary(weight, 0.05)) / boundary_at_horizon(0.05)
+    assert found == pytest.approx(wider, abs=0.005)
 
 
 def test_a_covariate_that_does_not_vary_yet_takes_nothing_away() -> None:
