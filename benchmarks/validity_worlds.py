@@ -60,7 +60,8 @@ class World:
     """``effect`` is what treatment adds to a unit's mean value (of a pair: both treated against
     neither); ``clusters_an_arm`` None where units are drawn one by one. ``quantile`` is the one
     that is compared, ``quantile_effect`` its truth; ``denominator_mean`` that of denominators.
-    ``viewer_spillover``, ``host_spillover``: what a pair gains of which that side alone is treated."""
+    ``viewer_spillover``, ``host_spillover``: what a pair gains of which
+    that side alone is treated."""
 
     name: str
     description: str

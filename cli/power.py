@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from offline.analysis.power import Plan, Seen
+    from offline.analysis.power import Holds, Plan, Seen
     from offline.analysis.statistics.power import Baseline, Design
 
 EFFECTS = (0.01, 0.02, 0.05, 0.1, 0.2)
@@ -41,6 +41,15 @@ def power(
         list[float] | None,
         typer.Option(help="Relative effect to find (0.05: 5 % more). May be given several times."),
     ] = None,
+    margin: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Of a guardrail: loss to rule out (0.02: 2 % of the control). May be repeated."
+        ),
+    ] = None,
+    less_is_better: Annotated[
+        bool, typer.Option("--less-is-better", help="The guardrail is one that must not grow.")
+    ] = False,
     units_per_day: Annotated[
         float | None, typer.Option(help="New units a day that take part, both arms together.")
     ] = None,
@@ -77,7 +86,7 @@ def power(
 
     Give one metric: --share, --mean with --deviation, or --ratio.
     """
-    from offline.analysis.power import plans, smallest_effects
+    from offline.analysis.power import margins, plans, smallest_effects
     from offline.analysis.statistics.power import Clustering, Design
 
     if days and units_per_day is None:
@@ -87,11 +96,46 @@ def power(
     if cluster_size is not None:
         clustering = Clustering(cluster_size, cluster_correlation, cluster_variation)
     design = Design(alpha, chance, treatment_share, explained, clustering, always_valid)
-    found = plans(baseline, effect or EFFECTS, design, units_per_day=units_per_day)
+    holds = margins(
+        baseline, margin or (), design, units_per_day=units_per_day, less_is_better=less_is_better
+    )
+    asked = effect or (() if holds else EFFECTS)
+    found = plans(baseline, asked, design, units_per_day=units_per_day)
     seen: Sequence[Seen] = ()
-    if units_per_day is not None:
+    if units_per_day is not None and found:
         seen = smallest_effects(baseline, days or DAYS, design, units_per_day=units_per_day)
-    _show(baseline, design, found, seen)
+    if found:
+        _show(baseline, design, found, seen)
+    if holds:
+        _show_margins(design, holds)
+
+
+def _show_margins(design: Design, holds: Sequence[Holds]) -> None:
+    from rich.table import Table
+
+    from cli.console import wide_console
+
+    title = (
+        f"To show with a chance of {100 * design.power:g} % that a guardrail holds, where nothing"
+        f" changes, one-sided at {design.alpha / 2:g}"
+    )
+    table = Table(title=title + (", always valid" if design.always_valid else ""))
+    clustered = design.clustering is not None
+    columns = ["margin", "units", "control", "treatment"]
+    columns += ["clusters, control", "clusters, treatment"] if clustered else []
+    columns += ["days"] if any(each.days is not None for each in holds) else []
+    for column in columns:
+        table.add_column(column, justify="right")
+    for each in holds:
+        units = each.needed
+        cells = [f"{100 * each.margin:g} %", f"{units.units:,}"]
+        cells += [f"{units.control_units:,}", f"{units.treatment_units:,}"]
+        if clustered:
+            cells += [f"{units.control_clusters:,}", f"{units.treatment_clusters:,}"]
+        if each.days is not None:
+            cells.append(f"{each.days:,.1f}")
+        table.add_row(*cells)
+    wide_console().print(table)
 
 
 def _baseline(

@@ -12,6 +12,7 @@ from offline.analysis.statistics.power import (
     Needed,
     minimum_effect,
     needed,
+    needed_to_hold,
 )
 from services.common.errors import InvalidArgument
 
@@ -23,6 +24,16 @@ class Plan:
 
     relative: float
     absolute: float
+    needed: Needed
+    days: float | None
+
+
+@dataclass(frozen=True)
+class Holds:
+    """What it takes to show that a guardrail holds within a ``margin`` (a share of the baseline's
+    mean), where nothing changes; ``days`` as in ``Plan``."""
+
+    margin: float
     needed: Needed
     days: float | None
 
@@ -55,6 +66,28 @@ def plans(
         units = needed(baseline, absolute, design)
         days = None if units_per_day is None else units.units / units_per_day
         found.append(Plan(relative, absolute, units, days))
+    return tuple(found)
+
+
+def margins(
+    baseline: Baseline,
+    shares: Sequence[float],
+    design: Design,
+    *,
+    units_per_day: float | None = None,
+    less_is_better: bool = False,
+) -> tuple[Holds, ...]:
+    """Units, and days where ``units_per_day`` is known, of each margin of a guardrail.
+
+    Raises InvalidArgument as ``statistics.power.needed_to_hold`` does.
+    """
+    _check(baseline, units_per_day)
+    found = []
+    for margin in shares:
+        units = needed_to_hold(baseline, margin, design, less_is_better=less_is_better)
+        found.append(
+            Holds(margin, units, None if units_per_day is None else units.units / units_per_day)
+        )
     return tuple(found)
 
 

@@ -125,13 +125,26 @@ def needed(baseline: Baseline, effect: float, design: Design) -> Needed:
     if effect == 0.0 or not math.isfinite(effect):
         raise InvalidArgument.field("effect", f"must be a number other than 0, is {effect}")
     variance = _variance(baseline, effect, design)
+    return _needed(abs(effect), variance, design, field="effect", asked=effect)
+
+
+def _needed(
+    effect: float,
+    variance: float,
+    design: Design,
+    *,
+    field: str,
+    asked: float,
+    factor: float = 1.0,
+) -> Needed:
+    """``asked`` for as ``field``: for what says that it is too much."""
     fewest, most = 2.0 / min(design.treatment_share, 1.0 - design.treatment_share), MOST_UNITS
 
     def lacking(units_log: float) -> float:
-        return design.power - _power(abs(effect), variance, math.exp(units_log), design)
+        return design.power - _power(effect, variance, math.exp(units_log), design, factor)
 
     if lacking(math.log(most)) > 0.0:
-        raise InvalidArgument.field("effect", f"{effect} needs more than {most:g} units")
+        raise InvalidArgument.field(field, f"{asked:g} needs more than {most:g} units")
     total = fewest
     if lacking(math.log(fewest)) > 0.0:
         total = math.exp(brentq(lacking, math.log(fewest), math.log(most), xtol=1e-12))
@@ -143,6 +156,30 @@ def needed(baseline: Baseline, effect: float, design: Design) -> Needed:
         return Needed(*arms)
     size = design.clustering.mean_size
     return Needed(math.ceil(arms[0] * size), math.ceil(arms[1] * size), arms[0], arms[1])
+
+
+def needed_to_hold(
+    baseline: Baseline, margin: float, design: Design, *, less_is_better: bool = False
+) -> Needed:
+    """Units to show that a guardrail holds, where treatment changes nothing.
+
+    It holds where the relative interval at 1 - alpha lies within ``margin``, a share of the
+    baseline's mean, on the side that is worse: a one-sided test at alpha / 2 of treatment -
+    (1 - margin) control > 0 (Fieller's interval leaves the margin out exactly there); of the
+    noncentral t distribution, as Hauschke, Kieser, Diletti & Burke 1999, "Sample Size Determination
+    for Proving Equivalence Based on the Ratio of Two Means", have it. With ``less_is_better`` the
+    margin is above. Raises as ``needed`` does, and for a margin outside (0, 1) or a mean of 0.
+    """
+    if not 0.0 < margin < 1.0:
+        raise InvalidArgument.field("margin", f"must lie between 0 and 1, is {margin}")
+    if baseline.mean == 0.0:
+        raise InvalidArgument.field("mean", "is 0: no margin is a share of it")
+    _check(baseline, design)
+    # Of a negative mean the worse side is away from zero.
+    grows = less_is_better == (baseline.mean > 0.0)
+    factor = 1.0 + margin if grows else 1.0 - margin
+    size, variance = margin * abs(baseline.mean), _variance(baseline, 0.0, design)
+    return _needed(size, variance, design, field="margin", asked=margin, factor=factor)
 
 
 def minimum_effect(baseline: Baseline, units: float, design: Design) -> float:
@@ -175,14 +212,16 @@ def power_of(baseline: Baseline, effect: float, units: float, design: Design) ->
     return _power(abs(effect), variance, _observations(units, design), design)
 
 
-def _power(effect: float, variance: float, observations: float, design: Design) -> float:
-    """Of a t test, by the noncentral t distribution (Cohen 1988, section 2.2)."""
+def _power(
+    effect: float, variance: float, observations: float, design: Design, factor: float = 1.0
+) -> float:
+    """Of a t test of treatment - ``factor`` control, by the noncentral t distribution (Cohen 1988,
+    section 2.2)."""
     treated = design.treatment_share * observations
     control = observations - treated
-    degrees_of_freedom = float(
-        satterthwaite(1.0 / control, 1.0 / treated, control - 1.0, treated - 1.0)
-    )
-    noncentrality = effect / math.sqrt(variance * (1.0 / control + 1.0 / treated))
+    parts = factor * factor / control, 1.0 / treated
+    degrees_of_freedom = float(satterthwaite(*parts, control - 1.0, treated - 1.0))
+    noncentrality = effect / math.sqrt(variance * (parts[0] + parts[1]))
     critical = float(stdtrit(degrees_of_freedom, 1.0 - _alpha(design) / 2.0))
     missed = float(nctdtr(degrees_of_freedom, noncentrality, critical))
     # Not a number far from the critical value, where it is 0, and for very many units.

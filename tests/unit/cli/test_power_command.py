@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import build
-from offline.analysis.power import plans, smallest_effects
+from offline.analysis.power import margins, plans, smallest_effects
 from offline.analysis.statistics.power import Baseline, Design, proportion
 from services.common.errors import InvalidArgument
 
@@ -52,6 +52,25 @@ def test_a_ratio() -> None:
     code, output = _run("--ratio", "0.9", "3", "1", "2", "0.5", "--effect", "0.05")
     assert code == 0
     assert "0.315" in output
+
+
+def test_margins_of_guardrails() -> None:
+    arguments = ("--mean", "10", "--deviation", "4", "--margin", "0.02", "--units-per-day", "900")
+    code, output = _run(*arguments)
+    (held,) = margins(Baseline(10.0, 16.0), [0.02], Design(), units_per_day=900)
+    assert code == 0
+    assert held.days is not None
+    assert f"{held.needed.units:,}" in output
+    assert f"{held.days:,.1f}" in output
+    assert "one-sided at 0.025" in output
+    # Of effects nothing was asked.
+    assert "To find it" not in output
+    _, both = _run(*arguments, "--effect", "0.05", "--less-is-better")
+    (grown,) = margins(Baseline(10.0, 16.0), [0.02], Design(), less_is_better=True)
+    assert "To find it" in both
+    assert f"{grown.needed.units:,}" in both
+    with pytest.raises(InvalidArgument, match="margin"):
+        _run("--share", "0.1", "--margin", "1.5")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from offline.analysis.health.sample_ratio import (
+    ALARM_BELOW_BY_DAY,
     check_over_time,
     check_sample_ratio,
     over_time_p,
@@ -63,3 +64,26 @@ def test_few_units_are_not_judged(counts: tuple[int, ...]) -> None:
 def test_an_arm_without_a_share_has_no_units() -> None:
     assert check_sample_ratio((500, 500), (1.0, 0.0), ARMS).level == "alarm"
     assert check_sample_ratio((500, 0), (1.0, 0.0), ARMS).level == "not_checked"
+
+
+def test_arms_without_a_fault_alarm_as_often_as_is_said() -> None:
+    """Sizes in all at 0.001, days at a tenth of it: 0.11 % together, here of 60,000."""
+    random = np.random.default_rng(11)
+    days = random.binomial(400, 0.5, size=(60_000, 7))
+    daily = ((days - 200.0) ** 2 / 100.0).sum(axis=1)
+    whole = (days.sum(axis=1) - 1_400.0) ** 2 / 700.0
+    alarms = (stats.chi2.sf(whole, 1) < 0.001) | (stats.chi2.sf(daily, 7) < ALARM_BELOW_BY_DAY)
+    error = np.sqrt(0.0011 / 60_000)
+    assert alarms.mean() == pytest.approx(0.0011, abs=4 * error)
+    # These are the checks' own p-values.
+    counts = np.stack([days[0], 400 - days[0]], axis=1)
+    assert over_time_p(counts, (0.5, 0.5)) == pytest.approx(stats.chi2.sf(daily[0], 7))
+
+
+@pytest.mark.parametrize(("swing", "level"), [(19, "ok"), (26, "alarm")])
+def test_days_alarm_at_a_tenth_of_the_level(swing: int, level: str) -> None:
+    days = np.array([[200 + swing, 200 - swing], [200 - swing, 200 + swing]] * 3)
+    p_value = over_time_p(days, (0.5, 0.5))
+    assert p_value is not None
+    assert (0.0001 < p_value < 0.05) == (level == "ok")
+    assert check_over_time(days, (0.5, 0.5)).level == level

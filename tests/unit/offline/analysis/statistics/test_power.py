@@ -14,6 +14,7 @@ from offline.analysis.statistics.power import (
     Design,
     minimum_effect,
     needed,
+    needed_to_hold,
     power_of,
     proportion,
     ratio_baseline,
@@ -75,6 +76,18 @@ def test_units_effect_and_power_agree(
     assert always_valid is False or units.units >= less.units
 
 
+def test_margins_of_negative_means_are_mirrored() -> None:
+    below = Baseline(-10.0, 1.0)
+    for less_is_better in (False, True):
+        ours = needed_to_hold(ONE, 0.05, Design(), less_is_better=less_is_better)
+        theirs = needed_to_hold(below, 0.05, Design(), less_is_better=not less_is_better)
+        assert ours == theirs
+    # A margin is as large an effect; what is less of the control varies less.
+    whole = needed(ONE, 0.5, Design()).units
+    assert needed_to_hold(ONE, 0.05, Design()).units < whole
+    assert needed_to_hold(ONE, 0.05, Design(), less_is_better=True).units > whole
+
+
 def test_covariates_and_clusters_scale_the_variance() -> None:
     plain = needed(ONE, 0.05, Design()).units
     assert needed(ONE, 0.05, Design(explained=0.4)).units == pytest.approx(0.6 * plain, rel=0.01)
@@ -112,6 +125,9 @@ def test_a_ratio_has_the_variance_of_the_delta_method() -> None:
         (lambda: minimum_effect(ONE, 3, Design()), "units"),
         (lambda: minimum_effect(proportion(0.99), 10, Design()), "units"),
         (lambda: needed(ONE, 0.1, Design(clustering=Clustering(0.5, 0.1))), "cluster_size"),
+        (lambda: needed_to_hold(ONE, 1.0, Design()), "margin"),
+        (lambda: needed_to_hold(Baseline(0.0, 1.0), 0.1, Design()), "mean"),
+        (lambda: needed_to_hold(ONE, 1e-9, Design()), "margin"),
         (lambda: proportion(1.0), "share"),
         (lambda: ratio_baseline(1.0, 0.0, 1.0, 1.0, 0.0), "denominator_mean"),
     ],
