@@ -68,6 +68,14 @@ def analyse(
             help="Primary metric instead of the registered analysis: what is found explores.",
         ),
     ] = None,
+    lost_exposures: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Exposures that are known to be lost (podium_ranker_events_lost and "
+            "podium_spool_gaps of the rankers): told in the report.",
+        ),
+    ] = None,
     burn_in: Annotated[
         str | None,
         typer.Option(
@@ -101,14 +109,18 @@ def analyse(
 
     as_of_ms = None if as_of is None else epoch_ms("as-of", as_of)
     loaded = load_domain(domain)
-    concluded_ms = None
+    concluded_ms, rolled_out = None, False
     if target is None:
         definitions = load_experiments(experiments, loaded)
     else:
         with registry(target, caller, token_file) as client:
             definitions = _read(client.definitions(), target)
-            concluded = client.get(key).concluded
-            concluded_ms = epoch_ms("concluded", concluded) if concluded else None
+            shown = client.get(key)
+            concluded_ms = epoch_ms("concluded", shown.concluded) if shown.concluded else None
+            rolled_out = shown.rolled_out
+    if rolled_out and concluded_ms is not None:
+        # From then on everybody has the winner: windows that went on say nothing of the arms.
+        as_of_ms = concluded_ms if as_of_ms is None else min(as_of_ms, concluded_ms)
     explored = _explored(definitions, key, primary, burn_in, block_slices)
     plan = plan_of(definitions, key, loaded, explored, concluded_ms=concluded_ms)
     console = wide_console()
@@ -118,7 +130,9 @@ def analyse(
         compacted = compact(log, columns, schema, archive=archived, progress=progress)
         table = unit_table(compacted, plan, as_of_ms=as_of_ms, progress=progress)
         _check_exposed(plan, table)
-        report = conclude(plan, table, definitions_hash=definitions.hash)
+        report = conclude(
+            plan, table, definitions_hash=definitions.hash, lost_exposures=lost_exposures
+        )
     print_report(report, console)
     text, page = to_json(report), to_html(report)
     out.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ and as HTML; ``offline.analysis.conclude`` makes it.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
@@ -292,6 +293,12 @@ class Report:
     def withheld(self) -> bool:
         """Whether the arms' sizes are so unlikely that nothing may be read from the arms."""
         return any(f.check == SAMPLE_RATIO and f.level == "alarm" for f in self.health)
+
+    @property
+    def corrected(self) -> bool:
+        """Whether p-values of metrics count others: where a role has several comparisons."""
+        counts = Counter(m.role for m in self.metrics for e in m.effects if e.p_value is not None)
+        return self.method.correction != "none" and max(counts.values(), default=0) > 1
 
     @property
     def primary(self) -> Metric | None:

@@ -23,7 +23,8 @@ from offline.analysis.model import (
     Role,
 )
 from offline.analysis.plan import AnalysisPlan
-from offline.analysis.units.table import UnitTable
+from offline.analysis.statistics.arrays import require_numbers
+from offline.analysis.units.table import Floats, UnitTable
 
 # Of what is drawn at random in checks: the same table gives the same report.
 _SEED = 6
@@ -47,7 +48,11 @@ def conclude(
         definitions_hash: of the definitions that the plan is part of.
         lost_exposures: how many are known to be lost on their way to the log; None where nobody
             counted.
+
+    Raises:
+        InvalidArgument: the table holds values that are no finite numbers, or beyond 1e60.
     """
+    _require_numbers(table)
     period = _period(plan, table)
     treatments = [
         index
@@ -103,6 +108,19 @@ def conclude(
         decision=decide(standing, health, metrics, preferences),
         preferences=preferences,
     )
+
+
+def _require_numbers(table: UnitTable) -> None:
+    columns: dict[str, Floats | None] = {"slopes": table.slopes}
+    for name, metric in table.metrics.items():
+        columns[f"metrics.{name}.numerator"] = metric.numerator
+        columns[f"metrics.{name}.denominator"] = metric.denominator
+    columns |= {f"covariates.{name}": column for name, column in table.covariates.items()}
+    for shown in table.credits:
+        columns |= {f"credits.{shown.variant}.{n}": each for n, each in shown.earned.items()}
+    for name, column in columns.items():
+        if column is not None:
+            require_numbers(name, column)
 
 
 def _period(plan: AnalysisPlan, table: UnitTable) -> Period:

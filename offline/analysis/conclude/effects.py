@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -59,7 +59,9 @@ class Look:
 @dataclass(frozen=True)
 class Found:
     """A metric of a treatment, measured. ``problem`` tells why there is no ``comparison``.
-    ``valid_always``: the comparison holds at any look."""
+    ``valid_always``: the comparison holds at any look. ``uncompared``: segments of which there is
+    no comparison, by reason.
+    """
 
     metric: str
     treatment: int
@@ -70,6 +72,7 @@ class Found:
     sequence: tuple[SequencePoint, ...]
     segments: tuple[SegmentEffect, ...]
     two_sided: TwoSided | None
+    uncompared: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def method(self) -> str:
@@ -86,7 +89,10 @@ def measure(plan: AnalysisPlan, table: UnitTable, metric: str, treatment: int) -
     look = Look(plan.method, horizon_units(plan, treatment), cuts)
     decides = metric == plan.primary
     comparison, problem, points, parts = _measured(sample, day_ms, look, plan.alpha, course=decides)
-    segments = _segments(plan, table, metric, treatment, sample, look) if decides else ()
+    segments: tuple[SegmentEffect, ...] = ()
+    uncompared: dict[str, list[str]] = {}
+    if decides:
+        segments, uncompared = _segments(plan, table, metric, treatment, sample, look)
     return Found(
         metric=metric,
         treatment=treatment,
@@ -97,6 +103,7 @@ def measure(plan: AnalysisPlan, table: UnitTable, metric: str, treatment: int) -
         sequence=points,
         segments=segments,
         two_sided=parts,
+        uncompared=uncompared,
     )
 
 
@@ -135,25 +142,35 @@ def _segments(
     treatment: int,
     sample: Sample,
     look: Look,
-) -> tuple[SegmentEffect, ...]:
+) -> tuple[tuple[SegmentEffect, ...], dict[str, list[str]]]:
+    """Effects by segment, and the segments without one by reason."""
     rows, day_ms = rows_of(table, metric, treatment), table.daily[metric].day_ms
     found = []
+    uncompared: dict[str, list[str]] = {}
     for name, column in table.segments.items():
         values, place, counts = np.unique(
             column[rows].astype(str), return_inverse=True, return_counts=True
         )
-        for index in np.argsort(-counts, kind="stable")[:MOST_SEGMENT_VALUES]:
-            part = sample.only(np.asarray(place == index))
-            if not _enough(part.treated):
+        for order, index in enumerate(np.argsort(-counts, kind="stable")):
+            value = str(values[index])
+            if order >= MOST_SEGMENT_VALUES:
+                problem = f"only the {MOST_SEGMENT_VALUES} largest of a segment are compared"
+                uncompared.setdefault(problem, []).append(f"{name} {value or 'not known'}")
                 continue
-            comparison, *_ = _measured(part, day_ms, look, plan.alpha, course=False)
-            if comparison is not None:
-                found.append((name, str(values[index]), int(counts[index]), comparison))
+            part = sample.apart(np.asarray(place == index))
+            comparison, problem = None, f"fewer than {SEGMENT_UNITS} units in an arm"
+            if _enough(part.treated):
+                comparison, problem, *_ = _measured(part, day_ms, look, plan.alpha, course=False)
+            if comparison is None:
+                uncompared.setdefault(problem, []).append(f"{name} {value or 'not known'}")
+            else:
+                found.append((name, value, int(counts[index]), comparison))
     adjusted = corrected([c.p_value for *_, c in found], plan.correction)
-    return tuple(
+    effects = tuple(
         SegmentEffect(name, value, units, interval_of(comparison), comparison.p_value, p_adjusted)
         for (name, value, units, comparison), p_adjusted in zip(found, adjusted, strict=True)
     )
+    return effects, uncompared
 
 
 def _enough(treated: Flags) -> bool:

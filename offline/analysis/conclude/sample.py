@@ -72,6 +72,12 @@ class Sample:
         }
         return replace(self, **parts)
 
+    def apart(self, rows: Flags) -> Sample:
+        """As ``only``, without covariates that do not vary there, or that others tell."""
+        part = self.only(rows)
+        columns = list(part.covariates.T)
+        return replace(part, covariates=_independent(columns, len(part.treated)))
+
     def known_by(self, ends_ms: int) -> Sample:
         """The sample as it was known at ``ends_ms`` (epoch): rows whose window had ended, those of
         a winsorised mean cut where they were cut then."""

@@ -17,6 +17,7 @@ from offline.analysis.units.table import UnitTable
 from offline.analysis.wording import listed, readable
 
 FEW_CLUSTERS = 10
+NAMED_SEGMENTS = 5
 _MINUTE_MS, _HOUR_MS = 60_000, 3_600_000
 _DAY_HOURS = 24
 _LEFT_OUT = {
@@ -111,6 +112,7 @@ def _of_estimates(plan: AnalysisPlan, found: Mapping[str, Sequence[Found]]) -> l
         if problems:
             text = f"{readable(name)} could not be compared: {listed(sorted(problems))}."
             warned.append(Warned("not_measured", text))
+    warned += _of_segments(plan, found)
     several = max((len(one) for one in found.values()), default=0) > 1
     several |= max(len(plan.guardrails), len(plan.secondary)) > 1
     if plan.correction != "none" and several:
@@ -119,6 +121,21 @@ def _of_estimates(plan: AnalysisPlan, found: Mapping[str, Sequence[Found]]) -> l
             " alone, so that one may leave out zero without a verdict."
         )
         warned.append(Warned("several_comparisons", text))
+    return warned
+
+
+def _of_segments(plan: AnalysisPlan, found: Mapping[str, Sequence[Found]]) -> list[Warned]:
+    """Segments that a reader may look for in vain."""
+    reasons: dict[str, dict[str, None]] = {}
+    for one in found[plan.primary]:
+        for problem, names in one.uncompared.items():
+            reasons.setdefault(problem, {}).update(dict.fromkeys(names))
+    warned = []
+    for problem, segments in reasons.items():
+        named = [readable(segment) for segment in segments]
+        if len(named) > NAMED_SEGMENTS:
+            named = [*named[:NAMED_SEGMENTS], f"{len(named) - NAMED_SEGMENTS:,} more"]
+        warned.append(Warned("segments", f"Not compared by itself: {listed(named)} ({problem})."))
     return warned
 
 

@@ -17,17 +17,20 @@ from scipy import stats
 from offline.analysis.health.comparing import Floats
 from offline.analysis.model import Finding
 from offline.analysis.statistics.means import ratio_variance
-from offline.analysis.wording import probability
+from offline.analysis.wording import probability, share
 
 CHECK = "novelty"
 NOTICE_BELOW = 0.01
 LEAST_UNITS = 20
 LEAST_DAYS = 3
+# A mean that is nearer to zero than so many standard errors is nothing to be relative to.
+LEAST_ERRORS = 3.0
 
 
 @dataclass(frozen=True)
 class EffectOfDay:
-    """The effect among the units of one day, with its variance."""
+    """The relative effect among the units of one day, a share of the size of the control's mean,
+    with its variance."""
 
     day: int
     effect: float
@@ -59,24 +62,29 @@ def check_by_age(
     subject = f"{metric}, {variant}, since exposure"
     if p_value is None:
         return Finding(CHECK, "not_checked", "Too few units to see a trend.", subject)
-    return _finding(subject, p_value, first, last, "time since the first exposure")
+    course, fades = f"from {first:+.4g} to {last:+.4g}", abs(last) < abs(first)
+    return _finding(subject, p_value, course, "time since the first exposure", fades=fades)
 
 
 def check_by_day(metric: str, effects: list[EffectOfDay], variant: str) -> Finding:
-    """Compares the effect among the units of each day."""
+    """Compares the relative effect among the units of each day: where all is more on some days, so
+    is a difference."""
     subject = f"{metric}, {variant}"
     p_value = trend_p(effects)
     if p_value is None:
         text = "Too few days with enough units to see whether the effect changes."
         return Finding(CHECK, "not_checked", text, subject)
     first, last = effects[0].effect, effects[-1].effect
-    return _finding(subject, p_value, first, last, "days of the experiment")
+    course = f"from {share(first, signed=True)} to {share(last, signed=True)}"
+    fades = abs(last) < abs(first)
+    return _finding(subject, p_value, course, "days of the experiment", fades=fades)
 
 
 def effects_by_day(
     units: Floats, sums: Floats, products: Floats, control: int, treatment: int
 ) -> list[EffectOfDay]:
-    """The effect among units that came between one day and the next, from cumulative sums.
+    """The relative effect among units that came between one day and the next, from cumulative
+    sums.
 
     Args:
         units: [days × arms].
@@ -85,8 +93,9 @@ def effects_by_day(
         control: the arm.
         treatment: the arm.
 
-    Days are taken together until both arms have ``LEAST_UNITS``; the place of a day is that of its
-    last. Variances of ratios by the delta method.
+    Days are taken together until both arms have ``LEAST_UNITS`` and the control's mean is
+    ``LEAST_ERRORS`` standard errors from zero; the place of a day is that of its last. Variances of
+    ratios, of both arms' means as well, by the delta method.
     """
     effects = []
     before = -1
@@ -105,8 +114,10 @@ def effects_by_day(
             mean, variance = _mean(float(count), total, squares)
             means.append(mean)
             variances.append(variance)
-        if len(means) == 2:
-            effects.append(EffectOfDay(day, means[1] - means[0], sum(variances)))
+        if len(means) == 2 and means[0] ** 2 > LEAST_ERRORS**2 * variances[0]:
+            spread = ratio_variance(means[1], means[0], variances[1], variances[0], 0.0)
+            relative = (means[1] - means[0]) / abs(means[0])
+            effects.append(EffectOfDay(day, relative, float(spread)))
             before = day
     return effects
 
@@ -123,12 +134,11 @@ def _mean(count: float, total: Floats, products: Floats) -> tuple[float, float]:
     return float(means[0] / means[1]), max(0.0, float(variance)) / count
 
 
-def _finding(subject: str, p_value: float, first: float, last: float, over: str) -> Finding:
+def _finding(subject: str, p_value: float, course: str, over: str, *, fades: bool) -> Finding:
     if p_value >= NOTICE_BELOW:
         return Finding(CHECK, "ok", f"The effect shows no trend over the {over}.", subject, p_value)
-    course = "fades" if abs(last) < abs(first) else "grows"
     text = (
-        f"The effect {course} with the {over} (from {first:+.4g} to {last:+.4g}); chance alone"
+        f"The effect {'fades' if fades else 'grows'} with the {over} ({course}); chance alone"
         f" makes such a trend {probability(p_value)}. Its average says little of later."
     )
     return Finding(CHECK, "notice", text, subject, p_value)

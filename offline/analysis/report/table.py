@@ -59,8 +59,8 @@ def _metrics(report: Report) -> Table:
     level = f"{100 * (1 - report.method.alpha):g}%"
     table = Table(
         title=f"{escape(report.experiment.key)}: against {escape(report.experiment.control)}",
-        caption=f"{level} intervals; p counts that there are several"
-        if report.method.correction != "none"
+        caption=f"{level} intervals, each of its comparison alone; p counts that there are several"
+        if report.corrected
         else f"{level} intervals",
     )
     for name in ("metric", "", "variant"):

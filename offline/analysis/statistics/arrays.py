@@ -23,7 +23,7 @@ def checked(name: str, values: ArrayLike, *, least: int = 2) -> Values:
         raise InvalidArgument.field(name, f"must have one dimension, has {array.ndim}")
     if len(array) < least:
         raise InvalidArgument.field(name, f"needs at least {least} values, has {len(array)}")
-    _require_numbers(name, array)
+    require_numbers(name, array)
     return array
 
 
@@ -34,11 +34,12 @@ def checked_columns(name: str, columns: ArrayLike, units: int) -> Values:
         array = array[:, None]
     if array.ndim != 2 or len(array) != units:
         raise InvalidArgument.field(name, f"must have a row for each of {units} units")
-    _require_numbers(name, array)
+    require_numbers(name, array)
     return array
 
 
-def _require_numbers(name: str, array: Values) -> None:
+def require_numbers(name: str, array: Values) -> None:
+    """InvalidArgument for nan, inf and values beyond ``MAX_MAGNITUDE``."""
     if not np.isfinite(array).all():
         raise InvalidArgument.field(name, "must be finite numbers")
     if array.size and max(array.max(), -array.min()) > MAX_MAGNITUDE:

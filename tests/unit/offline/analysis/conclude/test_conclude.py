@@ -21,6 +21,7 @@ from offline.analysis.statistics.clusters import clustered
 from offline.analysis.statistics.cuped import cuped
 from offline.analysis.units.table import Credits, UnitTable
 from services.common.assign.registered import Guardrail
+from services.common.errors import InvalidArgument
 from tests.unit.offline.analysis.conclude.worlds import DAYS, HOUR_MS, World, plan, planned
 
 GOLDEN = Path(__file__).parents[4] / "golden" / "report_v1.json"
@@ -387,6 +388,31 @@ def test_several_variants_are_corrected_for_one_another() -> None:
     alone = _report(replace(of, correction="none"), world)
     assert alone.primary is not None
     assert [effect.p_adjusted for effect in alone.primary.effects] == p_values
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
+def test_what_is_no_number_is_named(bad: float) -> None:
+    of = plan()
+    table = World().table(of)
+    broken = table.metrics["watch_time"].numerator.copy()
+    broken[5] = bad
+    metrics = {
+        **table.metrics,
+        "watch_time": replace(table.metrics["watch_time"], numerator=broken),
+    }
+    with pytest.raises(InvalidArgument, match=r"metrics\.watch_time\.numerator"):
+        conclude(of, replace(table, metrics=metrics), definitions_hash="")
+    before = np.where(table.unit == 3, bad, table.covariates["spend_before"])
+    with pytest.raises(InvalidArgument, match=r"covariates\.spend_before"):
+        conclude(of, replace(table, covariates={"spend_before": before}), definitions_hash="")
+
+
+def test_p_values_count_others_only_where_there_are_others() -> None:
+    """One variant, one guardrail: nothing is corrected, and the report says nothing of it."""
+    assert not _report(plan(), World()).corrected
+    two = plan(variants=("control", "a", "b"), shares=(0.4, 0.3, 0.3), **BARE)
+    assert _report(two, World(shares=two.shares)).corrected
+    assert not _report(replace(two, correction="none"), World(shares=two.shares)).corrected
 
 
 def test_corrections_pass_over_what_was_not_measured() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from offline.analysis.conclude.conclude import conclude
 from offline.analysis.model import Report
 from offline.analysis.plan import AnalysisPlan
@@ -56,6 +58,38 @@ def test_a_method_that_was_measured_to_be_off_is_told() -> None:
     assert "clustered_sequence" in told[0]
     many = conclude(of, World(clusters=120).table(of), definitions_hash="")
     assert "measured_validity" not in [warned.code for warned in many.warnings]
+
+
+def test_segments_without_a_comparison_are_named() -> None:
+    of = plan(unit="host", cluster="host", design="cluster")
+    table = World(clusters=30).table(of)
+    assert table.cluster is not None
+    # All of one host are in a region of their own, and nothing is known of what they did before.
+    region, before = table.segments["region"].copy(), table.covariates["spend_before"].copy()
+    region[table.cluster == 3] = "MO"
+    before[region == "US"] = 7.0
+    region[:4] = "rare"
+    table = replace(table, segments={"region": region}, covariates={"spend_before": before})
+    report = conclude(of, table, definitions_hash="")
+    texts = [warned.text for warned in report.warnings if warned.code == "segments"]
+    assert texts == [
+        "Not compared by itself: region MO and region rare (fewer than 10 units in an arm)."
+    ]
+    assert report.primary is not None
+    # A covariate that is the same for all of a segment adjusts nothing there.
+    methods = {s.value for s in report.primary.effects[0].segments}
+    assert methods == {"CN", "US", ""}
+
+
+def test_only_so_many_segments_are_named() -> None:
+    of = plan()
+    table = World().table(of)
+    region = np.array([f"r{number}" for number in range(table.rows)], dtype=object)
+    report = conclude(of, replace(table, segments={"region": region}), definitions_hash="")
+    texts = [warned.text for warned in report.warnings if warned.code == "segments"]
+    assert len(texts) == 2
+    assert "region r0, region r1, region r10, region r100, region r101 and 15 more" in " ".join(texts)
+    assert "only the 20 largest of a segment are compared" in " ".join(texts)
 
 
 def test_of_hosts_as_rows_nothing_is_told_that_was_measured_of_viewers() -> None:

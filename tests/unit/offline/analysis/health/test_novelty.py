@@ -75,14 +75,43 @@ def test_effects_of_days_are_those_of_the_units_that_came_then(ratio: bool) -> N
         else:
             ratios = [g[:, 0].mean() for g in (control, treatment)]
             variances = [np.var(g[:, 0], ddof=1) / len(g) for g in (control, treatment)]
-        assert effect.effect == pytest.approx(ratios[1] - ratios[0])
-        assert effect.variance == pytest.approx(sum(variances))
+        assert effect.effect == pytest.approx(ratios[1] / ratios[0] - 1)
+        relative = ratios[1] / ratios[0]
+        assert effect.variance == pytest.approx(
+            (variances[1] + relative**2 * variances[0]) / ratios[0] ** 2
+        )
 
 
 def test_days_of_few_units_are_taken_together() -> None:
     days = np.arange(1, 7)[:, None] * np.ones((1, 2)) * 12
     sums, products = days[:, :, None] * 0.5, days[:, :, None, None] * 0.5
     assert [e.day for e in effects_by_day(days, sums, products, 0, 1)] == [1, 3, 5]
+
+
+def test_days_whose_mean_is_hardly_told_from_zero_are_taken_together() -> None:
+    # 3 of 100 buy on each day: the share is three standard errors from zero with nine of them.
+    days = np.arange(1, 10)[:, None] * np.ones((1, 2)) * 100
+    sums, products = days[:, :, None] * 0.03, days[:, :, None, None] * 0.03
+    assert [e.day for e in effects_by_day(days, sums, products, 0, 1)] == [2, 5, 8]
+
+
+def test_the_same_share_more_on_busier_days_is_no_trend() -> None:
+    """A difference grows with what there is; the effect, a share of it, does not."""
+    random = RANDOM(10)
+    base = np.linspace(0.1, 0.4, 10)
+    counts = np.full(10, 2_000)
+    noticed = {"constant": 0, "growing": 0}
+    for course, factor in (("constant", np.full(10, 1.3)), ("growing", np.linspace(1.0, 1.6, 10))):
+        for _ in range(200):
+            bought = np.stack(
+                [random.binomial(counts, base), random.binomial(counts, base * factor)], axis=1
+            ).cumsum(axis=0)
+            units = np.stack([counts, counts], axis=1).cumsum(axis=0).astype(np.float64)
+            sums, products = bought[:, :, None] * 1.0, bought[:, :, None, None] * 1.0
+            effects = effects_by_day(units, sums, products, 0, 1)
+            noticed[course] += check_by_day("w", effects, "new").level == "notice"
+    assert noticed["constant"] <= 8
+    assert noticed["growing"] >= 180
 
 
 def test_an_effect_that_fades_with_the_experiment_is_told() -> None:
