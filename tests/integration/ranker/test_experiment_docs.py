@@ -130,5 +130,10 @@ def test_from_a_question_to_an_answer(
             request = registry_pb2.GetReportRequest(experiment_key="engagement")
             assert json.loads(stub.GetReport(request, timeout=10).json) == report
         assert "rolled out to all" in run(conclude)
+        run(analyse, "--as-of", later, "--domain", domain)
+        again = json.loads(Path("data/analysis/reports/engagement.json").read_text())
+        # Everybody has the winner since: what came later says nothing of the arms.
+        assert again["period"]["as_of_ms"] < report["period"]["as_of_ms"]
+        assert again["decision"]["reasons"][0]["code"] == "no_mature_units"
         left_out = next(user for user, arm in arms.items() if arm == "control")
         eventually(lambda: _variant(ranker, left_out) == "engagement", "the roll-out")
