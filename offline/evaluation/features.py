@@ -18,7 +18,7 @@ from offline.dataset.schema import attribute_column, changes_table
 from offline.evaluation.protocol import Cut, read_columns, rows_of, sequence_events
 from offline.evaluation.ragged import Ragged, Rows
 from offline.evaluation.shipped import Floats, ModelInputs
-from offline.training.crosses import CrossRows, read_crosses
+from offline.training.crosses import CrossRows, HistorySides, read_crosses
 from services.common.bundle.loaded import LoadedBundle
 from services.common.crosses import Cross, ListedCross
 from services.common.domain import Domain, features_of
@@ -110,12 +110,23 @@ class CutReader:
             tower_numeric=_stacked(numeric, count),
             trending={name: items[name] for name in trending},
             crosses=self._crosses(
-                crosses, dict(zip(manifest.user_features, user_features.T, strict=True)), items
+                crosses,
+                dict(zip(manifest.user_features, user_features.T, strict=True)),
+                items,
+                HistorySides(
+                    sequence_items,
+                    fields[:, manifest.tower_fields.index(manifest.sequence.vocabulary)],
+                    bundle.affinities,
+                ),
             ),
         )
 
     def _crosses(
-        self, crosses: Mapping[str, Cross], users: Mapping[str, Floats], items: Mapping[str, Floats]
+        self,
+        crosses: Mapping[str, Cross],
+        users: Mapping[str, Floats],
+        items: Mapping[str, Floats],
+        histories: HistorySides,
     ) -> CrossRows:
         """What ``crosses`` read of the cut's users and items, whose numbers are given by name."""
         listed = [cross for cross in crosses.values() if isinstance(cross, ListedCross)]
@@ -132,7 +143,7 @@ class CutReader:
             attribute = getattr(own.get(cross.item), "attribute", None) or cross.item
             texts = self._texts(attribute) if cross.item in own else [""] * len(self.cut.fold.items)
             of_items[f"k.{cross.item}"] = pa.chunked_array([pa.array(texts, pa.string())])
-        return read_crosses(crosses, pa.table(of_users), pa.table(of_items))
+        return read_crosses(crosses, pa.table(of_users), pa.table(of_items), histories)
 
     def _texts(self, attribute: str) -> list[str]:
         """A string attribute of every item, empty where never set; ``id`` is the item's own id."""

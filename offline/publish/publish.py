@@ -35,6 +35,7 @@ from offline.training.encode import encode_items
 from offline.training.neighbours import within
 from offline.training.ranker import ItemFirstLayer, ServingRanker, SplitRanker
 from offline.training.train import TrainedModels
+from services.common.affinities import AFFINITIES_FILE
 from services.common.bundle.index import ItemIndex
 from services.common.bundle.loaded import GraphSession
 from services.common.bundle.manifest import (
@@ -51,6 +52,7 @@ from services.common.bundle.manifest import (
 )
 from services.common.bundle.neighbours import NEIGHBOUR, neighbours_file
 from services.common.bundle.store import BundleStore
+from services.common.crosses import AffinityCross
 from services.common.domain import Domain
 
 Progress = Callable[[str, float], None]
@@ -89,6 +91,8 @@ def publish(
             export_first_layer(layer, layout, staging / FIRST_LAYER_FILE)
         if models.first_pass.slopes:
             export_first_pass(models.first_pass.head, layout, staging / FIRST_PASS_FILE)
+        if any(isinstance(cross, AffinityCross) for cross in layout.crosses.values()):
+            np.save(staging / AFFINITIES_FILE, models.affinities.table())
         vocabularies = {n: v.to_pylist() for n, v in models.vocabularies.values.items()}
         _write_json(staging / VOCABULARY_FILE, vocabularies)
         progress("export", 0.8)

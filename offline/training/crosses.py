@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from services.common.crosses import Cross, Entries, ListedCross, RatioCross, listed, ratio
+from services.common.affinities import Affinities
+from services.common.crosses import (
+    AffinityCross,
+    Cross,
+    Entries,
+    ListedCross,
+    RatioCross,
+    listed,
+    ratio,
+)
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
@@ -40,10 +49,28 @@ class _Ratio:
 
 
 @dataclass(frozen=True)
+class HistorySides:
+    """``histories`` int64 [N, L] of the users, right-aligned, and ``items`` int64 [I], both rows of
+    the sequence's vocabulary; ``affinities`` of it."""
+
+    histories: IntArray
+    items: IntArray
+    affinities: Affinities
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """``HistorySides`` under a cross."""
+
+    cross: AffinityCross
+    known: HistorySides
+
+
+@dataclass(frozen=True)
 class CrossRows:
     """The users' and the items' sides of the cross features of N examples."""
 
-    sides: tuple[_Listed | _Ratio, ...]
+    sides: tuple[_Listed | _Ratio | _Affine, ...]
 
     def columns(self, users: IntArray, owner: IntArray, items: IntArray) -> FloatArray:
         """Cross features float32 [n, X] of the items of examples ``items`` [n], each with a user:
@@ -52,21 +79,49 @@ class CrossRows:
         for column, side in enumerate(self.sides):
             if isinstance(side, _Ratio):
                 columns[:, column] = ratio(side.user[users][owner], side.item[items])
+            elif isinstance(side, _Affine):
+                known = side.known
+                columns[:, column] = known.affinities.of_histories(
+                    side.cross, known.histories[users], owner, known.items[items]
+                )
             else:
                 columns[:, column] = _joined(side, users, owner, items)
         return columns
 
+    def of_items(self, rows: IntArray) -> CrossRows:
+        """With items whose rows [I] of the sequence's vocabulary these are, in place of the
+        examples' own. Raises ``TypeError`` where a cross reads more of an item."""
+        sides = []
+        for side in self.sides:
+            if not isinstance(side, _Affine):
+                raise TypeError("the cross features read more of an item than which it is")
+            sides.append(replace(side, known=replace(side.known, items=rows)))
+        return CrossRows(tuple(sides))
+
 
 def read_crosses(
-    crosses: Mapping[str, Cross], users: pa.Table, items: pa.Table | None = None
+    crosses: Mapping[str, Cross],
+    users: pa.Table,
+    items: pa.Table | None = None,
+    histories: HistorySides | None = None,
 ) -> CrossRows:
     """The sides of ``crosses``, in their order, from the columns of an examples table; or of one of
-    ``users`` and one of ``items``, whose rows are then what ``CrossRows.columns`` names."""
+    ``users`` and one of ``items``, whose rows are then what ``CrossRows.columns`` names.
+
+    ``histories``: the sides of a cross by affinity. Raises ``ValueError`` where they are needed and
+    missing.
+    """
     items = users if items is None else items
-    return CrossRows(tuple(_side(cross, users, items) for cross in crosses.values()))
+    return CrossRows(tuple(_side(cross, users, items, histories) for cross in crosses.values()))
 
 
-def _side(cross: Cross, table: pa.Table, items: pa.Table) -> _Listed | _Ratio:
+def _side(
+    cross: Cross, table: pa.Table, items: pa.Table, histories: HistorySides | None
+) -> _Listed | _Ratio | _Affine:
+    if isinstance(cross, AffinityCross):
+        if histories is None:
+            raise ValueError("a cross by affinity needs histories")
+        return _Affine(cross, histories)
     if isinstance(cross, RatioCross):
         return _Ratio(_numbers(table[f"u.{cross.user}"]), _numbers(items[f"i.{cross.item}"]))
     texts = _whole(items[f"k.{cross.item}"].cast(pa.string()))

@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from offline.dataset.tables import TRAIN, Dataset
-from offline.training.crosses import CrossRows, read_crosses
+from offline.training.crosses import CrossRows, HistorySides, read_crosses
 from offline.training.layout import Layout
+from services.common.affinities import Affinities
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
@@ -176,9 +177,13 @@ def read_histories(
 
 
 def read_examples(
-    layout: Layout, vocabularies: Vocabularies, catalogues: dict[str, Catalogue], table: pa.Table
+    layout: Layout,
+    vocabularies: Vocabularies,
+    catalogues: dict[str, Catalogue],
+    table: pa.Table,
+    affinities: Affinities,
 ) -> Examples:
-    """Arrays of examples rows."""
+    """Arrays of examples rows. ``affinities``: what cross features of that kind read."""
     rows = len(table)
     entity = table["entity_type"].to_numpy(zero_copy_only=False)
     catalogue_row = np.full(rows, -1, np.int64)
@@ -195,6 +200,8 @@ def read_examples(
         numeric=_matrix([_floats(table[f"n.{n}"]) for n in layout.tower_numeric], rows),
     )
     own_vocabulary = vocabularies.values[layout.sequence_vocabulary]
+    recent_items = right_aligned(table["recent_items"], own_vocabulary, layout.sequence_length)
+    own_rows = items.fields[:, layout.tower_fields.index(layout.sequence_vocabulary)]
     position = pc.fill_null(table["position"].cast(pa.int64()), -1).to_numpy() + 1
     return Examples(
         users=table["user"].to_numpy(zero_copy_only=False),
@@ -205,7 +212,7 @@ def read_examples(
         ),
         entity_type=items.entity_type,
         catalogue_row=catalogue_row,
-        recent_items=right_aligned(table["recent_items"], own_vocabulary, layout.sequence_length),
+        recent_items=recent_items,
         recent_actions=right_aligned(
             table["recent_actions"],
             pa.array(layout.action_names, pa.string()),
@@ -217,7 +224,9 @@ def read_examples(
         position=position.astype(np.int64),
         labels=_matrix([_floats(table[f"y.{o}"]) for o in layout.objectives], rows),
         mature=_matrix([_floats(table[f"m.{o}"]) for o in layout.objectives], rows),
-        crosses=read_crosses(layout.crosses, table),
+        crosses=read_crosses(
+            layout.crosses, table, histories=HistorySides(recent_items, own_rows, affinities)
+        ),
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from offline.training.crosses import CrossRows
 from offline.training.data import FloatArray, IntArray
 from offline.training.ranker import Ranker
 from offline.training.ranking_rows import CatalogueVectors, RankingRows
@@ -78,12 +79,13 @@ class FittedFirstPass:
 
 @dataclass(frozen=True)
 class _Pool:
-    """P items of a surface: ``vectors [P, dim]``, raw ``features [P, I]``; ``rows [P]`` are the
-    examples they are of, None where they are the catalogue's."""
+    """P items of a surface: ``vectors [P, dim]``, raw ``features [P, I]``; ``rows [P]`` are those
+    that ``crosses`` know them by."""
 
     vectors: FloatArray
     features: FloatArray
-    rows: IntArray | None
+    rows: IntArray
+    crosses: CrossRows
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -135,10 +137,12 @@ def _pool(rows: RankingRows, own: IntArray, catalogue: CatalogueVectors | None) 
     examples = rows.examples
     if catalogue is not None:
         items = np.flatnonzero(np.isin(catalogue.entity_type, examples.entity_type[own]))
-        return _Pool(catalogue.vectors[items], catalogue.features[items], None)
+        crosses = examples.crosses.of_items(catalogue.codes)
+        return _Pool(catalogue.vectors[items], catalogue.features[items], items, crosses)
     known = own[examples.catalogue_row[own] >= 0][::-1]
     latest = known[np.unique(examples.catalogue_row[known], return_index=True)[1]]
-    return _Pool(rows.item_vector[latest], examples.item_features[latest], latest)
+    features = examples.item_features[latest]
+    return _Pool(rows.item_vector[latest], features, latest, examples.crosses)
 
 
 def _fitted(
@@ -172,9 +176,7 @@ def _logits(
     for start in range(0, len(users), _USERS_AT_ONCE):
         some, flat = users[start : start + _USERS_AT_ONCE], items[start : start + _USERS_AT_ONCE]
         owner, of = np.repeat(np.arange(len(some)), items.shape[1]), flat.ravel()
-        crosses = None
-        if pool.rows is not None:
-            crosses = torch.from_numpy(examples.crosses.columns(some, owner, pool.rows[of]))
+        crosses = torch.from_numpy(pool.crosses.columns(some, owner, pool.rows[of]))
         logits = ranker(
             torch.from_numpy(rows.user_vector[some]),
             torch.from_numpy(examples.user_features[some]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from offline.dataset.tables import TRAIN, Dataset
+from offline.training.affinities import fit_affinities
 from offline.training.data import (
     BoolArray,
     Catalogue,
@@ -22,6 +24,8 @@ from offline.training.data import (
 from offline.training.layout import Layout
 from offline.training.retrieval_data import RetrievalData
 from offline.training.trend import Trend
+from services.common.affinities import Affinities
+from services.common.crosses import AffinityCross
 from services.common.domain import Domain
 from services.common.domain_features import CountFeature
 from services.common.durations import duration_ms
@@ -32,11 +36,13 @@ POSITIVES = 200_000
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What is read from a dataset before anything is trained."""
+    """What is read from a dataset before anything is trained; and the affinities, which are solved
+    at once, as examples read them."""
 
     catalogues: dict[str, Catalogue]
     reader: ExampleReader
     retrieval: RetrievalData
+    affinities: Affinities
 
     @classmethod
     def read(
@@ -54,7 +60,10 @@ class TrainingInputs:
         }
         catalogue = catalogues[layout.sequence_entity]
         histories = read_histories(layout, vocabularies, catalogue, dataset.interactions)
-        reader = ExampleReader(domain, layout, vocabularies, catalogues, dataset.examples, random)
+        affinities = _affinities(layout, vocabularies, histories)
+        reader = ExampleReader(
+            domain, layout, vocabularies, catalogues, affinities, dataset.examples, random
+        )
         retrieval = RetrievalData(
             layout,
             vocabularies,
@@ -64,7 +73,7 @@ class TrainingInputs:
             _available(dataset, catalogue, histories),
             trend,
         )
-        return cls(catalogues, reader, retrieval)
+        return cls(catalogues, reader, retrieval, affinities)
 
 
 def read_trend(domain: Domain, layout: Layout, dataset: Dataset) -> Trend | None:
@@ -102,6 +111,7 @@ class ExampleReader:
         layout: Layout,
         vocabularies: Vocabularies,
         catalogues: dict[str, Catalogue],
+        affinities: Affinities,
         table: pa.Table,
         random: np.random.Generator,
     ) -> None:
@@ -109,13 +119,25 @@ class ExampleReader:
         self._layout = layout
         self._vocabularies = vocabularies
         self._catalogues = catalogues
+        self._affinities = affinities
         self._table = table
         self._random = random
         self._split = table["split"].to_numpy(zero_copy_only=False)
 
     def split(self, split: str, limit: int) -> Examples:
         """Examples of one split. Without impressions, those of items the catalogue holds."""
-        chosen = self._split == split
+        return self._read(self._of(split), limit)
+
+    def in_two(self, split: str, share: float, most: int, limit: int) -> tuple[Examples, Examples]:
+        """A random ``share`` of a split's examples, at most ``most``; at most ``limit`` others."""
+        own = self._of(split)
+        order = self._random.permutation(np.flatnonzero(own))
+        first = np.zeros(len(own), bool)
+        first[order[: min(most, math.ceil(share * len(order)))]] = True
+        return self._read(first, most), self._read(own & ~first, limit)
+
+    def _of(self, split: str) -> BoolArray:
+        chosen: BoolArray = self._split == split
         if not self._domain.log.impressions:
             for entity in self._layout.entity_types:
                 own = pc.equal(self._table["entity_type"], entity)
@@ -123,7 +145,7 @@ class ExampleReader:
                     self._table["entity_id"], value_set=pa.array(self._catalogues[entity].ids)
                 )
                 chosen &= ~(_flags(own) & ~_flags(known))
-        return self._read(chosen, limit)
+        return chosen
 
     def positives(self) -> Examples:
         """Training examples with a good outcome; none where the histories hold all there is."""
@@ -141,7 +163,15 @@ class ExampleReader:
         if len(rows) > limit:
             rows = np.sort(self._random.choice(rows, limit, replace=False))
         table = self._table.take(pa.array(rows))
-        return read_examples(self._layout, self._vocabularies, self._catalogues, table)
+        return read_examples(
+            self._layout, self._vocabularies, self._catalogues, table, self._affinities
+        )
+
+
+def _affinities(layout: Layout, vocabularies: Vocabularies, histories: Histories) -> Affinities:
+    if not any(isinstance(cross, AffinityCross) for cross in layout.crosses.values()):
+        return Affinities.nothing()
+    return fit_affinities(histories, vocabularies.size(layout.sequence_vocabulary))
 
 
 def _available(dataset: Dataset, catalogue: Catalogue, histories: Histories) -> BoolArray:

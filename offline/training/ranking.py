@@ -12,7 +12,13 @@ import torch
 from offline.training.data import FloatArray
 from offline.training.measures import Reliability
 from offline.training.ranker import POSITIONS, Ranker, RankerShape, initial_bias, initial_position
-from offline.training.ranking_losses import choice_blocks, choice_loss, crossed, ranking_loss
+from offline.training.ranking_losses import (
+    choice_blocks,
+    choice_loss,
+    crossed,
+    log_normaliser,
+    ranking_loss,
+)
 from offline.training.ranking_rows import CatalogueVectors, RankingRows
 from offline.training.ranking_validation import (
     calibrated_metrics,
@@ -55,9 +61,9 @@ def fit_ranker(
     """Trains on ``train``; the epoch that is best on ``validation`` stays.
 
     ``trend [S + 1]``: weight by surface that retrieval gave the trend, if the domain names one.
-    With ``catalogue`` (a log without impressions) every example is a positive and its negatives
-    are drawn; logits then are of the choice among the catalogue. The best epoch has the lowest
-    validation loss, or with drawn negatives the highest NDCG@10 among retrieval's candidates.
+    With ``catalogue`` (a log without impressions) every example is a positive, held against its
+    rivals; logits then are of the choice among retrieval's candidates. The best epoch has the
+    lowest validation loss, or with rivals the highest NDCG@10 among the candidates.
     """
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
@@ -75,10 +81,11 @@ def fit_ranker(
     best = copy.deepcopy(ranker.state_dict())
     best_epoch, best_score = 0, validation_score(domain, ranker, validation, catalogue)
     losses = []
-    steps = max(1, math.ceil(len(train) / options.batch_size))
+    learned = train.told_apart
+    steps = max(1, math.ceil(len(learned) / options.batch_size))
     blocks, log_share = ([], np.zeros(0, np.float32)) if catalogue else choice_blocks(train, random)
     for epoch in range(options.epochs):
-        order = random.permutation(len(train))
+        order = random.permutation(learned)
         total = 0.0
         for step in range(steps):
             share = (epoch + step / steps) / options.epochs
@@ -107,6 +114,9 @@ def fit_ranker(
     )
     ranker.eval()
     if catalogue is not None:
+        if len(learned):
+            with torch.no_grad():
+                ranker.bias.sub_(log_normaliser(ranker, train, catalogue))
         metrics = ranked_metrics(domain, ranker, validation, catalogue)
         return FittedRanker(ranker, best_epoch, tuple(losses), metrics)
     metrics, tables = calibrated_metrics(domain, ranker, validation)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from offline.training.data import Examples, FloatArray, IntArray
-from offline.training.losses import corrected_logits, masked_binary_loss
+from offline.training.losses import masked_binary_loss
 from offline.training.ranker import Ranker
 from offline.training.ranking_rows import CatalogueVectors, RankingRows
 from offline.training.towers import MASKED
@@ -29,25 +29,34 @@ def ranking_loss(
             torch.from_numpy(examples.labels[chosen]),
             torch.from_numpy(examples.mature[chosen]),
         )
-    if rows.negatives is None or rows.log_expected is None:
-        raise ValueError("rows without impressions need drawn negatives")
-    logits = corrected_logits(
-        _predict_drawn(ranker, rows, chosen, catalogue),
-        torch.from_numpy(rows.log_expected[chosen]).unsqueeze(2),
-    )
+    return rivals_loss(ranker, rows, chosen, catalogue)
+
+
+def rivals_loss(
+    ranker: Ranker, rows: RankingRows, chosen: IntArray, catalogue: CatalogueVectors
+) -> Tensor:
+    """Softmax of each chosen example's item among its rivals, per objective ``[O]``.
+
+    They are what is ranked in serving, and no draw of the catalogue is as hard to tell apart.
+    """
+    logits = _against_rivals(ranker, rows, chosen, catalogue)
+    log_choice = torch.log_softmax(logits, dim=1)[:, 0]
     examples = rows.examples
-    labels = torch.zeros_like(logits)
-    labels[:, 0] = torch.from_numpy(examples.labels[chosen])
-    mature = torch.from_numpy(examples.mature[chosen]).unsqueeze(1).expand_as(logits)
-    same = rows.negatives[chosen] == catalogue.rows_of(examples)[chosen][:, None]
-    counted = mature.clone()
-    counted[:, 1:] *= torch.from_numpy(~same).unsqueeze(2)
-    objectives = logits.shape[2]
-    return masked_binary_loss(
-        logits.reshape(-1, objectives),
-        labels.reshape(-1, objectives),
-        counted.reshape(-1, objectives),
-    )
+    good = torch.from_numpy(examples.labels[chosen] * examples.mature[chosen])
+    return -(log_choice * good).sum(dim=0) / good.sum(dim=0).clamp(min=1.0)
+
+
+@torch.no_grad()
+def log_normaliser(ranker: Ranker, rows: RankingRows, catalogue: CatalogueVectors) -> Tensor:
+    """Mean over the rows of the log of the sum of exp(logit) over item and rivals, ``[O]``: less
+    that, a logit is about the log-probability of the choice."""
+    learned = rows.told_apart
+    chunks = np.array_split(learned, max(1, math.ceil(len(learned) / CHOICES)))
+    found = [
+        torch.logsumexp(_against_rivals(ranker, rows, chosen, catalogue), dim=1)
+        for chosen in chunks
+    ]
+    return torch.cat(found).mean(dim=0)
 
 
 def choice_blocks(
@@ -123,13 +132,14 @@ def predict(ranker: Ranker, rows: RankingRows, chosen: IntArray) -> Tensor:
     return logits
 
 
-def _predict_drawn(
+def _against_rivals(
     ranker: Ranker, rows: RankingRows, chosen: IntArray, catalogue: CatalogueVectors
 ) -> Tensor:
-    """Logits ``[n, 1 + K, O]`` of each positive and its drawn negatives, without position."""
+    """Logits ``[n, 1 + K, O]`` of each example's item and its rivals, without position."""
+    if rows.rivals is None or rows.rival_crosses is None:
+        raise ValueError("rows without impressions need rivals")
     examples = rows.examples
-    negatives = rows.negatives if rows.negatives is not None else np.zeros((len(rows), 0), np.int64)
-    items = np.c_[catalogue.rows_of(examples)[chosen], negatives[chosen]]
+    items = np.c_[catalogue.rows_of(examples)[chosen], rows.rivals[chosen]]
     flat = items.ravel()
     logits: Tensor = ranker(
         torch.from_numpy(rows.user_vector[chosen]),
@@ -139,5 +149,7 @@ def _predict_drawn(
         torch.from_numpy(catalogue.features[flat]),
         torch.zeros(len(flat), dtype=torch.long),
         torch.from_numpy(examples.surface[chosen]),
+        torch.from_numpy(rows.rival_crosses[chosen].reshape(len(flat), -1)),
     )
-    return logits.reshape(*items.shape, -1)
+    logits = logits.reshape(*items.shape, -1)
+    return logits.masked_fill(torch.from_numpy(items < 0).unsqueeze(2), MASKED)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from offline.dataset.tables import TRAIN, Dataset
-from offline.training.data import Catalogue, Examples, FloatArray, Histories, IntArray
+from offline.dataset.tables import Dataset
+from offline.training.data import Catalogue, Examples, FloatArray, IntArray
 from offline.training.encode import encode_items, encode_users
 from offline.training.layout import Layout
 from offline.training.retrieval import Towers
 from services.common.domain import Domain, features_of
 
-# Drawn per positive where the log has no impressions.
-NEGATIVES = 30
-# Share of negatives drawn evenly, the rest by popularity: rare items get their due as well.
-EVEN_SHARE = 0.5
+# Of retrieval's candidates, those that an example's item is held against.
+RIVALS = 100
+_ROWS_AT_ONCE = 1_024
 
 
 @dataclass(frozen=True)
@@ -27,34 +25,42 @@ class RankingRows:
     """Examples with their vectors.
 
     ``user_vector``, ``item_vector`` float32 ``[N, dim]``. Where the log has no impressions,
-    ``negatives`` int64 ``[N, K]`` are ``CatalogueVectors`` rows drawn for each, ``log_expected``
-    float32 ``[N, K + 1]`` the log of how often positive and drawn items are expected in K draws;
-    ``taken`` int64 ``[N, L]`` are rows of it (or -1) that can't be recommended any more.
+    ``taken`` int64 ``[N, L]`` are ``CatalogueVectors`` rows (or -1) that can't be recommended any
+    more, and the item of an example is held against what else retrieval yields: ``rivals`` int64
+    ``[N, K]`` are rows or -1, all -1 where retrieval missed the item itself; ``rival_crosses``
+    float32 ``[N, 1 + K, X]`` are the cross features of the item and of them.
     """
 
     examples: Examples
     user_vector: FloatArray
     item_vector: FloatArray
-    negatives: IntArray | None = None
-    log_expected: FloatArray | None = None
     taken: IntArray | None = None
+    rivals: IntArray | None = None
+    rival_crosses: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.examples)
 
+    @property
+    def told_apart(self) -> IntArray:
+        """The rows that have rivals, where there are rivals at all; else all."""
+        if self.rivals is None:
+            return np.arange(len(self))
+        return np.flatnonzero((self.rivals >= 0).any(axis=1))
+
 
 @dataclass(frozen=True)
 class CatalogueVectors:
-    """What negatives are drawn from: the catalogues of all entity types, one after another.
+    """What is ranked: the catalogues of all entity types, one after another.
 
-    ``vectors [V, dim]``, raw ``features [V, I]``, ``entity_type [V]``; ``share [V]`` is q, which
-    sums to 1 within an entity type; ``first[t]`` is where the catalogue of type t begins.
+    ``vectors [V, dim]``, raw ``features [V, I]``, ``entity_type [V]``; ``codes [V]``: rows of the
+    sequence's vocabulary; ``first[t]`` is where the catalogue of type t begins.
     """
 
     vectors: FloatArray
     features: FloatArray
     entity_type: IntArray
-    share: FloatArray
+    codes: IntArray
     first: IntArray
 
     def rows_of(self, examples: Examples) -> IntArray:
@@ -62,26 +68,42 @@ class CatalogueVectors:
         return self.first[examples.entity_type] + examples.catalogue_row
 
 
-def sampling_share(interactions: IntArray, size: int) -> FloatArray:
-    """q over a catalogue of ``size``: part even, part by smoothed popularity; sums to 1."""
-    counts = np.bincount(interactions[interactions >= 0], minlength=size) + 1.0
-    share: FloatArray = EVEN_SHARE / size + (1 - EVEN_SHARE) * counts / counts.sum()
-    share /= share.sum()
-    return share
+def candidates(
+    rows: RankingRows, chosen: IntArray, catalogue: CatalogueVectors, count: int
+) -> tuple[IntArray, FloatArray]:
+    """The ``count`` nearest items of each chosen example's entity type, in no order: rows int64
+    ``[n, count]``, and nearness, -inf of what is taken or of another type, which fills up where
+    the catalogue is small."""
+    examples = rows.examples
+    nearness = rows.user_vector[chosen] @ catalogue.vectors.T
+    nearness[examples.entity_type[chosen][:, None] != catalogue.entity_type[None, :]] = -np.inf
+    if rows.taken is not None:
+        row, place = np.nonzero(rows.taken[chosen] >= 0)
+        nearness[row, rows.taken[chosen][row, place]] = -np.inf
+    found = np.argpartition(-nearness, count - 1, axis=1)[:, :count]
+    return found, np.take_along_axis(nearness, found, axis=1)
 
 
-def with_negatives(
-    rows: RankingRows, catalogue: CatalogueVectors, random: np.random.Generator
-) -> RankingRows:
-    """Draws ``NEGATIVES`` catalogue items for each row."""
-    drawn = np.zeros((len(rows), NEGATIVES), np.int64)
-    for entity_type in np.unique(rows.examples.entity_type):
-        own = rows.examples.entity_type == entity_type
-        pool = np.flatnonzero(catalogue.entity_type == entity_type)
-        drawn[own] = random.choice(pool, (int(own.sum()), NEGATIVES), p=catalogue.share[pool])
-    positives = catalogue.rows_of(rows.examples)[:, None]
-    expected = np.log(catalogue.share)[np.c_[positives, drawn]] + math.log(NEGATIVES)
-    return replace(rows, negatives=drawn, log_expected=expected.astype(np.float32))
+def with_rivals(rows: RankingRows, catalogue: CatalogueVectors) -> RankingRows:
+    """Finds the ``RIVALS`` nearest items of each row whose own item is among them.
+
+    An item that is not would be told by its being further than all the others.
+    """
+    count = min(RIVALS, len(catalogue.vectors))
+    crosses = rows.examples.crosses.of_items(catalogue.codes)
+    wanted = catalogue.rows_of(rows.examples)
+    rivals = np.full((len(rows), count), -1, np.int64)
+    columns = np.zeros((len(rows), 1 + count, len(crosses.sides)), np.float32)
+    for first in range(0, len(rows), _ROWS_AT_ONCE):
+        chosen = np.arange(first, min(first + _ROWS_AT_ONCE, len(rows)))
+        found, nearness = candidates(rows, chosen, catalogue, count)
+        own = found == wanted[chosen, None]
+        other = np.isfinite(nearness) & ~own & own.any(axis=1, keepdims=True)
+        rivals[chosen] = np.where(other, found, -1)
+        items = np.c_[wanted[chosen], found]
+        owner = np.repeat(np.arange(len(chosen)), 1 + count)
+        columns[chosen] = crosses.columns(chosen, owner, items.ravel()).reshape(*items.shape, -1)
+    return replace(rows, rivals=rivals, rival_crosses=columns)
 
 
 def with_vectors(towers: Towers, examples: Examples) -> RankingRows:
@@ -100,30 +122,28 @@ def catalogue_vectors(
     dataset: Dataset,
     layout: Layout,
     catalogues: dict[str, Catalogue],
-    histories: Histories,
     towers: Towers,
 ) -> CatalogueVectors:
-    """Vectors, features and draw shares of all catalogues, for logs without impressions."""
+    """Vectors and features of all catalogues, for logs without impressions."""
     vectors: list[FloatArray] = []
     features: list[FloatArray] = []
     types: list[IntArray] = []
-    shares: list[FloatArray] = []
+    codes: list[IntArray] = []
+    own = layout.tower_fields.index(layout.sequence_vocabulary)
     first = np.zeros(len(layout.entity_types) + 1, np.int64)
     for entity, catalogue in catalogues.items():
         index = layout.entity_index(entity)
         first[index] = sum(len(part) for part in types)
         size = len(catalogue.ids)
-        targets = histories.targets[histories.split == TRAIN]
-        counted = targets if entity == layout.sequence_entity else np.zeros(0, np.int64)
         vectors.append(encode_items(towers.item, catalogue.items))
         features.append(_catalogue_features(domain, dataset, entity, layout.item_features))
         types.append(np.full(size, index, np.int64))
-        shares.append(sampling_share(counted, size))
+        codes.append(catalogue.items.fields[:, own])
     return CatalogueVectors(
         np.concatenate(vectors),
         np.concatenate(features),
         np.concatenate(types),
-        np.concatenate(shares),
+        np.concatenate(codes),
         first,
     )
 

@@ -10,7 +10,7 @@ from offline.training.data import IntArray
 from offline.training.measures import Reliability, binary_metrics, rank_metrics, reliability
 from offline.training.ranker import Ranker
 from offline.training.ranking_losses import choice_blocks, choice_loss, predict, ranking_loss
-from offline.training.ranking_rows import CatalogueVectors, RankingRows
+from offline.training.ranking_rows import CatalogueVectors, RankingRows, candidates
 from services.common.domain import Domain
 
 CANDIDATES = 500
@@ -46,27 +46,24 @@ def candidate_ranks(
     size = len(catalogue.vectors)
     ranks = np.full(len(rows), size, np.int64)
     count = min(CANDIDATES, size)
+    crosses = examples.crosses.of_items(catalogue.codes)
     weights = np.array([o.weight for o in domain.objectives.values()], np.float32)
     for chosen in _chunks(len(rows), 128):
-        dots = rows.user_vector[chosen] @ catalogue.vectors.T
-        dots[examples.entity_type[chosen][:, None] != catalogue.entity_type[None, :]] = -np.inf
-        if rows.taken is not None:
-            row, place = np.nonzero(rows.taken[chosen] >= 0)
-            dots[row, rows.taken[chosen][row, place]] = -np.inf
-        found = np.argpartition(-dots, count - 1, axis=1)[:, :count]
-        flat = found.ravel()
+        found, nearness = candidates(rows, chosen, catalogue, count)
+        flat, owner = found.ravel(), np.repeat(np.arange(len(chosen)), count)
         logits = ranker(
             torch.from_numpy(rows.user_vector[chosen]),
             torch.from_numpy(examples.user_features[chosen]),
-            torch.arange(len(chosen)).repeat_interleave(count),
+            torch.from_numpy(owner),
             torch.from_numpy(catalogue.vectors[flat]),
             torch.from_numpy(catalogue.features[flat]),
             torch.zeros(len(flat), dtype=torch.long),
             torch.from_numpy(examples.surface[chosen]),
+            torch.from_numpy(crosses.columns(chosen, owner, flat)),
         )
         value = (torch.sigmoid(logits).numpy() @ weights).reshape(found.shape)
         # Where the catalogue is small, items that are no candidates fill up the count.
-        value[np.isneginf(np.take_along_axis(dots, found, axis=1))] = -np.inf
+        value[np.isneginf(nearness)] = -np.inf
         hit = found == wanted[chosen][:, None]
         own = np.where(hit, value, -np.inf).max(axis=1, keepdims=True)
         ranks[chosen] = np.where(hit.any(axis=1), (value >= own).sum(axis=1) - 1, size)

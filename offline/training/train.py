@@ -14,24 +14,27 @@ from offline.dataset.tables import TRAIN, VALIDATION, Dataset
 from offline.training.budget import CpuBudget
 from offline.training.data import (
     Catalogue,
+    Examples,
     FloatArray,
     Vocabularies,
     build_vocabularies,
 )
 from offline.training.first_pass import FittedFirstPass, fit_first_pass
-from offline.training.inputs import TrainingInputs, read_trend
+from offline.training.inputs import ExampleReader, TrainingInputs, read_trend
 from offline.training.layout import Layout, layout_of
 from offline.training.neighbours import ItemNeighbours, item_neighbours
 from offline.training.ranking import FittedRanker, fit_ranker
 from offline.training.ranking_rows import (
+    CatalogueVectors,
     RankingRows,
     catalogue_vectors,
-    with_negatives,
+    with_rivals,
     with_vectors,
 )
 from offline.training.resplit import before_labels, with_validation
 from offline.training.retrieval import Towers, fit_towers
-from offline.training.retrieval_data import vocabulary_items
+from offline.training.retrieval_data import RetrievalData, vocabulary_items
+from services.common.affinities import Affinities
 from services.common.domain import Domain
 from services.common.errors import FailedPrecondition
 from services.feature.definitions import compile_views
@@ -41,6 +44,8 @@ RANKER_ROWS = 1_000_000
 DRAWN_ROWS = 40_000
 VALIDATION_ROWS = 200_000
 DRAWN_VALIDATION_ROWS = 4_000
+# Of the held-out rows, where they are few.
+VALIDATION_SHARE = 0.2
 # Of a budget; the ranker and what reads its rows take the rest.
 TOWERS_SHARE = 0.88
 
@@ -59,6 +64,7 @@ class TrainedModels:
     towers: Towers
     ranker: FittedRanker
     neighbours: ItemNeighbours
+    affinities: Affinities
     first_pass: FittedFirstPass
     check: RankingRows
     rows: dict[str, int]
@@ -135,17 +141,13 @@ def train(
         validation_rows = with_vectors(selected, validation_examples)
     else:
         progress("encode", 0.0)
-        train_rows = with_vectors(selected, inputs.reader.split(TRAIN, DRAWN_ROWS))
-        validation_examples = inputs.reader.split(VALIDATION, DRAWN_VALIDATION_ROWS)
-        validation_rows = with_vectors(selected, validation_examples)
-        catalogue = catalogue_vectors(
-            domain, dataset, layout, inputs.catalogues, inputs.retrieval.histories, selected
+        catalogue = catalogue_vectors(domain, dataset, layout, inputs.catalogues, selected)
+        train_rows, validation_rows = (
+            _with_taken(with_vectors(selected, examples), inputs.retrieval, catalogue)
+            for examples in _held_out(inputs.reader)
         )
-        train_rows = with_negatives(train_rows, catalogue, random)
-        offset = catalogue.first[layout.entity_index(layout.sequence_entity)]
-        items = vocabulary_items(inputs.retrieval).numpy()[validation_examples.recent_items]
-        gone = np.isin(validation_examples.recent_actions, layout.final_actions) & (items >= 0)
-        validation_rows = replace(validation_rows, taken=np.where(gone, items + offset, -1))
+        validation_examples = validation_rows.examples
+        train_rows = with_rivals(train_rows, catalogue)
     clock.done("encode")
     ranker = fit_ranker(
         domain,
@@ -173,9 +175,7 @@ def train(
         check_examples = inputs.reader.split(TRAIN, VALIDATION_ROWS)
     check = with_vectors(towers, check_examples)
     if catalogue is not None:
-        catalogue = catalogue_vectors(
-            domain, dataset, layout, inputs.catalogues, inputs.retrieval.histories, towers
-        )
+        catalogue = catalogue_vectors(domain, dataset, layout, inputs.catalogues, towers)
     first_pass = fit_first_pass(domain, ranker.ranker, check, catalogue, seed=seed)
     clock.done("first pass")
     return TrainedModels(
@@ -185,11 +185,35 @@ def train(
         towers,
         ranker,
         neighbours,
+        latest.affinities,
         first_pass,
         check,
         rows,
         seconds,
     )
+
+
+def _held_out(reader: ExampleReader) -> tuple[Examples, Examples]:
+    """What the ranker learns from and what chooses its epoch, where there are no impressions.
+
+    Both are of the validation split: of what the towers and the affinities learned from they say
+    more than of anything they will see in serving, and a ranker would believe them too much. Where
+    nothing is held out, the ranker learns from the training split.
+    """
+    choosing, learned = reader.in_two(
+        VALIDATION, VALIDATION_SHARE, DRAWN_VALIDATION_ROWS, DRAWN_ROWS
+    )
+    return learned if len(choosing) else reader.split(TRAIN, DRAWN_ROWS), choosing
+
+
+def _with_taken(rows: RankingRows, data: RetrievalData, catalogue: CatalogueVectors) -> RankingRows:
+    """With what each example's user can't be shown any more."""
+    layout, examples = data.layout, rows.examples
+    offset = catalogue.first[layout.entity_index(layout.sequence_entity)]
+    items = vocabulary_items(data).numpy()[examples.recent_items]
+    gone = np.isin(examples.recent_actions, layout.final_actions) & (items >= 0)
+    gone &= items != examples.catalogue_row[:, None]
+    return replace(rows, taken=np.where(gone, items + offset, -1))
 
 
 def _of_towers(budget: CpuBudget | None, fits: int) -> CpuBudget | None:

@@ -7,6 +7,7 @@ item says of itself. Texts are codes of any dictionary that both sides share.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -48,7 +49,20 @@ class RatioCross(_Strict):
     item: str
 
 
-Cross = Annotated[ListedCross | RatioCross, Field(discriminator="kind")]
+class AffinityCross(_Strict):
+    """How much the item goes with the history that the user tower reads, by the bundle's table:
+    see ``affinities.Affinities.of_histories``.
+
+    An item of the history counts by ``decay`` to the power of its age, 0 for the latest. Sums
+    below ``least`` are all the same.
+    """
+
+    kind: Literal["affinity"]
+    decay: float = Field(default=0.95, gt=0, le=1)
+    least: float = Field(default=0.01, gt=0, lt=1)
+
+
+Cross = Annotated[ListedCross | RatioCross | AffinityCross, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,5 +101,10 @@ def ratio(user: FloatArray, item: FloatArray) -> FloatArray:
 
 def unknown(crosses: Iterable[Cross]) -> FloatArray:
     """Cross features [X] of a user of whom nothing is known."""
-    missing = [cross.missing if isinstance(cross, ListedCross) else 0.0 for cross in crosses]
-    return np.array(missing, np.float32)
+    return np.array([_missing(cross) for cross in crosses], np.float32)
+
+
+def _missing(cross: Cross) -> float:
+    if isinstance(cross, AffinityCross):
+        return math.log(cross.least)
+    return cross.missing if isinstance(cross, ListedCross) else 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from services.common.crosses import ListedCross, RatioCross
+from services.common.crosses import AffinityCross, ListedCross, RatioCross
 from services.common.domain_feature_references import shown_by
 from services.common.domain_features import PairsFeature
 from services.common.yaml_config import Location
@@ -19,9 +19,12 @@ _USER = "user"
 def cross_errors(domain: Domain) -> Iterator[tuple[Location, str]]:
     """What is wrong with the cross features."""
     at: Location = ("model", "crosses")
-    if domain.model.crosses and not domain.log.impressions:
-        yield at, "need a log with impressions: what is drawn was never shown to a user"
     for name, cross in domain.model.crosses.items():
+        if (cross.kind == "affinity") == domain.log.impressions:
+            need = "without" if domain.log.impressions else "with"
+            yield (*at, name), f"{cross.kind} needs a log {need} impressions"
+        if isinstance(cross, AffinityCross):
+            continue
         if isinstance(cross, RatioCross):
             yield from _ratio_errors(domain, (*at, name), cross)
         else:

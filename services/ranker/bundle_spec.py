@@ -65,6 +65,7 @@ def bundle_spec(bundle: LoadedBundle, domain: Domain) -> BundleSpec:
         index_vectors=bundle.item_vectors,
         dim=manifest.dim,
         neighbours=_neighbours(bundle, row_of),
+        affinities=bundle.affinities,
         carries=carries,
         unread={
             entity: frozenset(carry.features) - {*manifest.carried_features.get(entity, ())}

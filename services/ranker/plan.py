@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from services.common.affinities import Affinities
 from services.common.crosses import Cross
 from services.common.domain_selection import Margin, Selection
 from services.ranker.arrays import BoolArray, Float32Array, Int32Array, Int64Array
@@ -85,6 +86,7 @@ class BundleSpec:
     """What the ranker reads of a bundle's manifest, with the objectives' weights in force.
 
     ``neighbours`` are those of the sequence's items; None where the bundle holds none.
+    ``affinities`` are what cross features of that kind read.
     ``carries``: what items of an entity type carry of another; ``unread``: which of it the models
     were trained without. ``crosses``: the columns of cross features, in order.
     ``still_columns``: of the item features, those that ``Model.item_parts`` reads.
@@ -113,6 +115,7 @@ class BundleSpec:
     index_vectors: Mapping[str, Float32Array]
     dim: int
     neighbours: Neighbours | None = None
+    affinities: Affinities = field(default_factory=Affinities.nothing)
     still_columns: tuple[int, ...] = ()
     carries: Mapping[str, Carry] = field(default_factory=dict)
     unread: Mapping[str, frozenset[str]] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from services.common.affinities import AFFINITIES_FILE, Affinities
 from services.common.bundle.index import FloatArray, IntArray, ItemIndex, gpus
 from services.common.bundle.manifest import (
     FIRST_LAYER_FILE,
@@ -27,7 +28,7 @@ from services.common.bundle.manifest import (
 from services.common.bundle.neighbours import NeighbourArray, neighbours_file, read_neighbours
 from services.common.bundle.plain_files import read_ids, read_vectors, read_vocabularies
 from services.common.bundle.store import verify_directory
-from services.common.crosses import unknown
+from services.common.crosses import AffinityCross, unknown
 from services.common.errors import BundleError
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -128,6 +129,7 @@ class LoadedBundle:
 
     ``item_ids`` and ``item_vectors`` (float32 ``[rows, dim]``) are in index order, by entity type;
     so are ``neighbours`` (``NEIGHBOUR [rows, K]``) of the types that the bundle has them of.
+    ``affinities``: what cross features of that kind read.
     Index 0 means unknown or empty in every integer input; see ``Manifest`` for the others.
     """
 
@@ -135,6 +137,7 @@ class LoadedBundle:
     item_ids: dict[str, list[str]]
     item_vectors: dict[str, FloatArray]
     neighbours: dict[str, NeighbourArray]
+    affinities: Affinities
     _user_tower: GraphSession
     _item_tower: GraphSession
     _ranker: GraphSession
@@ -178,6 +181,7 @@ class LoadedBundle:
             ids,
             vectors,
             neighbours,
+            _affinities(manifest, vocabularies, path_of),
             sessions[USER_TOWER_FILE],
             sessions[ITEM_TOWER_FILE],
             sessions[RANKER_FILE],
@@ -361,6 +365,18 @@ class LoadedBundle:
             if index.dim != manifest.dim:
                 raise BundleError(f"{directory}: index of {entity} has {index.dim} dimensions")
             self.search(entity, user, 1)
+
+
+def _affinities(
+    manifest: Manifest,
+    vocabularies: dict[str, dict[str, int]],
+    path_of: Callable[[str], Path],
+) -> Affinities:
+    """Those that a cross feature reads; nothing where none does."""
+    if not any(isinstance(named.cross, AffinityCross) for named in manifest.crosses):
+        return Affinities.nothing()
+    rows = len(vocabularies[manifest.sequence.vocabulary]) + 1
+    return Affinities.read(path_of(AFFINITIES_FILE), rows)
 
 
 def _listed(directory: Path, manifest: Manifest, name: str) -> Path:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from services.common.crosses import Entries, ListedCross, RatioCross, listed, ratio
+from services.common.crosses import (
+    AffinityCross,
+    Entries,
+    ListedCross,
+    RatioCross,
+    listed,
+    ratio,
+)
 from services.ranker.arrays import Float32Array, Int64Array
 from services.ranker.catalogue.pools import StringPool
 from services.ranker.feature_rows import FeatureRows
@@ -31,6 +38,12 @@ def cross_features(
             item = plan.items.features[slots, spec.item_features.index(cross.item)]
             columns[:, at] = ratio(np.full(len(slots), user, np.float32), item)
             continue
+        if isinstance(cross, AffinityCross):
+            owner = np.zeros(len(slots), np.int64)
+            wanted = _vocabulary_rows(spec, plan, slots)
+            history = inputs.items[row : row + 1]
+            columns[:, at] = spec.affinities.of_histories(cross, history, owner, wanted)
+            continue
         texts = plan.table.strings(cross.item)
         if texts is None or cross.item in spec.unread.get(plan.table.entity, ()):
             columns[:, at] = cross.missing
@@ -40,6 +53,13 @@ def cross_features(
         width = len(pool.values)
         columns[:, at] = listed(entries, 1, width, codes[slots], cross.missing)
     return columns
+
+
+def _vocabulary_rows(spec: BundleSpec, plan: SurfacePlan, slots: Int64Array) -> Int64Array:
+    """Rows of the sequence's vocabulary that items stand in, [n], 0 where they stand in none."""
+    fields = spec.towers[plan.table.entity].fields
+    own = [column for column, (name, _) in enumerate(fields) if name == spec.sequence_vocabulary]
+    return plan.items.fields[slots, own[0]] if own else np.zeros(len(slots), np.int64)
 
 
 def _entries(cross: ListedCross, pool: StringPool, rows: FeatureRows, row: int) -> Entries:

@@ -96,7 +96,7 @@ def test_without_impressions_the_whole_catalogue_is_ranked() -> None:
         vectors=random.normal(size=(90, DIM)).astype(np.float32),
         features=random.random((90, 3), np.float32) * 20,
         entity_type=np.repeat([1, 2], [20, 70]),
-        share=np.full(90, 1 / 90, np.float32),
+        codes=np.zeros(90, np.int64),
         first=np.array([0, 0, 20]),
     )
     found = fit_first_pass(_domain(), _ranker(rows, residual=0.0), rows, catalogue, seed=0)
