@@ -249,8 +249,8 @@ class LogProperties(_Strict):
     """What the log can support.
 
     ``times``: "wall_clock", or "ordinal" where only each user's own order is known: features over
-    other users' windows are refused. ``impressions`` false: no impression is logged, negatives
-    are sampled from the catalogue with the logQ correction, and position is absent.
+    other users' windows are refused. ``impressions`` false: no impression is logged, a choice
+    is held against what else retrieval yields, and position is absent.
     """
 
     times: Literal["wall_clock", "ordinal"] = "wall_clock"

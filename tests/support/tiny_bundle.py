@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from offline.publish.manifest import index_entry, manifest_of
 from offline.training.layout import Layout, layout_of
+from services.common.affinities import AFFINITIES_FILE, Affinities
 from services.common.bundle.index import ItemIndex
 from services.common.bundle.loaded import GraphSession
 from services.common.bundle.manifest import (
@@ -31,6 +32,7 @@ from services.common.bundle.manifest import (
     vectors_file,
 )
 from services.common.bundle.store import BundleStore
+from services.common.crosses import AffinityCross
 from services.common.domain import Domain
 
 Catalogue = Mapping[str, Mapping[str, Mapping[str, str | int | float | bool]]]
@@ -69,6 +71,11 @@ def make_tiny_bundle(
         if first_pass:
             _save(_first_pass(layout, random), staging / FIRST_PASS_FILE)
         (staging / VOCABULARY_FILE).write_text(json.dumps(vocabularies))
+        if any(isinstance(cross, AffinityCross) for cross in layout.crosses.values()):
+            size = len(vocabularies[layout.sequence_vocabulary]) + 1
+            weights = random.normal(size=(size, size))
+            table = Affinities(np.tile(np.arange(size), (size, 1)), weights)
+            np.save(staging / AFFINITIES_FILE, table.table())
         tower = GraphSession(staging / ITEM_TOWER_FILE, threads=1, device="cpu")
         indexes = {}
         for entity, items in catalogue.items():

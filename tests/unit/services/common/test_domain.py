@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from podium.event.v1.event_pb2 import Event
+from services.common.crosses import AffinityCross, RatioCross
 from services.common.domain import load_domain
+from services.common.domain_cross_references import cross_errors
 from services.common.domain_feature_references import carried_errors
 from services.common.domain_references import BUILT_IN_EVENTS
 from services.common.durations import duration_ms
@@ -257,6 +259,21 @@ def test_moving_item_features_need_impressions(tmp_path: Path) -> None:
     path.write_text(LIVE_COURSES.read_text().replace("impressions: true", "impressions: false"))
     with pytest.raises(ConfigError, match=r"model\.item_features\.0: .* a log with impressions"):
         load_domain(path)
+
+
+def test_of_the_cross_features_only_affinity_needs_a_log_without_impressions() -> None:
+    without = load_domain(CONFIG / "mooccubex.yaml")
+    affinity = AffinityCross(kind="affinity")
+    both = {"affinity": affinity, "ratio": RatioCross(kind="ratio", user="", item="")}
+    for domain, wrong, message in (
+        (without, "ratio", "ratio needs a log with impressions"),
+        (load_domain(LIVE_COURSES), "affinity", "affinity needs a log without impressions"),
+    ):
+        model = domain.model.model_copy(update={"crosses": both})
+        found = list(cross_errors(domain.model_copy(update={"model": model})))
+        assert [error for error in found if "a log" in error[1]] == [
+            (("model", "crosses", wrong), message)
+        ]
 
 
 @pytest.mark.parametrize(

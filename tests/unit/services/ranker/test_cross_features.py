@@ -11,8 +11,9 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offline.training.crosses import CrossRows, read_crosses
-from services.common.crosses import Cross, ListedCross, RatioCross
+from offline.training.crosses import CrossRows, HistorySides, read_crosses
+from services.common.affinities import Affinities
+from services.common.crosses import AffinityCross, Cross, ListedCross, RatioCross
 from services.ranker.feature_rows import FeatureRows, empty_rows
 from services.ranker.plan import SurfaceSpec
 from services.ranker.scoring.crosses import cross_features
@@ -77,6 +78,32 @@ def test_no_example_has_crosses_of_its_own() -> None:
     none = np.zeros(0, np.int64)
     assert rows.columns(none, none, none).shape == (0, len(CROSSES))
     assert CrossRows(()).columns(none, none, none).shape == (0, 0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 4), min_size=3, max_size=3), min_size=1, max_size=3))
+def test_serving_and_training_know_the_same_affinities(histories: list[list[int]]) -> None:
+    # Vocabulary rows of the fake model: 0 is unknown, items are named from 1 on.
+    random = np.random.default_rng(0)
+    table = Affinities(random.integers(0, 5, (5, 3)), random.normal(size=(5, 3)))
+    crosses: dict[str, Cross] = {"history": AffinityCross(kind="affinity", decay=0.7)}
+    model, met = FakeModel(), np.array(histories)
+    ids = [f"i{at}" for at in range(4)]
+    spec = replace(spec_of(model, SURFACE), crosses=crosses, affinities=table)
+    state = prepare(model, spec, tables_of({id_: {} for id_ in ids}), None, exact_rows=10, now_ms=0)
+    [plan] = state.plans.values()
+    features, repaired = np.zeros((len(met), 0), np.float32), np.zeros(len(met), np.bool_)
+    inputs = UserInputs(met, np.ones_like(met), features, repaired)
+    slots = np.arange(len(ids))
+    served = [
+        cross_features(spec, plan, slots, empty_rows([""] * len(met)), inputs, row)
+        for row in range(len(met))
+    ]
+    codes = model.lookup("item", ids)
+    rows = read_crosses(crosses, pa.table({}), histories=HistorySides(met, codes, table))
+    users = np.arange(len(met))
+    owner, item = np.repeat(users, len(ids)), np.tile(slots, len(met))
+    np.testing.assert_array_equal(np.vstack(served), rows.columns(users, owner, item))
 
 
 def expected(user: dict[str, Any], item: dict[str, Any]) -> list[float]:
