@@ -52,13 +52,12 @@ class Automaton:
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
-        self._takes: list[re.Pattern[str] | None] = []
-        self._after: list[int] = []
+        self._takes: dict[tuple[str, _Scopes], tuple[re.Pattern[str], _States]] = {}
         self._free: list[list[tuple[int, int]]] = []
-        self._known: dict[tuple[str, _Scopes], re.Pattern[str]] = {}
         start = self._state()
-        self._accepting = self._sequence(tree, start, ())
+        self._accepting: _States = 1 << self._sequence(tree, start, ())
         self._start: _States = 1 << start
+        self._reached: dict[int, list[_States]] = {}
         self._steps: dict[tuple[_States, int, str], _States] = {}
 
     def searches(self, text: str) -> bool:
@@ -79,40 +78,42 @@ class Automaton:
                 return True
             entered = following
         place = (_BOUNDARY if before else _INSIDE) | _END | (0 if last else _BEGINNING)
-        return self._accepting in self._reached(entered, place)
+        return bool(self._all_reached(entered, place) & self._accepting)
 
     def _step(self, entered: _States, place: int, character: str) -> _States:
         """States after a character, those of a beginning there among them; or ``_FOUND``."""
-        reached = self._reached(entered, place)
-        if self._accepting in reached:
+        reached = self._all_reached(entered, place)
+        if reached & self._accepting:
             return _FOUND
-        following = self._start
-        for state in reached:
-            takes = self._takes[state]
-            if takes is not None and takes.match(character):
-                following |= 1 << self._after[state]
-        return following
+        taking = 0
+        for takes, states in self._takes.values():
+            if takes.match(character):
+                taking |= states
+        return self._start | (reached & taking) << 1
 
-    def _reached(self, entered: _States, place: int) -> set[int]:
+    def _all_reached(self, entered: _States, place: int) -> _States:
         """All states that are reached without a character."""
-        waiting = []
-        while entered:
-            lowest = entered & -entered
-            waiting.append(lowest.bit_length() - 1)
-            entered ^= lowest
-        found = set(waiting)
+        known = self._reached.setdefault(place, [0] * len(self._free))
+        found = 0
+        while left := entered & ~found:
+            state = left.bit_length() - 1
+            if not known[state]:
+                known[state] = self._reached_from(state, place)
+            found |= known[state]
+        return found
+
+    def _reached_from(self, state: int, place: int) -> _States:
+        found, waiting = 1 << state, [state]
         while waiting:
             for target, condition in self._free[waiting.pop()]:
-                if target not in found and (not condition or condition & place):
-                    found.add(target)
+                if not found >> target & 1 and (not condition or condition & place):
+                    found |= 1 << target
                     waiting.append(target)
         return found
 
     def _state(self) -> int:
         if len(self._free) == MAX_STATES:
             raise NoAutomatonError(f"needs more than {MAX_STATES} states, repeats written out")
-        self._takes.append(None)
-        self._after.append(-1)
         self._free.append([])
         return len(self._free) - 1
 
@@ -148,11 +149,11 @@ class Automaton:
 
     def _character(self, node: Node, start: int, scopes: _Scopes) -> int:
         key = (repr(node), scopes)
-        if key not in self._known:
-            self._known[key] = one_character(self._tree, node, scopes)
+        takes, states = self._takes.get(key) or (one_character(self._tree, node, scopes), 0)
+        # What comes after a character has the next number: ``_step`` shifts.
         state, end = self._state(), self._state()
         self._free[start].append((state, 0))
-        self._takes[state], self._after[state] = self._known[key], end
+        self._takes[key] = takes, states | 1 << state
         return end
 
     def _repeat(self, least: int, most: int, body: Tree, start: int, scopes: _Scopes) -> int:
