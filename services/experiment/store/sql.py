@@ -76,7 +76,7 @@ class SqlStore:
             .limit(limit)
         )
         with transaction(self._engine) as connection:
-            return [_record(row) for row in connection.execute(wanted)]
+            return [_listed(row) for row in connection.execute(wanted)]
 
     def entries(self, key: str, before: int, limit: int) -> list[NumberedEntry]:
         """The audit trail, newest first."""
@@ -194,15 +194,16 @@ def _one(connection: Connection, key: ItemKey) -> Record | None:
 
 
 def _records(connection: Connection) -> dict[ItemKey, Record]:
-    """All records. One that can't be read stands for itself, and takes no other with it."""
-    found = {}
-    for row in connection.execute(select(DEFINITIONS)):
-        key = (row.kind, row.key)
-        try:
-            found[key] = _record(row)
-        except FailedPrecondition:
-            found[key] = Record(unreadable(key), row.authored_json, 1, None, 0, 0)
-    return found
+    found = map(_listed, connection.execute(select(DEFINITIONS)))
+    return {record.id: record for record in found}
+
+
+def _listed(row: Row[Any]) -> Record:
+    """A record among others: one that can't be read is told as that, and takes no other with it."""
+    try:
+        return _record(row)
+    except FailedPrecondition:
+        return Record(unreadable((row.kind, row.key)), row.authored_json, 1, None, 0, 0)
 
 
 def _row(record: Record) -> dict[str, object]:
@@ -235,7 +236,7 @@ def _record(row: Row[Any]) -> Record:
         item,
         row.authored_json,
         row.version,
-        _known_state(row),
+        _state(row, "state"),
         row.created_ms,
         row.updated_ms,
         row.winner,
@@ -255,8 +256,8 @@ def _entry(row: Row[Any]) -> NumberedEntry:
         row.version_before,
         row.version_after,
         tuple(json.loads(row.changed_fields)),
-        _state(row.state_before),
-        _state(row.state_after),
+        _state(row, "state_before"),
+        _state(row, "state_after"),
         row.remark,
     )
     return NumberedEntry(row.number, entry)
@@ -266,15 +267,12 @@ def _info(row: Row[Any]) -> ReportInfo:
     return ReportInfo(row.number, row.experiment_key, row.created_ms, row.caller, row.revision)
 
 
-def _known_state(row: Row[Any]) -> State | None:
+def _state(row: Row[Any], name: str) -> State | None:
+    text = getattr(row, name)
     try:
-        return _state(row.state)
+        return None if text is None else State(text)
     except ValueError as error:
-        raise _unreadable(row, f"its state {row.state!r} is not known here") from error
-
-
-def _state(text: str | None) -> State | None:
-    return None if text is None else State(text)
+        raise _unreadable(row, f"its {name} {text!r} is not known here") from error
 
 
 def _unreadable(row: Row[Any], why: str) -> FailedPrecondition:

@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Text, literal, update
+from sqlalchemy import Text, insert, literal, update
 
+from podium.experiment.v1 import registry_pb2
 from services.common.assign.assign import Context, Definitions, Reason, evaluate
 from services.common.assign.canonical import items_of
 from services.common.assign.definitions import errors_within
@@ -20,7 +21,7 @@ from services.experiment.registry.record import Reading, State, read_in_force
 from services.experiment.registry.registry import Registry
 from services.experiment.store.engine import open_engine, transaction
 from services.experiment.store.sql import SqlStore
-from services.experiment.store.tables import DEFINITIONS
+from services.experiment.store.tables import AUDIT, DEFINITIONS
 
 BROKEN = [
     ("canonical_json", "{"),
@@ -40,8 +41,8 @@ class _Registry:
     """A registry of two running experiments, a flag and a holdout, in a file."""
 
     def __init__(self, directory: Path) -> None:
-        self._engine = open_engine(f"sqlite:///{directory}/registry.db")
-        self.store = SqlStore(self._engine)
+        self.engine = open_engine(f"sqlite:///{directory}/registry.db")
+        self.store = SqlStore(self.engine)
         self.store.migrate()
         self.registry = Registry(self.store, partial(errors_within, domain=None), lambda: 1)
         for key in ("bad", "good"):
@@ -51,7 +52,7 @@ class _Registry:
         self.registry.put("ann", Bulk(rest), None)
 
     def edit(self, column: str, value: str, kind: str = "experiment", key: str = "bad") -> None:
-        with transaction(self._engine, writes=True) as connection:
+        with transaction(self.engine, writes=True) as connection:
             row = DEFINITIONS.c.kind == kind, DEFINITIONS.c.key == key
             connection.execute(
                 update(DEFINITIONS).where(*row).values({column: literal(value, Text)})
@@ -117,6 +118,23 @@ def test_a_change_of_it_is_refused_by_its_name_and_another_definition_mends_it(
     mended = made.registry.update("ann", "bad", 2, definition("bad", description="mended"))
     assert mended.state is State.RUNNING
     assert _reasons(made.read().definitions)["bad"] is Reason.SPLIT
+
+
+def test_a_change_to_a_state_that_is_not_known_is_refused_by_its_name(made: _Registry) -> None:
+    entry = {"at_ms": 1, "caller": "eve", "action": "rest", "kind": "experiment", "key": "bad"}
+    told = {"changed_fields": "[]", "state_after": "resting", "remark": ""}
+    versions = {"version_before": 2, "version_after": 3}
+    with transaction(made.engine, writes=True) as connection:
+        connection.execute(insert(AUDIT).values(entry | told | versions))
+    with pytest.raises(FailedPrecondition, match="'bad' can't be read: its state_after 'resting'"):
+        made.store.entries("bad", 0, 10)
+
+
+def test_a_list_has_what_can_not_be_read_among_the_others(made: _Registry) -> None:
+    made.edit("revision", "many")
+    bad, good = records_response(made.registry.find([*State], "", 10), 10).experiments
+    assert (bad.key, bad.state) == ("bad", registry_pb2.EXPERIMENT_STATE_UNSPECIFIED)
+    assert (good.key, good.state) == ("good", registry_pb2.EXPERIMENT_STATE_RUNNING)
 
 
 def test_what_an_author_wrote_that_is_no_json_is_told_in_lists(made: _Registry) -> None:
