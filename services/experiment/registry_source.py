@@ -156,7 +156,7 @@ class RegistryDefinitions:
                 "the registry is empty, and was not: bring its database back, or remove "
                 f"{self._disk.path} and start anew"
             )
-        _worked_out(definitions)
+        _log_refused(definitions)
         return _Seen(found.version, definitions)
 
     def _copy(self) -> InForce | None:
@@ -165,7 +165,7 @@ class RegistryDefinitions:
             return None
         try:
             definitions = hashed(definitions_of(copy.items))
-            _worked_out(definitions)
+            _log_refused(definitions)
         except ValueError as error:
             # Another release may have let through what this one refuses.
             _logger.warning("%s: the copy is not usable: %s", self._disk.path, error)
@@ -186,7 +186,7 @@ class RegistryDefinitions:
         return await loop.run_in_executor(self._executor, call, *arguments)
 
 
-def _worked_out(definitions: Definitions) -> None:
-    """Works out here what decides, not in a call. Raises ``ValueError``."""
+def _log_refused(definitions: Definitions) -> None:
+    """Raises ``ValueError`` for what can't decide: it is compiled here, not in a call."""
     for refused in definitions.compiled.refused:
         _logger.error("%s; it is found in no text", refused)

@@ -35,7 +35,6 @@ class ItemIndex:
     def __init__(self, index: Any, threads: int | None = None) -> None:
         self._index = index
         self._threads = threads
-        self._asked_before = threading.local()
 
     @classmethod
     def build(
@@ -95,10 +94,9 @@ class ItemIndex:
 
         Where fewer are found, rows are -1 and scores -inf.
         """
-        if self._threads is not None and not hasattr(self._asked_before, "once"):
-            # OpenMP keeps a setting for each thread that asks.
+        if self._threads is not None:
+            # OpenMP keeps the number for each thread that asks.
             faiss.omp_set_num_threads(self._threads)
-            self._asked_before.once = True
         scores, rows = self._search(np.ascontiguousarray(queries, np.float32), k)
         scores[rows < 0] = -np.inf
         return scores, rows
