@@ -44,11 +44,15 @@ def power(
     margin: Annotated[
         list[float] | None,
         typer.Option(
-            help="Of a guardrail: loss to rule out (0.02: 2 % of the control). May be repeated."
+            help="Of a guardrail: loss to rule out (0.02: 2 % of the control). May be given "
+            "several times."
         ),
     ] = None,
     less_is_better: Annotated[
-        bool, typer.Option("--less-is-better", help="The guardrail is one that must not grow.")
+        bool,
+        typer.Option(
+            "--less-is-better", help="The guardrail is one that must not grow; beside --margin."
+        ),
     ] = False,
     units_per_day: Annotated[
         float | None, typer.Option(help="New units a day that take part, both arms together.")
@@ -91,6 +95,8 @@ def power(
 
     if days and units_per_day is None:
         raise typer.BadParameter("needs --units-per-day", param_hint="--days")
+    if less_is_better and not margin:
+        raise typer.BadParameter("needs --margin", param_hint="--less-is-better")
     baseline = _baseline(share, mean, deviation, ratio)
     clustering = None
     if cluster_size is not None:
@@ -99,7 +105,7 @@ def power(
     holds = margins(
         baseline, margin or (), design, units_per_day=units_per_day, less_is_better=less_is_better
     )
-    asked = effect or (() if holds else EFFECTS)
+    asked = effect or (() if holds and not days else EFFECTS)
     found = plans(baseline, asked, design, units_per_day=units_per_day)
     seen: Sequence[Seen] = ()
     if units_per_day is not None and found:

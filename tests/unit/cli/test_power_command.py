@@ -65,6 +65,8 @@ def test_margins_of_guardrails() -> None:
     assert "one-sided at 0.025" in output
     # Of effects nothing was asked.
     assert "To find it" not in output
+    _, seen = _run(*arguments, "--days", "7")
+    assert "The smallest effect" in seen
     _, both = _run(*arguments, "--effect", "0.05", "--less-is-better")
     (grown,) = margins(Baseline(10.0, 16.0), [0.02], Design(), less_is_better=True)
     assert "To find it" in both
@@ -81,6 +83,7 @@ def test_margins_of_guardrails() -> None:
         (("--share", "0.1", "--mean", "2", "--deviation", "1"), "give one of"),
         (("--mean", "2"), "goes with"),
         (("--share", "0.1", "--days", "7"), "needs"),
+        (("--share", "0.1", "--less-is-better"), "needs"),
     ],
 )
 def test_what_does_not_go_together(arguments: tuple[str, ...], said: str) -> None:
