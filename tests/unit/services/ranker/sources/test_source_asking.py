@@ -168,6 +168,9 @@ def test_nobody_waits_for_a_source_that_hangs_and_it_is_asked_again_once_it_went
         for _ in range(3):
             assert ask() == ([[1], [], [3]], left_out(Reason.TIMEOUT))
         assert (hanging.runs, bench.good.runs, last.runs) == (1, 3, 3)
+        # Another surface's source of that name is another one.
+        answers = asking.ask("other", [("bad", last)], asked_by_two(), bench.breaker)
+        assert answers.left_out == []
         hanging.go_on.set()
         eventually(lambda: ask() == ([[1], [2], [3]], []))
         assert not bench.errors
