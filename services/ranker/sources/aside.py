@@ -56,11 +56,11 @@ class Aside(Generic[Result]):
 
     def _given(self) -> SimpleQueue[_Job[Result] | None]:
         if self._jobs is None:
-            self._jobs = SimpleQueue()
-            self._thread = threading.Thread(
-                target=_work, args=(self._jobs,), name="sources", daemon=True
-            )
-            self._thread.start()
+            jobs: SimpleQueue[_Job[Result] | None] = SimpleQueue()
+            thread = threading.Thread(target=_work, args=(jobs,), name="sources", daemon=True)
+            # What can't be started must not be given anything: nobody would take it.
+            thread.start()
+            self._jobs, self._thread = jobs, thread
         return self._jobs
 
 

@@ -60,7 +60,6 @@ class SourceAsking:
         self._log_error = log_error
         self._clock = clock
         self._aside = aside
-        self._late: dict[tuple[str, str], Late[Run]] = {}
 
     def ask(
         self,
@@ -81,10 +80,11 @@ class SourceAsking:
         }
         if len(resting) == len(sources):
             resting = {}
-        resting |= self._still_running(surface)
-        runs = self._runs(
-            surface, [(name, source) for name, source in sources if name not in resting], asked
-        )
+        for name, _ in sources:
+            if breaker.still_runs((surface, name)):
+                resting[name] = Reason.TIMEOUT
+        awake = [(name, source) for name, source in sources if name not in resting]
+        runs = self._runs(surface, awake, asked, breaker)
         if not _sound([run.found for run in runs.values()], asked.items):
             runs = {name: self._checked(surface, name, run, asked) for name, run in runs.items()}
         answers, ended_s = Answers([], []), self._clock()
@@ -101,13 +101,12 @@ class SourceAsking:
             answers.slots.append(found)
         return answers
 
-    def _still_running(self, surface: str) -> dict[str, Reason]:
-        for source in [source for source, run in self._late.items() if run.ended]:
-            del self._late[source]
-        return {name: Reason.TIMEOUT for of, name in self._late if of == surface}
-
     def _runs(
-        self, surface: str, sources: Sequence[tuple[str, BoundSource]], asked: Asked
+        self,
+        surface: str,
+        sources: Sequence[tuple[str, BoundSource]],
+        asked: Asked,
+        breaker: Breaker,
     ) -> dict[str, Run]:
         steps = [partial(self._run, surface, name, source, asked) for name, source in sources]
         runs: dict[str, Run] = {}
@@ -117,7 +116,7 @@ class SourceAsking:
             found = self._aside.run(steps, self._limits.budget_s)
             for (name, _), run in zip(sources, found, strict=True):
                 if isinstance(run, Late):
-                    self._late[surface, name] = run
+                    breaker.is_late((surface, name), run)
                     runs[name] = Run(None, Reason.TIMEOUT, self._limits.budget_s)
                 else:
                     runs[name] = run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from services.ranker.types import Reason
 
@@ -18,17 +19,38 @@ class SourceLimits:
     rest_s: float = 10.0
 
 
+class LateRun(Protocol):
+    """A run that nobody waits for any longer."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over."""
+
+
 @dataclass
 class Breaker:
-    """How the last runs of each source went. Used by one thread; times are of any one clock."""
+    """How the last runs of each source of a bundle went. Used by one thread; times are of any one
+    clock."""
 
     _strikes: dict[Hashable, int] = field(default_factory=dict)
     _rests: dict[Hashable, tuple[float, Reason]] = field(default_factory=dict)
+    _late: dict[Hashable, LateRun] = field(default_factory=dict)
 
     def resting(self, source: Hashable, now_s: float) -> Reason | None:
         """Why a source is to be left out; None when it may run."""
         until_s, reason = self._rests.get(source, (now_s, None))
         return reason if now_s < until_s else None
+
+    def still_runs(self, source: Hashable) -> bool:
+        """Whether a late run of a source is not over."""
+        run = self._late.get(source)
+        if run is not None and run.ended:
+            self._late.pop(source, None)
+        return run is not None and not run.ended
+
+    def is_late(self, source: Hashable, run: LateRun) -> None:
+        """Nobody waits for this run any longer."""
+        self._late[source] = run
 
     def went_well(self, source: Hashable) -> None:
         """A run succeeded within its budget."""

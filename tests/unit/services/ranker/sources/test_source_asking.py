@@ -14,7 +14,7 @@ from services.ranker.arrays import Int64Array
 from services.ranker.feature_rows import empty_rows
 from services.ranker.sources.aside import Aside
 from services.ranker.sources.asking import Run, SourceAsking
-from services.ranker.sources.base import Asked
+from services.ranker.sources.base import Asked, BoundSource
 from services.ranker.sources.breaker import Breaker, SourceLimits
 from services.ranker.types import Degradation, Part, Reason
 from tests.support.eventually import eventually
@@ -176,4 +176,46 @@ def test_nobody_waits_for_a_source_that_hangs_and_it_is_asked_again_once_it_went
         assert not bench.errors
     finally:
         hanging.go_on.set()
+        aside.close()
+
+
+def test_a_source_that_hangs_over_one_bundle_is_asked_over_another() -> None:
+    aside, clock, hanging = Aside[Run](), [100.0], Hanging()
+    asking = SourceAsking(
+        LIMITS, ran=lambda _name, _s: None, log_error=lambda _what, _error: None, aside=aside
+    )
+    first, second = Breaker(), Breaker()
+
+    def ask(source: BoundSource, breaker: Breaker) -> tuple[list[int], list[Degradation]]:
+        answers = asking.ask("surface", [("bad", source)], asked_by_two(), breaker)
+        return answers.slots[0][0].tolist(), answers.left_out
+
+    try:
+        assert ask(hanging, first) == ([], left_out(Reason.TIMEOUT))
+        assert ask(FakeSource(clock, 3), second) == ([3], [])
+        assert ask(hanging, first) == ([], left_out(Reason.TIMEOUT))
+        assert hanging.runs == 1
+        # What ended is forgotten: the next one runs.
+        hanging.go_on.set()
+        eventually(lambda: ask(hanging, first) == ([2], []))
+    finally:
+        hanging.go_on.set()
+        aside.close()
+
+
+def test_after_a_thread_could_not_be_started_the_next_step_gets_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    aside = Aside[int]()
+
+    def refused(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as without_threads:
+        without_threads.setattr(threading.Thread, "start", refused)
+        with pytest.raises(RuntimeError, match="start new thread"):
+            aside.run([lambda: 1], 60)
+    try:
+        assert aside.run([lambda: 1, lambda: 2], 60) == [1, 2]
+    finally:
         aside.close()
