@@ -14,6 +14,7 @@ import numpy as np
 
 from services.common.assign.assign import Assignment, Definitions
 from services.common.errors import FailedPrecondition
+from services.common.exploration import base_values
 from services.ranker.arrays import Float32Array, Int64Array
 from services.ranker.catalogue.table import EntityTable
 from services.ranker.definitions.arms import ShownArm
@@ -33,12 +34,13 @@ from services.ranker.sources.base import Asked, BoundSource
 from services.ranker.sources.breaker import Breaker
 from services.ranker.state import ServingState, Tables, prepare
 from services.ranker.stopwatch import Stopwatch
-from services.ranker.types import Call, Degradation, Part, RankResult, Reason
+from services.ranker.types import Call, Degradation, Drawn, Part, RankResult, Reason
 from services.ranker.unobserved import Unobserved
 from services.ranker.work import Started, Work
 
 TOLERANCE: Final = 1e-6
-"""How far a score may be from the captured one: absolutely, of more than 1 relatively."""
+"""How far a score may be from the captured one: absolutely, of more than 1 relatively. A
+log-propensity may be as far as values so far apart can make it."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +104,27 @@ def differences(before: CapturedSlate, result: RankResult) -> list[Difference]:
             found.append(Difference(-1, what, one, other))
     if found:
         return found
+    drawn = result.slate.drawn
+    steepness = 1.0 if drawn is None else _steepness(drawn)
     for at in range(len(before.ids)):
-        found += _differences_at(at, before, after)
+        found += _differences_at(at, before, after, steepness)
     return found
 
 
-def _differences_at(at: int, before: CapturedSlate, after: CapturedSlate) -> list[Difference]:
+def _steepness(drawn: Drawn) -> float:
+    """By how much log-propensities may differ for each 1 that values may, at least 1.
+
+    Values v are drawn by softmax(v / (temperature x spread)). Where none is off by more than d, no
+    log-probability is by more than 2 d / (temperature x spread); d is relative where |v| > 1.
+    """
+    base = base_values(drawn.terms, drawn.weights, drawn.adjustments)
+    largest = max(1.0, float(np.abs(base).max(initial=0.0)))
+    return max(1.0, 2.0 * largest / (drawn.temperature * drawn.spread))
+
+
+def _differences_at(
+    at: int, before: CapturedSlate, after: CapturedSlate, steepness: float
+) -> list[Difference]:
     pairs: list[tuple[str, object, object]] = [
         (what, one[at] if one else "", other[at] if other else "")
         for what, one, other in (
@@ -118,20 +135,20 @@ def _differences_at(at: int, before: CapturedSlate, after: CapturedSlate) -> lis
         )
     ]
     found = [Difference(at, what, str(a), str(b)) for what, a, b in pairs if a != b]
-    scores = [("value", float(before.values[at]), float(after.values[at]))]
+    scores = [("value", float(before.values[at]), float(after.values[at]), 1.0)]
     scores += [
-        (name, float(before.predictions[at, column]), float(after.predictions[at, column]))
+        (name, float(before.predictions[at, column]), float(after.predictions[at, column]), 1.0)
         for column, name in enumerate(before.objectives)
     ]
     if len(before.log_propensities) == len(after.log_propensities) > at:
         drawn = float(before.log_propensities[at]), float(after.log_propensities[at])
-        scores.append(("log-propensity", *drawn))
+        scores.append(("log-propensity", *drawn, steepness))
     elif len(before.log_propensities) != len(after.log_propensities) and not at:
         found.append(Difference(at, "drawn", *(_drawn(s) for s in (before, after))))
     return found + [
         Difference(at, what, f"{a:.9g}", f"{b:.9g}")
-        for what, a, b in scores
-        if not abs(a - b) <= TOLERANCE * max(1.0, abs(a))
+        for what, a, b, times in scores
+        if not abs(a - b) <= TOLERANCE * max(times, abs(a))
     ]
 
 

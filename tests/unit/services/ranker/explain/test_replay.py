@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.common.errors import FailedPrecondition, InvalidArgument, Unavailable
+from services.common.exploration import base_values, explores, log_propensities
 from services.ranker.explain.capture import Capture
 from services.ranker.explain.codec import from_bytes, to_bytes
 from services.ranker.explain.replay import differences, replay
@@ -167,6 +168,31 @@ def test_a_replay_tells_what_differs() -> None:
     assert [d.what for d in differences(shorter, replay(capture, world.model, world.spec))] == [
         "items"
     ]
+
+
+def test_a_log_propensity_may_be_as_far_off_as_its_values_can_make_it() -> None:
+    # Values that are close together are drawn by differences between them: what is lost in
+    # rounding is many times as large in a log-propensity.
+    rows = {f"i{n}": {"clicks": 1, "live": 1, "score": 1 + 0.002 * n} for n in range(12)}
+    world = World(rows, FakeUsers({}))
+    capture = captured(world, seed=next(seed for seed in range(99) if explores(seed, 0.5)))
+    again = replay(capture, world.model, world.spec)
+    drawn = again.slate.drawn
+    assert drawn is not None
+    signs = np.where(np.arange(len(drawn.terms)) % 2, 1, -1)
+    base = base_values(drawn.terms, drawn.weights, drawn.adjustments) + 3e-7 * signs
+    rounded = log_propensities(
+        base,
+        drawn.feasible,
+        drawn.chosen,
+        drawn.similarities,
+        temperature=drawn.temperature,
+        similarity_weight=drawn.similarity_weight,
+    )
+    assert np.abs(rounded - capture.slate.log_propensities).max() > 1e-6
+    assert differences(replace(capture.slate, log_propensities=rounded), again) == []
+    found = differences(replace(capture.slate, log_propensities=rounded - 0.01), again)
+    assert {difference.what for difference in found} == {"log-propensity"}
 
 
 def test_another_bundle_or_domain_is_refused() -> None:
