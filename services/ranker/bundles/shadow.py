@@ -31,10 +31,12 @@ _IDLE_LOOK_S = 0.05
 
 @dataclass(frozen=True)
 class ShadowLimits:
-    """At most ``waiting`` requests wait, each at most ``wait_s``: the catalogue goes on."""
+    """At most ``waiting`` requests wait, each at most ``wait_s``: the catalogue goes on. What is
+    being ranked when the shadow is to end has ``closing_s`` for it."""
 
     waiting: int = 64
     wait_s: float = 2.0
+    closing_s: float = 5.0
 
 
 class ShadowObserver(Protocol):
@@ -82,12 +84,12 @@ class ShadowScoring:
         self._thread.start()
 
     def close(self) -> None:
-        """Ends it; what waits is dropped."""
+        """Ends it; what waits is dropped. A bundle that hangs keeps the thread, and nobody else."""
         self._closing.set()
         self._offered.set()
         self._idle.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(self._limits.closing_s)
 
     def offer(self, in_force: InForce, results: Sequence[RankResult]) -> None:
         """Takes the shadow's share of what the live bundle answered."""

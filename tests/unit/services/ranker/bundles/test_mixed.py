@@ -128,7 +128,7 @@ class World:
             self.counts,
             idle=self.idle,
             log_error=lambda _, __: None,
-            limits=ShadowLimits(waiting=3, wait_s=1.0),
+            limits=ShadowLimits(waiting=3, wait_s=1.0, closing_s=0.5),
             monotonic_s=lambda: self.now_s,
         )
         self.pipeline = self._pipeline(self.recorder, definitions)
@@ -278,6 +278,31 @@ def test_a_shadow_ends_while_it_waits_for_rest() -> None:
     closing.start()
     closing.join(10)
     assert not closing.is_alive()
+
+
+def test_a_shadow_that_hangs_does_not_keep_the_ranker_from_ending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(SHADOW)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hangs(*_: object) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        raise RuntimeError("it went on too late")
+
+    monkeypatch.setattr(world.models["shadow"], "encode_users", hangs)
+    world.rank(command_of("u1"))
+    world.shadow.start()
+    assert begun.wait(60)
+    closing = threading.Thread(target=world.shadow.close, daemon=True)
+    closing.start()
+    closing.join(30)
+    try:
+        assert not closing.is_alive()
+    finally:
+        go_on.set()
+        closing.join(30)
 
 
 def test_what_no_bundle_can_answer_is_an_error_and_a_fault_of_the_live_one(
