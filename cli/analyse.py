@@ -80,7 +80,8 @@ def analyse(
         str | None,
         typer.Option(
             metavar="DURATION",
-            help="Of slices of time: another burn-in than is registered (5m); explores, too.",
+            help="Of slices of time: another burn-in than is registered (5m; 0s for none); "
+            "explores, too.",
         ),
     ] = None,
     block_slices: Annotated[
@@ -159,8 +160,6 @@ def _explored(
     from dataclasses import replace
 
     from services.common.assign.registered import Analysis
-    from services.common.durations import duration_ms
-    from services.common.errors import InvalidArgument
 
     experiment = definitions.experiments.get(key)
     registered = None if experiment is None else experiment.analysis
@@ -173,14 +172,24 @@ def _explored(
     else:
         chosen = registered
     switchback = chosen.switchback
-    try:
-        burn_in_ms = switchback.burn_in_ms if burn_in is None else duration_ms(burn_in)
-    except ValueError as error:
-        raise InvalidArgument.field("burn-in", str(error)) from error
+    burn_in_ms = switchback.burn_in_ms if burn_in is None else _burn_in_ms(burn_in)
     blocks = switchback.block_slices if block_slices is None else block_slices
     return replace(
         chosen, switchback=replace(switchback, burn_in_ms=burn_in_ms, block_slices=blocks)
     )
+
+
+def _burn_in_ms(text: str) -> int:
+    """A burn-in, ``0s`` for none. Raises ``InvalidArgument`` for what is no duration."""
+    from services.common.durations import duration_ms
+    from services.common.errors import InvalidArgument
+
+    if text == "0s":
+        return 0
+    try:
+        return duration_ms(text)
+    except ValueError as error:
+        raise InvalidArgument.field("burn-in", f"{error}, or 0s for none") from error
 
 
 def _read(text: str, target: str) -> Definitions:

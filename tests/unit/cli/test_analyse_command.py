@@ -98,6 +98,8 @@ def test_another_burn_in_explores(tmp_path: Path, sold: Path) -> None:
         ((None, "7m", None), Analysis("a", secondary=("b",), switchback=Switchback(420_000, 2))),
         ((None, None, 4), Analysis("a", secondary=("b",), switchback=Switchback(300_000, 4))),
         (("c", None, None), Analysis("c", switchback=Switchback(300_000, 2))),
+        ((None, "0s", None), Analysis("a", secondary=("b",), switchback=Switchback(0, 2))),
+        (("c", "0s", 1), Analysis("c", switchback=Switchback())),
     ],
 )
 def test_what_explores_keeps_how_slices_are_cut(
