@@ -98,7 +98,7 @@ def summary(report: Report) -> Summary:
         headline=_headline(report),
         tested=_tested(report),
         worked=tuple(reason.text for reason in decision.reasons),
-        sure=_sure(report),
+        sure=(*_sure(report), *_doubts(report)),
         next_step=_next_step(report),
     )
 
@@ -107,7 +107,19 @@ def _next_step(report: Report) -> tuple[str, ...]:
     codes = [reason.code for reason in report.decision.reasons]
     if report.decision.outcome == "keep_running":
         codes = codes[:1]
-    return tuple(dict.fromkeys(_NEXT[code] for code in codes if code in _NEXT))[:2]
+    steps = [_NEXT[code] for code in codes if code in _NEXT]
+    if _doubts(report):
+        steps = ["Find out what set off the alarm before acting on any figure.", *steps]
+    return tuple(dict.fromkeys(steps))[:2]
+
+
+def _doubts(report: Report) -> tuple[str, ...]:
+    """Alarms that hold no conclusion back; nothing where one does, which tells its alarm."""
+    blocking = {"sample_ratio", "not_alike_before"}
+    if any(reason.code in blocking for reason in report.decision.reasons):
+        return ()
+    alarms = dict.fromkeys(f.text for f in report.health if f.level == "alarm")
+    return tuple(f"An alarm casts doubt on every figure: {text}" for text in alarms)
 
 
 def _headline(report: Report) -> str:

@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from offline.analysis.model import Decision, Reason, Report
+from offline.analysis.model import Decision, Finding, Reason, Report
 from offline.analysis.report.html import to_html
 from offline.analysis.report.json import from_json, to_json
 from offline.analysis.report.summary import summary
@@ -99,6 +99,22 @@ def test_nothing_of_effects_is_told_beside_an_alarm() -> None:
         assert "Ship" not in shown
         assert "confidence" not in shown
         assert not re.search(r"[+−]\d", shown)
+
+
+def test_an_alarm_that_holds_no_conclusion_back_is_told_beside_it() -> None:
+    crossed = "26 units (2.60%) were seen in two arms and are left out."
+    alarm = Finding("exposures", "alarm", crossed, "crossover")
+    report = replace(base(), health=(alarm, *base().health))
+    said = summary(report)
+    assert report.decision.outcome == "ship"
+    assert said.sure[-1] == f"An alarm casts doubt on every figure: {crossed}"
+    assert said.next_step[0] == "Find out what set off the alarm before acting on any figure."
+    assert summary(base()).sure == said.sure[:-1]
+    # Where an alarm is why nothing is concluded, that is told already.
+    withheld = alarmed()
+    assert summary(replace(withheld, health=(alarm, *withheld.health))).sure == (
+        summary(withheld).sure
+    )
 
 
 @pytest.mark.parametrize("state", ["winner", "unexposed"])
