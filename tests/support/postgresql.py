@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import NullPool, create_engine, make_url, text
 
 DATABASE = "podium"
+_BREAK = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname IS NOT NULL AND datname <> current_database()"
+)
 
 
 class PostgreSql:
-    """One server, with a database that can be emptied, and taken away and brought back."""
+    """One server, with a database that can be emptied, and taken away and brought back.
+    ``crash`` ends the server, ``start`` starts it again."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, crash: Callable[[], object], start: Callable[[], object]) -> None:
+        self.crash, self.start = crash, start
         self._admin = create_engine(
-            make_url(uri).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
+            make_url(uri).set(drivername="postgresql+psycopg"),
+            isolation_level="AUTOCOMMIT",
+            poolclass=NullPool,
         )
         url = make_url(uri).set(database=DATABASE)
         self.url = url.render_as_string(hide_password=False)
@@ -33,9 +41,18 @@ class PostgreSql:
         """Every connection breaks, and no new one is made."""
         self._run(
             f"ALTER DATABASE {DATABASE} ALLOW_CONNECTIONS false",
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname IS NOT NULL AND datname <> current_database()",
+            _BREAK,
         )
+
+    def break_connections(self) -> None:
+        """Every connection breaks; new ones may be made."""
+        self._run(_BREAK)
+
+    def processes(self) -> list[int]:
+        """Processes of the server that serve a connection to the database."""
+        asked = text("SELECT pid FROM pg_stat_activity WHERE datname = :name")
+        with self._admin.connect() as connection:
+            return [*connection.execute(asked, {"name": DATABASE}).scalars()]
 
     def bring_back(self) -> None:
         """The database is there again."""
@@ -72,7 +89,13 @@ def _served(directory: Path) -> Iterator[PostgreSql]:
         import pgserver
 
         server = pgserver.get_server(directory / "data", cleanup_mode="stop")
-    found = PostgreSql(server.get_uri())
+
+    def crash() -> None:
+        pgserver.pg_ctl(
+            ["-w", "-m", "immediate", "stop"], pgdata=server.pgdata, user=server.system_user
+        )
+
+    found = PostgreSql(server.get_uri(), crash, server.ensure_postgres_running)
     try:
         yield found
     finally:

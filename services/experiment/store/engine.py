@@ -66,8 +66,11 @@ def _sqlite(url: URL) -> Engine:
 
 
 def _postgresql(url: URL) -> Engine:
+    # Needed with PostgreSQL alone.
+    from services.experiment.store.bounded import BoundedConnection
+
     limits_ms = _WAIT_S * 1_000
-    return create_engine(
+    engine = create_engine(
         url.set(drivername="postgresql+psycopg"),
         pool_size=4,
         max_overflow=0,
@@ -82,6 +85,17 @@ def _postgresql(url: URL) -> Engine:
             "options": f"-c statement_timeout={limits_ms} -c lock_timeout={limits_ms}",
         },
     )
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(
+        _dialect: object, _record: object, arguments: tuple[Any, ...], named: dict[str, Any]
+    ) -> BoundedConnection:
+        connection = BoundedConnection.connect(*arguments, **named)
+        # The server's own limits come first: they say what was waited for.
+        connection.longest_wait_s = _WAIT_S + 1
+        return connection
+
+    return engine
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
-from podium.experiment.v1 import experiment_pb2, experiment_pb2_grpc, registry_pb2
+from podium.experiment.v1 import experiment_pb2, registry_pb2
 from services.common.channels import open_channel
 from services.common.errors import (
     FailedPrecondition,
@@ -22,64 +22,14 @@ from services.common.errors import (
     Unavailable,
     VersionConflict,
 )
-from services.common.settings import ExperimentSettings
 from services.common.status import error_from_rpc
-from services.experiment.bootstrap import REGISTRY_PART, definitions_of
+from services.experiment.bootstrap import REGISTRY_PART
 from tests.integration.experiment.conftest import Database, sqlite_database
+from tests.integration.experiment.replicas import DEFINITION, Replica, Stub, create_banner
 from tests.support.eventually import eventually
 from tests.support.experiment_server import ExperimentServer
 
-DEFINITION = {
-    "unit": "user",
-    "salt": "banner_1",
-    "coverage": 0.5,
-    "variants": {"a": {"weight": 0.5}, "b": {"weight": 0.5}},
-}
-USERS = [f"user-{number}" for number in range(50)]
-Stub = experiment_pb2_grpc.ExperimentServiceStub
-
-
-class _Replica:
-    """One replica over a database, with its own directory."""
-
-    def __init__(self, database: Database, directory: Path, **settings: object) -> None:
-        made = ExperimentSettings(
-            experiment_database_url=database.url,  # type: ignore[arg-type]
-            experiment_dir=directory,
-            **settings,  # type: ignore[arg-type]
-        )
-        self._definitions = definitions_of(made)
-        self.server = ExperimentServer(definitions=self._definitions)
-        self.channel = open_channel(self.server.target, retries=False)
-        grpc.channel_ready_future(self.channel).result(timeout=30)
-        self.stub = Stub(self.channel)
-        self._closed = False
-
-    def close(self) -> None:
-        if not self._closed:
-            self.channel.close()
-            self.server.close()
-            self._definitions.close()
-        self._closed = True
-
-    def gauge(self, name: str) -> float | None:
-        return self.server.registry.get_sample_value(name)
-
-    def health(self, service: str) -> int:
-        asked = health_pb2.HealthCheckRequest(service=service)
-        return int(health_pb2_grpc.HealthStub(self.channel).Check(asked).status)
-
-    def variants(self) -> dict[str, str]:
-        found = {}
-        for user in USERS:
-            context = experiment_pb2.EvaluationContext(units={"user": user})
-            answer = self.stub.Assign(experiment_pb2.AssignRequest(context=context))
-            for assignment in answer.assignments:
-                found[user] = assignment.variant_key
-        return found
-
-
-Start = Callable[..., _Replica]
+Start = Callable[..., Replica]
 
 
 @pytest.fixture
@@ -91,8 +41,8 @@ def database(tmp_path: Path) -> Database:
 def start(database: Database, tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as stack:
 
-        def make(name: str = "one", **settings: object) -> _Replica:
-            replica = _Replica(database, tmp_path / name, **settings)
+        def make(name: str = "one", **settings: object) -> Replica:
+            replica = Replica(database, tmp_path / name, **settings)
             stack.callback(replica.close)
             return replica
 
@@ -105,15 +55,8 @@ def _error(call: Callable[[], object]) -> PodiumError:
     return error_from_rpc(refused.value)
 
 
-def _create(stub: Stub, **metadata: str) -> registry_pb2.ExperimentRecord:
-    request = registry_pb2.CreateExperimentRequest(
-        key="banner", definition_json=json.dumps(DEFINITION)
-    )
-    return stub.CreateExperiment(request, metadata=[*metadata.items()]).experiment
-
-
 def _started(stub: Stub) -> registry_pb2.ExperimentRecord:
-    _create(stub)
+    create_banner(stub)
     request = registry_pb2.StartExperimentRequest(key="banner", expected_version=1)
     return stub.StartExperiment(request).experiment
 
@@ -121,7 +64,7 @@ def _started(stub: Stub) -> registry_pb2.ExperimentRecord:
 def test_the_life_of_an_experiment(start: Start) -> None:
     stub = start().stub
     metadata = [("x-podium-caller", "ann")]
-    created = _create(stub)
+    created = create_banner(stub)
     assert created.state == registry_pb2.EXPERIMENT_STATE_DRAFT
     assert json.loads(created.definition_json) == DEFINITION
     key, seen = "banner", []
@@ -244,10 +187,10 @@ def test_who_may_change_what(start: Start) -> None:
         environment="prod",
     ).stub
     for metadata in ({}, {"x-podium-caller": "bob"}, {"authorization": f"Bearer {report_token}"}):
-        refused = _error(lambda metadata=metadata: _create(stub, **metadata))  # type: ignore[misc]
+        refused = _error(lambda metadata=metadata: create_banner(stub, **metadata))  # type: ignore[misc]
         assert isinstance(refused, PermissionDenied)
         assert refused.reason == "NOT_AN_EDITOR"
-    assert _create(stub, authorization=f"Bearer {token}").version == 1
+    assert create_banner(stub, authorization=f"Bearer {token}").version == 1
     (entry,) = stub.ListAuditTrail(registry_pb2.ListAuditTrailRequest()).entries
     assert entry.caller == "ann"
     report = registry_pb2.PutReportRequest(experiment_key="banner", json="{}")
@@ -262,7 +205,7 @@ def test_definitions_of_a_file_are_not_changed_here(tmp_path: Path) -> None:
     server = ExperimentServer(path)
     with open_channel(server.target) as channel:
         grpc.channel_ready_future(channel).result(timeout=30)
-        refused = _error(lambda: _create(Stub(channel)))
+        refused = _error(lambda: create_banner(Stub(channel)))
     server.close()
     assert isinstance(refused, FailedPrecondition)
     assert refused.reason == "DEFINITIONS_FROM_FILE"

@@ -225,7 +225,8 @@ def test_a_file_is_brought_in_whole_or_not_at_all(registry: Registry, store: Sql
         "three": (State.DRAFT, 1),
         "two": (State.PAUSED, 1),
     }
-    assert registry.put("bob", Bulk(file), None) == (1, [], []), "once more is no change"
+    for seen in (None, 1, 0):
+        assert registry.put("bob", Bulk(file), seen) == (1, [], []), "once more is no change"
     version, everything = registry.part(None, 1 << 20)
     assert everything.next_after is None
     assert registry.put("bob", Bulk(everything.data), version) == (1, [], [])
