@@ -113,9 +113,20 @@ class Registry:
     def put(self, caller: str, bulk: Bulk, expected: int | None) -> Changed:
         """Definitions in bulk, for a version of the registry where one is given."""
         with self._writing() as transaction:
-            if expected is not None and expected != transaction.version:
-                raise conflict("the registry", expected, transaction.version)
-            return put(transaction, caller, bulk, self._errors, self._clock_ms())
+            version = transaction.version
+            seen = version if expected is None else expected
+            # Somebody whose answer was lost asks again, for the version before.
+            if seen not in (version, version - 1):
+                raise conflict("the registry", seen, version)
+            try:
+                done = put(transaction, caller, bulk, self._errors, self._clock_ms())
+            except (FailedPrecondition, InvalidArgument) as error:
+                if seen != version:
+                    raise conflict("the registry", seen, version) from error
+                raise
+            if done.registry_version != version != seen:
+                raise conflict("the registry", seen, version)
+            return done
 
     def switch(self, caller: str, killed: bool) -> int:
         """Turns everything off, or on again; the registry's version."""
