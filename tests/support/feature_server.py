@@ -230,9 +230,9 @@ def _listens(port: int) -> bool:
         return caller.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _wait_serving(port: int) -> None:
+def wait_serving(port: int) -> None:
     """Waits for a listener first: a channel to none is dear, and tried again late."""
-    eventually(lambda: _listens(port), "a listening feature service", 60)
+    eventually(lambda: _listens(port), "a listening feature service", 120)
     asked = health_pb2.HealthCheckRequest(service="podium.feature.v1.FeatureService")
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         health = health_pb2_grpc.HealthStub(channel)
@@ -244,7 +244,7 @@ def _wait_serving(port: int) -> None:
                 return False
             return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
-        eventually(is_serving, "a serving feature service", 60)
+        eventually(is_serving, "a serving feature service", 120)
 
 
 @contextmanager
@@ -265,7 +265,7 @@ def service_process(
         [sys.executable, "-m", "services.feature"], cwd=ROOT, env=environment
     )
     try:
-        _wait_serving(port)
+        wait_serving(port)
         with client_of(port, load_domain(domain_file)) as client:
             yield process, client
     finally:

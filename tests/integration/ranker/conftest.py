@@ -14,7 +14,6 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from podium.common.v1 import common_pb2
 from podium.event.v1 import event_pb2
@@ -27,6 +26,7 @@ from services.common.status import error_from_rpc
 from services.ranker.bootstrap import RankerApp, build
 from tests.support.eventually import eventually
 from tests.support.fake_features import FakeFeatureServer, FakeFeatureService
+from tests.support.feature_server import wait_serving
 from tests.support.live_world import little_catalogue, little_users
 from tests.support.tiny_bundle import make_tiny_bundle
 
@@ -185,19 +185,9 @@ def feature_target(tmp_path: Path) -> Iterator[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "services.feature"], cwd=CONFIG.parent, env=environment
     )
-    target = f"127.0.0.1:{port}"
     try:
-        with grpc.insecure_channel(target) as channel:
-            health = health_pb2_grpc.HealthStub(channel)
-            request = health_pb2.HealthCheckRequest()
-            eventually(
-                lambda: (
-                    health.Check(request, wait_for_ready=True, timeout=30).status
-                    == health_pb2.HealthCheckResponse.SERVING
-                ),
-                60,
-            )
-        yield target
+        wait_serving(port)
+        yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(30)

@@ -97,6 +97,7 @@ def test_a_variant_is_kept_through_the_row_until_it_is_forgotten(
 
             eventually(watched)
 
+        in_force(1)
         first = ranker.rank(actor=ANN)
         (change,) = first.sticky_changes
         assert (change.unit_type, change.unit_id) == ("user", "ann")
