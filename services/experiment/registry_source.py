@@ -130,7 +130,7 @@ class RegistryDefinitions:
         if changed:
             _logger.info("definitions %s are in force", definitions.hash[:12])
         self._known_now()
-        if changed or as_of_ms - self._saved_ms > SAVE_S * 1_000:
+        if changed or abs(as_of_ms - self._saved_ms) > SAVE_S * 1_000:
             self._saved_ms = as_of_ms
             await self._threaded(self._save, self._in_force)
 

@@ -87,16 +87,19 @@ class DefinitionsReplica:
         save_s: float = 30.0,
         times: WatchTimes | None = None,
         clock_ms: Callable[[], int] = system_clock_ms,
+        steady_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._open_watch = open_watch
         self._disk = disk
         self._stale_s = stale_s
         self._save_s = save_s
         self._clock_ms = clock_ms
+        self._steady_s = steady_s
         self._definitions: Definitions | None = None
         self._items: dict[ItemKey, Item] = {}
         self._token = b""
         self._as_of_ms = 0
+        self._told_s = 0.0
         self._gathered: dict[ItemKey, Item] | None = None
         self._count = 0
         self._saved_s = 0.0
@@ -118,7 +121,7 @@ class DefinitionsReplica:
             else:
                 # A clock that went back does not make them younger.
                 self._token = copy.resume_token
-                self._as_of_ms = min(copy.as_of_ms, self._clock_ms())
+                self._as_of(min(copy.as_of_ms, self._clock_ms()))
                 _logger.info("definitions installed from %s", self._disk.path)
         if self._definitions is None:
             _logger.warning(
@@ -149,7 +152,11 @@ class DefinitionsReplica:
 
     def age_ms(self) -> int:
         """How long ago they were last known to be in force; 0 where nobody has said."""
-        return max(0, self._clock_ms() - self._as_of_ms) if self._as_of_ms else 0
+        if not self._as_of_ms:
+            return 0
+        # A clock that went back does not make them younger than what was told is.
+        told_ms = int((self._steady_s() - self._told_s) * 1_000)
+        return max(told_ms, self._clock_ms() - self._as_of_ms)
 
     def _opened(self) -> Stream[DefinitionsMessage]:
         self._gathered = None
@@ -199,7 +206,11 @@ class DefinitionsReplica:
     def _heard(self, message: DefinitionsMessage) -> None:
         self._token = message.resume_token
         if message.as_of_ms:
-            self._as_of_ms = message.as_of_ms
+            self._as_of(message.as_of_ms)
+
+    def _as_of(self, as_of_ms: int) -> None:
+        if as_of_ms != self._as_of_ms:
+            self._as_of_ms, self._told_s = as_of_ms, self._steady_s()
 
     def _install(self, items: dict[ItemKey, Item], expected_hash: str = "") -> None:
         definitions = definitions_of(items.values())

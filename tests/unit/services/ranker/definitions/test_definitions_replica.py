@@ -88,6 +88,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.now_ms = 100_000
+        self.steady_s = 5.0
         self.service = FakeService()
         self.disk = DefinitionsDisk(folder)
         self.replica = DefinitionsReplica(
@@ -97,6 +98,7 @@ class World:
             save_s=0.0,
             times=QUICK,
             clock_ms=lambda: self.now_ms,
+            steady_s=lambda: self.steady_s,
         )
 
     def installed(self, definitions: Definitions) -> None:
@@ -130,6 +132,17 @@ def test_a_snapshot_changes_and_age(world: World) -> None:
     eventually(lambda: world.replica.age_ms() == 100, "the heartbeat")
     world.now_ms += 20_000
     assert (world.replica.stale(), world.replica.age_ms()) == (Degraded.STALE, 20_100)
+
+
+def test_a_clock_that_goes_back_hides_no_age(world: World) -> None:
+    world.replica.start()
+    world.service.send(*_snapshot(_definitions("one"), 99_000))
+    assert world.replica.wait_installed(30)
+    eventually(lambda: world.replica.age_ms() == 1_000, "the snapshot's age")
+    world.now_ms -= 60_000
+    assert (world.replica.stale(), world.replica.age_ms()) == (None, 0)
+    world.steady_s += 30
+    assert (world.replica.stale(), world.replica.age_ms()) == (Degraded.STALE, 30_000)
 
 
 def test_what_is_not_whole_is_never_in_force(world: World) -> None:
