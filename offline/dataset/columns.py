@@ -12,12 +12,15 @@ type, neither duplicate nor too late, nor marked beside the log. Under the direc
                                                     ``TEAM_SCHEMA``
     changes.<entity>/date=…/<arrivals>.parquet      one row a catalogue change, ``change_schema``
 
-Files that the state does not list are left over from an interrupted run and are removed.
+Files that the state does not list are left over from an interrupted run and are removed. Where one
+that it lists is gone, or not as it was written, all is made anew from the log.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
+import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,8 +30,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from offline.archive.log import warn
 from offline.archive.read import read_history
 from offline.archive.target import Target
 from offline.archive.writer import load_manifest
@@ -36,6 +40,7 @@ from offline.dataset.codec import EventCodec
 from offline.dataset.schema import ColumnSchema
 from offline.progress import Progress, no_progress
 from services.common.errors import FailedPrecondition
+from services.common.event_log import Damage
 from services.common.log_marks import read_duplicate_marks
 
 STATE_FILE = "state.json"
@@ -43,7 +48,10 @@ EVENTS = "events"
 CHUNK_RECORDS = 200_000
 _DAY_MS = 86_400_000
 _ACTORS = {"actor", "heir"}
+_READ_BYTES = 1 << 20
 _PSEUDONYM = r"^(?:device:)?p(?P<version>[0-9]{1,9})\."
+
+_logger = logging.getLogger(__name__)
 
 
 class CompactionState(BaseModel):
@@ -51,7 +59,8 @@ class CompactionState(BaseModel):
 
     ``records``: log records read, and how many of them count. ``key_version``: of the key that all
     pseudonyms are under; None where there are none. ``marked``: how many of the records read were
-    marked beside the log.
+    marked beside the log. ``checksums``: of each file, size and CRC-32. ``lost``: how many records
+    at least the log or the archive had lost when they were to be read, by the first one's arrival.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,6 +71,8 @@ class CompactionState(BaseModel):
     files: dict[str, list[str]]
     key_version: int | None = None
     marked: int = 0
+    checksums: dict[str, str] = {}
+    lost: dict[int, int] = {}
 
 
 @dataclass(frozen=True)
@@ -102,12 +113,27 @@ def compact(
     directory.mkdir(parents=True, exist_ok=True)
     _remove_unlisted(directory, state)
     total_bytes = sum(path.stat().st_size for path in log_dir.glob("*.segment"))
+    lost = dict(state.lost)
+
+    def note(first_arrival: int, count: int) -> None:
+        # What was read before it was damaged is not lost here.
+        first = max(first_arrival, state.next_arrival)
+        if first < first_arrival + count:
+            lost[first] = first_arrival + count - first
+
+    def found(damage: Damage) -> None:
+        warn(damage)
+        note(damage.first_arrival, damage.records or 1)
+
     if archive is not None:
-        total_bytes += sum(batch.payload_bytes for batch in load_manifest(archive).batches)
+        manifest = load_manifest(archive)
+        total_bytes += sum(batch.payload_bytes for batch in manifest.batches)
+        for gap in manifest.damaged_gaps():
+            note(gap.first_arrival, gap.next_arrival - gap.first_arrival)
     read_bytes = 0
     began_anew = not state.next_arrival
     codec = EventCodec(schema)
-    records = read_history(log_dir, archive, max(state.next_arrival - 1, 0))
+    records = read_history(log_dir, archive, max(state.next_arrival - 1, 0), found=found)
     if state.next_arrival:
         known = next(records, None)
         if known is None:
@@ -141,10 +167,11 @@ def compact(
                 reason="KEYS_MIXED",
             )
         files = {name: list(paths) for name, paths in state.files.items()}
+        checksums = dict(state.checksums)
         for name, table in tables.items():
-            files.setdefault(name, []).extend(
-                _write_by_date(directory, name, table, chunk[0][0], chunk[-1][0])
-            )
+            for path in _write_by_date(directory, name, table, chunk[0][0], chunk[-1][0]):
+                files.setdefault(name, []).append(path)
+                checksums[path] = _checksum(directory / path)
         state = CompactionState(
             schema_hash=schema.hash,
             next_arrival=chunk[-1][0] + 1,
@@ -152,6 +179,8 @@ def compact(
             files=files,
             key_version=next(iter(keys), state.key_version),
             marked=_marked_before(chunk[-1][0] + 1, marks),
+            checksums=checksums,
+            lost=dict(lost),
         )
         _save_state(directory, state)
         read_bytes += sum(len(payload) for _, payload in chunk)
@@ -176,13 +205,40 @@ def _marked_before(arrival: int, marks: Collection[int]) -> int:
 def _load_state(directory: Path, schema: ColumnSchema, marks: Collection[int]) -> CompactionState:
     path = directory / STATE_FILE
     if path.is_file():
-        state = CompactionState.model_validate_json(path.read_text(encoding="utf-8"))
+        state = _sound_state(directory)
         # A mark may come after its record was read.
-        same_marks = state.marked == _marked_before(state.next_arrival, marks)
-        if state.schema_hash == schema.hash and same_marks:
+        if (
+            state is not None
+            and state.schema_hash == schema.hash
+            and state.marked == _marked_before(state.next_arrival, marks)
+        ):
             return state
         shutil.rmtree(directory)
     return CompactionState(schema_hash=schema.hash, next_arrival=0, counted=0, files={})
+
+
+def _sound_state(directory: Path) -> CompactionState | None:
+    """What is there; None, which is logged, where it is damaged."""
+    path = directory / STATE_FILE
+    try:
+        state = CompactionState.model_validate_json(path.read_bytes())
+        for name in (name for names in state.files.values() for name in names):
+            path = directory / name
+            if _checksum(path) != state.checksums.get(name):
+                raise ValueError("its checksum is another")
+    except (OSError, ValueError) as error:
+        why = type(error).__name__ if isinstance(error, ValidationError) else error
+        _logger.warning("%s is damaged (%s): the columns are made anew from the log", path, why)
+        return None
+    return state
+
+
+def _checksum(path: Path) -> str:
+    size, crc = 0, 0
+    with path.open("rb") as file:
+        while part := file.read(_READ_BYTES):
+            size, crc = size + len(part), zlib.crc32(part, crc)
+    return f"{size}-{crc:08x}"
 
 
 def _save_state(directory: Path, state: CompactionState) -> None:

@@ -73,6 +73,12 @@ def _carry_over(plan: AnalysisPlan) -> str:
 
 def _of_units(plan: AnalysisPlan, table: UnitTable) -> list[Warned]:
     warned = []
+    if table.lost_records:
+        text = (
+            f"The log is damaged: {table.lost_records:,} of its records at least are lost, and with"
+            " them exposures or outcomes."
+        )
+        warned.append(Warned("lost_records", text))
     immature = {name: columns.immature for name, columns in table.metrics.items()}
     waiting = [name for name, count in immature.items() if count]
     if waiting:

@@ -75,7 +75,7 @@ def unit_table(
         course = _filled(log.read(slopes(log, plan, rows, primary)), number)
         course[~metrics[plan.primary].mature] = 0
         step()
-        position, moment_ms = log.position, log.as_of_ms
+        position, moment_ms, lost = log.position, log.as_of_ms, log.lost_records
     daily = {
         name: daily_sums(metric, base["variant"], plan.variants, plan.report_time_zone)
         for name, metric in metrics.items()
@@ -100,6 +100,7 @@ def unit_table(
         position=position,
         as_of_ms=moment_ms,
         slopes=course,
+        lost_records=lost,
     )
 
 

@@ -31,7 +31,8 @@ _OF_REFUNDS = ("given_back_minor", "purchase_event_id", "purchase_amount_minor")
 
 @dataclass(frozen=True)
 class KnownLog:
-    """What the first ``position`` records of a log say; ``as_of_ms``: the moment (epoch).
+    """What the first ``position`` records of a log say, of which at least ``lost_records`` could
+    not be read; ``as_of_ms``: the moment (epoch).
 
     ``tables``, ``events``, ``exposures`` and ``teams`` are without what came later and what erased
     actors did; columns are those of ``ColumnSchema``. Where an actor is named the last three have
@@ -45,6 +46,7 @@ class KnownLog:
     teams: ir.Table
     position: int
     as_of_ms: int
+    lost_records: int
 
     def read(self, expression: ir.Table) -> pa.Table:
         """What an expression gives."""
@@ -109,6 +111,7 @@ def _known(
         _of_people(cut, teams, gone),
         position,
         watermark if as_of_ms is None else as_of_ms,
+        sum(count for first, count in columns.state.lost.items() if first < position),
     )
 
 

@@ -78,7 +78,7 @@ class Credits:
 @dataclass(frozen=True)
 class UnitTable:
     """Rows of an experiment, as known when ``as_of_ms`` (epoch) had come, and ``position`` records
-    of the log.
+    of the log, of which ``lost_records`` at least could not be read.
 
     ``unit`` int64 [n]: number of the person, or of the cluster where the rows are clusters.
     ``variant`` int64 [n]: index into ``variants``, of which the first is the control.
@@ -118,6 +118,7 @@ class UnitTable:
     position: int
     as_of_ms: int
     slopes: Floats
+    lost_records: int = 0
 
     @property
     def rows(self) -> int:

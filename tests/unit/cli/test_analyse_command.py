@@ -63,6 +63,20 @@ def test_a_metric_that_was_not_registered_explores(tmp_path: Path, sold: Path) -
     assert report["decision"]["outcome"] == "no_conclusion"
 
 
+def test_records_that_the_log_lost_are_told_in_every_report(tmp_path: Path) -> None:
+    log = write_sold_log(tmp_path / "log")
+    (segment,) = log.glob("*.segment")
+    content = bytearray(segment.read_bytes())
+    content[len(content) // 2] ^= 1
+    segment.write_bytes(content)
+    for _ in range(2):
+        result = _run(tmp_path, "prices", log=log)
+        assert result.exit_code == 0, result.output
+        report = json.loads((tmp_path / "out" / "prices.json").read_text(encoding="utf-8"))
+        (warned,) = [w["text"] for w in report["warnings"] if w["code"] == "lost_records"]
+        assert "1 of its records at least are lost" in warned
+
+
 @pytest.mark.parametrize(
     ("key", "arguments", "error", "said"),
     [

@@ -59,7 +59,7 @@ def test_a_second_run_reads_only_what_is_new(
     write_log(log_dir, log[60:])
     started: list[int] = []
 
-    def reading(directory: Path, archive: None, start: int) -> object:
+    def reading(directory: Path, archive: None, start: int, **_: object) -> object:
         started.append(start)
         return read_log(directory, start)
 
@@ -69,6 +69,45 @@ def test_a_second_run_reads_only_what_is_new(
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     fresh = compact(log_dir, tmp_path / "fresh", schema)
     assert arrivals(second) == arrivals(fresh)
+
+
+@pytest.mark.parametrize("table", ["events", "changes.course", "state"])
+@pytest.mark.parametrize("fault", ["missing", "truncated", "flipped"])
+def test_columns_that_are_damaged_are_made_anew(
+    domain: Domain, tmp_path: Path, table: str, fault: str
+) -> None:
+    log_dir, schema = (
+        write_log(tmp_path / "log", random_log(Random(5), 90)),
+        ColumnSchema.of(domain),
+    )
+    sound = compact(log_dir, tmp_path / "out", schema)
+    path = tmp_path / "out" / "state.json" if table == "state" else sound.files(table)[0]
+    before, content = arrivals(sound), path.read_bytes()
+    middle = len(content) // 2
+    if fault == "missing":
+        path.unlink()
+    else:
+        rest = b"" if fault == "truncated" else bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        path.write_bytes(content[:middle] + rest)
+    again = compact(log_dir, tmp_path / "out", schema)
+    assert arrivals(again) == before
+    assert again.state == sound.state
+
+
+def test_what_the_log_lost_is_remembered(domain: Domain, tmp_path: Path) -> None:
+    log = random_log(Random(5), 90)
+    log_dir, schema = write_log(tmp_path / "log", log[:60]), ColumnSchema.of(domain)
+    whole = compact(log_dir, tmp_path / "early", schema)
+    segment = min(log_dir.glob("*.segment"))
+    content = bytearray(segment.read_bytes())
+    content[len(content) // 2] ^= 1
+    segment.write_bytes(content)
+    assert not compact(log_dir, tmp_path / "early", schema).state.lost, "it was read before"
+    lost = compact(log_dir, tmp_path / "out", schema).state.lost
+    assert [*lost.values()] == [1]
+    write_log(log_dir, log[60:])
+    assert compact(log_dir, tmp_path / "out", schema).state.lost == lost
+    assert compact(log_dir, tmp_path / "early", schema).state.lost == whole.state.lost == {}
 
 
 def test_what_is_marked_beside_the_log_does_not_count(domain: Domain, tmp_path: Path) -> None:
