@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from errno import ENOSPC
 from pathlib import Path
 
 import grpc
@@ -22,6 +23,7 @@ from services.common.domain import Domain
 from services.common.durations import duration_ms
 from services.common.errors import Unavailable
 from services.common.event_log import read_log
+from services.common.files import LocalFiles
 from services.common.pseudonym import DEVELOPMENT_KEYS, Pseudonymiser
 from services.feature.definitions import compile_views
 from services.ranker.bootstrap import build
@@ -381,3 +383,29 @@ def _publish(ranker: Ranker, domain: Domain, *, seed: int, promote: bool = True)
     return make_tiny_bundle(
         ranker.settings.bundles_dir, domain, indexed, seed=seed, promote=promote
     )
+
+
+def test_exposures_that_a_full_disk_lost_are_counted_and_told_with_the_next_answer(
+    ranker: Ranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(kind: str) -> float:
+        labels = {"type": kind}
+        return (
+            ranker.app.registry.get_sample_value("podium_ranker_events_lost_total", labels) or 0.0
+        )
+
+    def full(*_: object) -> int:
+        raise OSError(ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFiles, "write", full)
+        for number in range(2):
+            assert ranker.rank().slate.ids
+            assert lost("slate_served") == number + 1
+        met = int(lost("exposure"))
+        assert met, "the first answer's are news for the second, too"
+    assert ranker.rank().slate.ids
+    assert ranker.rank().slate.ids
+    assert len(ranker.spooled()) == 2
+    assert 2 * len(ranker.spooled("exposure")) == met
+    assert lost("exposure") == met
