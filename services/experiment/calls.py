@@ -30,3 +30,9 @@ class ThreadedCalls:
         result = await self.read(call)
         await self._source.look()
         return result
+
+    async def write_soon(self, call: Callable[[], Result]) -> Result:
+        """The same; what it changed is in force here soon after."""
+        result = await self.read(call)
+        self._source.look_soon()
+        return result

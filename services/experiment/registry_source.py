@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from typing import Final, NamedTuple, TypeVar
 
 from services.common.assign.assign import Definitions
@@ -60,6 +61,7 @@ class RegistryDefinitions:
         self._answers: bool | None = None
         self._known = asyncio.Event()
         self._turn = asyncio.Lock()
+        self._asked = asyncio.Event()
         self._told: Callable[[], None] = lambda: None
         self._health: Callable[[bool], Awaitable[None]] | None = None
 
@@ -92,8 +94,14 @@ class RegistryDefinitions:
             self._in_force = copy
             self._known_now()
         while True:
+            self._asked.clear()
             await self.look()
-            await asyncio.sleep(self._poll_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), self._poll_s)
+
+    def look_soon(self) -> None:
+        """Looks without waiting for the next time."""
+        self._asked.set()
 
     async def look(self) -> None:
         """Takes the registry as it is now, where it answers."""

@@ -47,6 +47,9 @@ class RegistryCalls(Protocol):
     async def write(self, call: Callable[[], Result]) -> Result:
         """The same; what it changed is in force here when this returns."""
 
+    async def write_soon(self, call: Callable[[], Result]) -> Result:
+        """The same; what it changed is in force here soon after."""
+
 
 @dataclass(frozen=True)
 class Roles:
@@ -195,10 +198,11 @@ class RegistryServicer(experiment_pb2_grpc.ExperimentServiceServicer):
     async def SetKillSwitch(
         self, request: registry_pb2.SetKillSwitchRequest, context: Context
     ) -> registry_pb2.SetKillSwitchResponse:
-        """Turns all experiments off, or on again."""
+        """Turns all experiments off, or on again: answered once that is kept, however long it takes
+        to read all definitions anew."""
         calls, caller = self._editing(context)
         switch = partial(calls.registry.switch, caller, convert.killed(request))
-        return registry_pb2.SetKillSwitchResponse(registry_version=await calls.write(switch))
+        return registry_pb2.SetKillSwitchResponse(registry_version=await calls.write_soon(switch))
 
     async def PutReport(
         self, request: registry_pb2.PutReportRequest, context: Context

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from services.common.assign.assign import Definitions
-from services.common.assign.checks import change_errors
+from services.common.assign.change_checks import change_errors
 from services.common.clock import system_clock_ms
 from services.common.errors import ConfigError
 

@@ -60,10 +60,8 @@ class Asking:
         alias = self._aliases.get(unit)
         if alias is not None and (found := self.units.get(alias)):
             return found
-        if unit in self.attributes:
-            value = self.attributes[unit]
-        else:
-            value = javascript.at_path(self.attributes, unit.split("."))
+        # The name itself, and no path: GrowthBook's specification looks nowhere else.
+        value = self.attributes.get(unit)
         return javascript.text(value) if javascript.truthy(value) else ""
 
     def document(self, unit: str, unit_id: str) -> StickyDocument | None:

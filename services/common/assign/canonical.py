@@ -38,6 +38,7 @@ from services.common.assign.registered import (
     Segment,
     Switchback,
 )
+from services.common.assign.typed import made
 
 EXPERIMENT: Final = "experiment"
 FLAG: Final = "flag"
@@ -163,9 +164,9 @@ def definitions_of(items: Iterable[Item]) -> Definitions:
                     else Flag(item.key, revision=item.revision, evaluator_version=version)
                 )
             elif item.kind == LAYER and known:
-                layers[item.key] = Layer(**data)
+                layers[item.key] = made(Layer, data)
             elif item.kind == SAVED_GROUP and known:
-                groups[item.key] = data
+                groups[item.key] = _list(data)
             elif item.kind == COMMON and known:
                 common = _common(data)
             else:
@@ -208,53 +209,61 @@ def _pairs(ranges: Any) -> tuple[tuple[float, float], ...]:
 
 def _variant(data: dict[str, Any]) -> Variant:
     two = data.get("interleave")
-    return Variant(**{**data, "interleave": (two[0], two[1]) if two else None})
+    return made(Variant, {**data, "interleave": (two[0], two[1]) if two else None})
+
+
+def _list(data: Any) -> list[object]:
+    if not isinstance(data, list):
+        raise TypeError("must be a list")
+    return data
 
 
 def _filters(data: Any) -> tuple[Filter, ...]:
-    return tuple(Filter(**{**part, "ranges": _pairs(part["ranges"])}) for part in data)
+    return tuple(made(Filter, {**part, "ranges": _pairs(part["ranges"])}) for part in data)
 
 
 def _prerequisites(data: Any) -> tuple[Prerequisite, ...]:
-    return tuple(Prerequisite(**part) for part in data)
+    return tuple(made(Prerequisite, part) for part in data)
 
 
 def _experiment(data: dict[str, Any]) -> Experiment:
-    made: dict[str, Any] = {
+    if not data["variants"]:
+        raise ValueError("it has no variants")
+    parts: dict[str, Any] = {
         "variants": tuple(_variant(part) for part in data["variants"]),
         "layer_ranges": _pairs(data.get("layer_ranges", ())),
-        "ramp": tuple(Step(**part) for part in data.get("ramp", ())),
+        "ramp": tuple(made(Step, part) for part in data.get("ramp", ())),
         "prerequisites": _prerequisites(data.get("prerequisites", ())),
         "filters": _filters(data.get("filters", ())),
     }
     if "ranges" in data:
-        made["ranges"] = _pairs(data["ranges"])
+        parts["ranges"] = _pairs(data["ranges"])
     if "namespace" in data:
         name, start, end = data["namespace"]
-        made["namespace"] = (name, start, end)
+        parts["namespace"] = (name, start, end)
     if "sticky" in data:
-        made["sticky"] = Sticky(**data["sticky"])
+        parts["sticky"] = made(Sticky, data["sticky"])
     if "analysis" in data:
-        made["analysis"] = _analysis(data["analysis"])
-    return Experiment(**{**data, **made})
+        parts["analysis"] = _analysis(data["analysis"])
+    return made(Experiment, {**data, **parts})
 
 
 def _analysis(data: dict[str, Any]) -> Analysis:
-    made: dict[str, Any] = {
-        "guardrails": {k: Guardrail(**v) for k, v in data.get("guardrails", {}).items()},
+    parts: dict[str, Any] = {
+        "guardrails": {k: made(Guardrail, v) for k, v in data.get("guardrails", {}).items()},
         "secondary": tuple(data.get("secondary", ())),
-        "segments": {k: Segment(**v) for k, v in data.get("segments", {}).items()},
-        "covariates": {k: Covariate(**v) for k, v in data.get("covariates", {}).items()},
+        "segments": {k: made(Segment, v) for k, v in data.get("segments", {}).items()},
+        "covariates": {k: made(Covariate, v) for k, v in data.get("covariates", {}).items()},
     }
     if "inside" in data:
-        made["inside"] = Inside(tuple(data["inside"]["entered_by"]))
+        parts["inside"] = made(Inside, {"entered_by": tuple(data["inside"]["entered_by"])})
     if "switchback" in data:
-        made["switchback"] = Switchback(**data["switchback"])
-    return Analysis(**{**data, **made})
+        parts["switchback"] = made(Switchback, data["switchback"])
+    return made(Analysis, {**data, **parts})
 
 
 def _rule(data: dict[str, Any]) -> Rule:
-    made: dict[str, Any] = {
+    parts: dict[str, Any] = {
         "prerequisites": _prerequisites(data.get("prerequisites", ())),
         "filters": _filters(data.get("filters", ())),
     }
@@ -262,18 +271,18 @@ def _rule(data: dict[str, Any]) -> Rule:
         rollout = dict(data["rollout"])
         if "range" in rollout:
             rollout["range"] = tuple(rollout["range"])
-        made["rollout"] = Rollout(**rollout)
+        parts["rollout"] = made(Rollout, rollout)
     if "experiment" in data:
-        made["experiment"] = _experiment(data["experiment"])
-    return Rule(**{**data, **made})
+        parts["experiment"] = _experiment(data["experiment"])
+    return made(Rule, {**data, **parts})
 
 
 def _flag(data: dict[str, Any]) -> Flag:
-    return Flag(**{**data, "rules": tuple(_rule(part) for part in data.get("rules", ()))})
+    return made(Flag, {**data, "rules": tuple(_rule(part) for part in data.get("rules", ()))})
 
 
 def _common(data: dict[str, Any]) -> Common:
-    made: dict[str, Any] = {"from_features": tuple(data.get("from_features", ()))}
+    parts: dict[str, Any] = {"from_features": tuple(data.get("from_features", ()))}
     if "holdout" in data:
-        made["holdout"] = Holdout(**data["holdout"])
-    return Common(**{**data, **made})
+        parts["holdout"] = made(Holdout, data["holdout"])
+    return made(Common, {**data, **parts})

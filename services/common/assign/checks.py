@@ -1,4 +1,4 @@
-"""What is wrong with definitions, and what may not change while an experiment runs."""
+"""What is wrong with definitions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ from services.common.assign.model import (
     ENTITY_UNITS,
     TIME_SLICE,
     UNIT_TYPES,
-    UNREADABLE,
     Definitions,
     Experiment,
     Prerequisite,
@@ -71,6 +70,7 @@ def errors_of(definitions: Definitions, objectives: Collection[str] | None = Non
         at: Location = ("experiments", key)
         yield from _experiment_errors(at, experiment, groups)
         yield from _unit_errors(at, experiment, definitions)
+        yield from _version_errors(at, experiment)
         yield from _interleaving_errors(at, experiment)
         yield from _objective_errors(at, experiment, objectives)
         if experiment.analysis is not None:
@@ -96,48 +96,11 @@ def errors_of(definitions: Definitions, objectives: Collection[str] | None = Non
     yield from _cycle_errors(definitions)
 
 
-def change_errors(before: Definitions, after: Definitions) -> Found:
-    """What changed of running experiments that would move their units, or the goal."""
-    for key, old in before.experiments.items():
-        new = after.experiments.get(key)
-        if new is None or new == old or old.evaluator_version == UNREADABLE:
-            continue
-        at: Location = ("experiments", key)
-        if new.revision <= old.revision:
-            yield (*at, "revision"), f"must be above {old.revision}: the definition changed"
-        if not (old.running and new.running):
-            continue
-        for name in ("salt", "unit", "hash", "slice_ms", "other_unit", "layer", "namespace"):
-            if getattr(old, name) != getattr(new, name):
-                yield (*at, name), "can't change while the experiment runs: it would move its units"
-        if old.analysis != new.analysis:
-            yield (*at, "analysis"), "can't change while the experiment runs: it says what decides"
-        if _arms(old) != _arms(new):
-            where = (*at, "variants")
-            yield where, "can't change their ranges while the experiment runs: units would move"
-    for name, layer in before.layers.items():
-        running = [
-            key
-            for key, old in before.experiments.items()
-            if old.layer == name
-            and old.running
-            and key in after.experiments
-            and after.experiments[key].running
-        ]
-        if running and name in after.layers and after.layers[name].salt != layer.salt:
-            yield ("layers", name, "salt"), f"can't change while {', '.join(running)} runs"
-
-
 def _text_errors(items: Iterable[Item]) -> Found:
     for item in items:
         problem = item_problem(item)
         if problem is not None:
             yield place_of(item.kind, item.key), problem
-
-
-def _arms(experiment: Experiment) -> list[tuple[str, float, float]]:
-    """Arms at full coverage, which ramps and raised coverage leave alone."""
-    return experiment.arms_at(1.0)
 
 
 def _experiment_errors(at: Location, experiment: Experiment, groups: SavedGroups) -> Found:
@@ -163,12 +126,18 @@ def _experiment_errors(at: Location, experiment: Experiment, groups: SavedGroups
     start_ms, end_ms = experiment.start_ms, experiment.end_ms
     if start_ms is not None and end_ms is not None and end_ms <= start_ms:
         yield (*at, "end"), "must be after the start"
-    if experiment.sticky is not None and experiment.sticky.min_version > experiment.sticky.version:
-        yield (*at, "sticky", "min_version"), f"must be at most {experiment.sticky.version}"
     if experiment.sticky is not None and any(v.bundle for v in experiment.variants):
         yield (*at, "sticky"), "can't go with bundles: one is chosen before the user's row is read"
     yield from _condition_errors((*at, "condition"), experiment.condition, groups)
     yield from _prerequisite_errors(at, experiment.prerequisites)
+
+
+def _version_errors(at: Location, experiment: Experiment) -> Found:
+    """Units would be out as soon as they are kept. GrowthBook's SDKs do so where a payload says so;
+    whoever writes a definition here does not mean it."""
+    sticky = experiment.sticky
+    if sticky is not None and sticky.min_version > sticky.version:
+        yield (*at, "sticky", "min_version"), f"must be at most {sticky.version}"
 
 
 def _unit_errors(at: Location, experiment: Experiment, all_: Definitions) -> Found:

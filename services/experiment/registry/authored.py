@@ -128,6 +128,15 @@ def parsed(key: ItemKey, text: str) -> Any:
         ) from error
 
 
+def parsed_object(key: ItemKey, text: str) -> dict[str, Any]:
+    """The same of an experiment, or of what goes for all: a JSON object."""
+    found = parsed(key, text)
+    if not isinstance(found, dict):
+        kind, name = key
+        raise DefinitionError(f"{kind} {name!r} can't be read: it is no object")
+    return found
+
+
 def written_of(value: object, missing: object) -> str:
     """A value as it is compared: the order of its keys counts."""
     return "" if value is missing else written(value)

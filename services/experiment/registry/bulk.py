@@ -15,9 +15,11 @@ from services.common.assign.canonical import (
     DefinitionError,
     Item,
     ItemKey,
+    definitions_of,
     items_of,
 )
 from services.common.assign.definitions import definitions_in
+from services.common.assign.model import Common, Definitions
 from services.common.errors import FailedPrecondition, InvalidArgument
 from services.experiment.registry import authored, lifecycle
 from services.experiment.registry.changes import Errors, Records, check, entry, raised
@@ -86,9 +88,18 @@ def put(
 
 def switch(transaction: Transaction, caller: str, killed: bool, now_ms: int) -> int:
     """Turns everything off, or on again; the registry's version. Nothing else is read: what is
-    refused of definitions does not hang on it, and who turns it is in a hurry."""
+    refused of definitions does not hang on it, and who turns it is in a hurry.
+
+    Off works whatever the row holds. On again needs one that can be read: without its holdout
+    units would be in experiments that were in none. Raises ``DefinitionError``.
+    """
     old = transaction.record(_COMMON_KEY)
-    made = next(_common({"killed": killed}, old, now_ms), None)
+    try:
+        made = next(_common({"killed": killed}, old, now_ms), None)
+    except DefinitionError:
+        if old is None or not killed:
+            raise
+        made = _off(old, now_ms)
     if made is None or made == old:
         return transaction.version
     transaction.put(made)
@@ -96,16 +107,29 @@ def switch(transaction: Transaction, caller: str, killed: bool, now_ms: int) -> 
     return transaction.version + 1
 
 
+def _off(old: Record, now_ms: int) -> Record:
+    """Everything off, where nobody can read what the author wrote: that stays as it is, to be
+    mended, and so does what decides by it, where that can be read."""
+    common = replace(_decides(old), killed=True)
+    item = items_of(Definitions({}, "", common=common))[_COMMON_KEY]
+    if item == old.item:
+        return old
+    return replace(old, item=item, version=old.version + 1, updated_ms=now_ms)
+
+
+def _decides(record: Record) -> Common:
+    try:
+        return definitions_of([record.item]).common
+    except DefinitionError:
+        return Common()
+
+
 def _remark(before: Record | None, after: Record) -> str:
     """What is worth telling beside the names of fields: the kill switch."""
     if after.item.kind != COMMON:
         return ""
-    was, now = (_killed(record) for record in (before, after))
+    was, now = (record is not None and _decides(record).killed for record in (before, after))
     return "" if was == now else ("all experiments off" if now else "all experiments on again")
-
-
-def _killed(record: Record | None) -> bool:
-    return record is not None and bool(authored.parsed(record.id, record.authored).get("killed"))
 
 
 class Part(NamedTuple):
@@ -139,13 +163,13 @@ def part_of(records: Records, after: ItemKey | None, max_bytes: int) -> Part:
 
 def _place(found: dict[str, Any], record: Record) -> None:
     """Puts a definition where an experiments file has it. Raises ``DefinitionError``."""
-    data = authored.parsed(record.id, record.authored)
     kind, key = record.id
     if kind in _SECTIONS:
+        data = authored.parsed(record.id, record.authored)
         found.setdefault(_SECTIONS[kind], {})[key] = data
-    elif not isinstance(data, dict):
-        raise DefinitionError(f"{kind} {key!r} can't be read: it is no object")
-    elif kind == COMMON:
+        return
+    data = authored.parsed_object(record.id, record.authored)
+    if kind == COMMON:
         found |= data
     else:
         running, killed = _switches(record.state)
@@ -217,13 +241,25 @@ def _taken(old: Record | None, item: Item, content: object, now_ms: int) -> Reco
 
 
 def _common(data: Mapping[str, Any], old: Record | None, now_ms: int) -> Iterator[Record]:
-    """What goes for all: fields that are not named stay as they were."""
-    content = authored.parsed(old.id, old.authored) if old is not None else {}
-    content |= {name: data[name] for name in _COMMON_FIELDS if name in data}
+    """What goes for all: fields that are not named stay as they were. Raises ``DefinitionError``
+    where they can't be read."""
+    content = {name: data[name] for name in _COMMON_FIELDS if name in data}
+    if old is not None and len(content) < len(_COMMON_FIELDS):
+        content = _readable(old) | content
     content = {name: value for name, value in content.items() if value}
     if content or old is not None:
         items = items_of(definitions_in(authored.checked_file(content)))
         yield _taken(old, items[_COMMON_KEY], content, now_ms)
+
+
+def _readable(old: Record) -> dict[str, Any]:
+    content = authored.parsed_object(old.id, old.authored)
+    try:
+        authored.checked_file(content)
+    except InvalidArgument as error:
+        kind, key = old.id
+        raise DefinitionError(f"{kind} {key!r} can't be read: {error.message}") from error
+    return content
 
 
 def _switches(state: State | None) -> tuple[bool, bool]:

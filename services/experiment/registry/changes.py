@@ -8,13 +8,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 
-from services.common.assign.assign import Definitions
+from services.common.assign.assign import Definitions, Experiment
 from services.common.assign.canonical import EXPERIMENT, DefinitionError, ItemKey, definitions_of
-from services.common.assign.checks import Location, change_errors
+from services.common.assign.change_checks import change_errors
+from services.common.assign.checks import Location
+from services.common.assign.hashing import XXH3
 from services.common.errors import FailedPrecondition, FieldViolation, VersionConflict
 from services.experiment.registry import authored
 from services.experiment.registry.ports import Entry
-from services.experiment.registry.record import Record, experiment_of, item_of, read_in_force
+from services.experiment.registry.record import (
+    Record,
+    State,
+    experiment_of,
+    item_of,
+    read_in_force,
+)
 
 Records = Mapping[ItemKey, Record]
 Errors = Callable[[Definitions], Iterable[tuple[Location, str]]]
@@ -27,6 +35,7 @@ def check(before: Records, after: Records, errors: Errors, *, guarded: bool) -> 
     then, now = _read(before), _read(after)
     known = set(errors(then))
     found = [error for error in errors(now) if error not in known]
+    found += _used_salts(before, after)
     if guarded:
         found += change_errors(then, now)
     if found:
@@ -36,6 +45,43 @@ def check(before: Records, after: Records, errors: Errors, *, guarded: bool) -> 
                 for at, why in islice(found, authored.MAX_VIOLATIONS)
             ]
         )
+
+
+def _used_salts(before: Records, after: Records) -> Iterator[tuple[Location, str]]:
+    """Salts, new with a change, of archived experiments that ran: units would be split as they were
+    then, and what they were given would go on in the same arms."""
+    new = {
+        experiment.salt: key
+        for (kind, key), record in after.items()
+        if kind == EXPERIMENT
+        and record.state is not State.ARCHIVED
+        and record != before.get(record.id)
+        and (experiment := _of_ours(record)) is not None
+        and ((old := before.get(record.id)) is None or _salt(old) != experiment.salt)
+    }
+    if not new:
+        return
+    for record in after.values():
+        if record.state is State.ARCHIVED and record.started_ms is not None:
+            key = new.pop(_salt(record) or "", None)
+            if key is not None:
+                why = f"was that of {record.item.key}: units would be split as they were in it"
+                yield ("experiments", key, "salt"), why
+
+
+def _of_ours(record: Record) -> Experiment | None:
+    """The experiment of a record; None where it can't be read, or comes from GrowthBook with
+    whatever salt it has."""
+    try:
+        experiment = experiment_of(record.item)
+    except DefinitionError:
+        return None
+    return experiment if experiment.hash == XXH3 else None
+
+
+def _salt(record: Record) -> str | None:
+    experiment = _of_ours(record)
+    return None if experiment is None else experiment.salt
 
 
 def raised(record: Record, now_ms: int) -> Record:

@@ -61,7 +61,7 @@ def ramped(record: Record, coverage: float, steps: Sequence[Step], now_ms: int) 
     for index, step in enumerate(steps):
         if step.at_ms <= now_ms:
             raise InvalidArgument.field(f"steps[{index}].at", "must be later than now")
-    data = authored.parsed(record.id, record.authored)
+    data = authored.parsed_object(record.id, record.authored)
     data["coverage"] = coverage
     data["ramp"] = [{"at": _iso(step.at_ms), "coverage": step.coverage} for step in steps]
     if not steps:

@@ -70,10 +70,10 @@ class Transaction(Protocol):
     """That of the registry before."""
 
     def records(self) -> dict[ItemKey, Record]:
-        """All records."""
+        """All records; ``unreadable`` ones for those that can't be read."""
 
     def record(self, key: ItemKey) -> Record | None:
-        """One record."""
+        """One record, the same way."""
 
     def put(self, record: Record) -> None:
         """Stores a record instead of the one of its id. Raises the registry's version by one, once

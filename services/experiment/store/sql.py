@@ -60,7 +60,8 @@ class SqlStore:
     def record(self, key: ItemKey) -> Record | None:
         """One record."""
         with transaction(self._engine) as connection:
-            return _one(connection, key)
+            row = _row_of(connection, key)
+        return None if row is None else _record(row)
 
     def experiments(self, states: Collection[State], after_key: str, limit: int) -> list[Record]:
         """Experiments in order of their keys."""
@@ -146,7 +147,8 @@ class _Writing:
 
     def record(self, key: ItemKey) -> Record | None:
         """One record."""
-        return _one(self._connection, key)
+        row = _row_of(self._connection, key)
+        return None if row is None else _listed(row)
 
     def put(self, record: Record) -> None:
         """Stores a record."""
@@ -188,9 +190,8 @@ def _is(key: ItemKey) -> tuple[Any, Any]:
     return DEFINITIONS.c.kind == kind, DEFINITIONS.c.key == name
 
 
-def _one(connection: Connection, key: ItemKey) -> Record | None:
-    row = connection.execute(select(DEFINITIONS).where(*_is(key))).one_or_none()
-    return None if row is None else _record(row)
+def _row_of(connection: Connection, key: ItemKey) -> Row[Any] | None:
+    return connection.execute(select(DEFINITIONS).where(*_is(key))).one_or_none()
 
 
 def _records(connection: Connection) -> dict[ItemKey, Record]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,8 +11,11 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
+from sqlalchemy import Engine
 
+from podium.common.v1 import common_pb2
 from podium.experiment.v1 import experiment_pb2, registry_pb2
+from services.common.callers import Callers
 from services.common.channels import open_channel
 from services.common.errors import (
     FailedPrecondition,
@@ -23,7 +27,11 @@ from services.common.errors import (
     VersionConflict,
 )
 from services.common.status import error_from_rpc
-from services.experiment.bootstrap import REGISTRY_PART
+from services.experiment.bootstrap import REGISTRY_PART, registry_definitions
+from services.experiment.registry.ports import Snapshot
+from services.experiment.servicer_registry import Roles
+from services.experiment.store.engine import open_engine
+from services.experiment.store.sql import SqlStore
 from tests.integration.experiment.conftest import Database, sqlite_database
 from tests.integration.experiment.replicas import DEFINITION, Replica, Stub, create_banner
 from tests.support.eventually import eventually
@@ -126,10 +134,10 @@ def test_definitions_in_bulk_the_switch_and_reports(start: Start) -> None:
     before = start("two").variants()
     assert set(before.values()) == {"a", "b", ""}
     stub.SetKillSwitch(registry_pb2.SetKillSwitchRequest(killed=True))
-    (experiment,) = stub.Assign(
-        experiment_pb2.AssignRequest(context=experiment_pb2.EvaluationContext(units={"user": "u"}))
-    ).assignments
-    assert experiment.variant_key == "", "at once, on the replica that was told"
+    context = experiment_pb2.EvaluationContext(units={"user": "u"})
+    request = experiment_pb2.AssignRequest(context=context)
+    killed = common_pb2.ASSIGNMENT_REASON_KILLED
+    eventually(lambda: stub.Assign(request).assignments[0].reason == killed, "the kill switch")
     asked = registry_pb2.GetReportRequest(experiment_key="banner")
     none = _error(lambda: stub.GetReport(asked))
     assert isinstance(none, NotFound)
@@ -139,6 +147,49 @@ def test_definitions_in_bulk_the_switch_and_reports(start: Start) -> None:
     assert stub.GetReport(asked).report == stored
     listed = stub.ListReports(registry_pb2.ListReportsRequest(experiment_key="banner"))
     assert [*listed.reports] == [stored]
+
+
+class _SlowStore(SqlStore):
+    """Takes long to read everything while ``free`` is not set."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.free = threading.Event()
+        self.free.set()
+
+    def snapshot(self, unless_version: int | None = None) -> Snapshot | None:
+        found = super().snapshot(unless_version)
+        if found is not None:
+            assert self.free.wait(30)
+        return found
+
+
+def test_the_kill_switch_answers_before_all_is_read_anew(
+    database: Database, tmp_path: Path
+) -> None:
+    store = _SlowStore(open_engine(database.url))
+    callers = Callers({}, trust_metadata=True)
+    roles = Roles(callers, may_edit=lambda _: True, may_report=lambda _: True)
+    definitions = registry_definitions(store, tmp_path / "one", None, roles)
+    server = ExperimentServer(definitions=definitions)
+    try:
+        with open_channel(server.target, retries=False) as channel:
+            stub = Stub(channel)
+            _started(stub)
+            store.free.clear()
+            request = registry_pb2.SetKillSwitchRequest(killed=True)
+            assert stub.SetKillSwitch(request, timeout=20).registry_version == 3
+            told = experiment_pb2.AssignRequest(
+                context=experiment_pb2.EvaluationContext(units={"user": "u"})
+            )
+            killed = common_pb2.ASSIGNMENT_REASON_KILLED
+            assert stub.Assign(told).assignments[0].reason != killed
+            store.free.set()
+            eventually(lambda: stub.Assign(told).assignments[0].reason == killed, "the switch")
+    finally:
+        store.free.set()
+        server.close()
+        definitions.close()
 
 
 def test_wrong_requests_and_versions_that_have_passed(start: Start) -> None:

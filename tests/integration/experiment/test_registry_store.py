@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from services.common.assign.assign import Holdout
 from services.common.assign.definitions import errors_within
 from services.common.domain import load_domain
 from services.common.errors import (
@@ -242,7 +243,8 @@ def test_a_file_is_brought_in_whole_or_not_at_all(registry: Registry, store: Sql
         registry.put("bob", Bulk({}, [("layer", "home")]), 1)
     with pytest.raises(InvalidArgument, match="'experiment' is not one of"):
         registry.put("bob", Bulk({}, [("experiment", "one")]), 1)
-    gone = registry.put("bob", Bulk({"flags": {"banner": {"default": 2}}, "holdout": None}), 1)
+    wider = {"salt": "holdout_1", "share": 0.2}
+    gone = registry.put("bob", Bulk({"flags": {"banner": {"default": 2}}, "holdout": wider}), 1)
     assert [key for key, _ in gone.changed] == ["flag", "common"]
     gone = registry.put("bob", Bulk({}, [("flag", "banner"), ("flag", "nothing")]), 2)
     assert gone.removed == [("flag", "banner")]
@@ -252,7 +254,7 @@ def test_a_file_is_brought_in_whole_or_not_at_all(registry: Registry, store: Sql
     assert found is not None
     definitions = read_in_force(found.records.values()).definitions
     assert definitions.common.killed
-    assert definitions.common.holdout is None
+    assert definitions.common.holdout == Holdout("holdout_1", 0.2)
     assert not definitions.flags
 
 
@@ -301,6 +303,45 @@ def test_what_would_move_units_of_a_running_experiment_is_refused(registry: Regi
             registry.update("ann", "banner", 3, _json("banner", **fields))
         assert f"experiments.banner.{field}" in [v.field for v in refused.value.violations]
     assert registry.get("banner").version == 3
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_the_holdout_keeps_its_units_while_an_experiment_runs(registry: Registry) -> None:
+    registry.put("ann", Bulk({"holdout": {"salt": "holdout_1", "share": 0.1}}), None)
+    registry.create("ann", "banner", _json("banner"))
+    registry.start("ann", "banner", 1)
+    changes: list[tuple[object, str]] = [
+        ({"salt": "holdout_2", "share": 0.1}, "holdout.salt"),
+        ({"salt": "holdout_1", "share": 0.05}, "holdout.share"),
+        (None, "holdout"),
+    ]
+    for holdout, field in changes:
+        with pytest.raises(InvalidArgument) as refused:
+            registry.put("ann", Bulk({"holdout": holdout}), None)
+        assert [v.field for v in refused.value.violations] == [field]
+    # Rolled out, one arm is everybody's: those who leave the holdout move out of no other.
+    registry.conclude("ann", "banner", 2, "b", roll_out=True)
+    registry.put("ann", Bulk({"holdout": None}), None)
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_the_salt_of_an_archived_experiment_is_not_used_again(registry: Registry) -> None:
+    for key in ("ran", "never"):
+        registry.create("ann", key, _json(key))
+    registry.start("ann", "ran", 1)
+    registry.conclude("ann", "ran", 2, "", roll_out=False)
+    registry.archive("ann", "ran", 3)
+    registry.archive("ann", "never", 1)
+    again = _json("new", salt="ran_1")
+    with pytest.raises(InvalidArgument, match=r"experiments\.new\.salt: was that of ran: units"):
+        registry.create("ann", "new", again)
+    with pytest.raises(InvalidArgument, match=r"experiments\.new\.salt: was that of ran: units"):
+        registry.put("ann", Bulk({"experiments": {"new": json.loads(again)}}), None)
+    registry.create("ann", "new", _json("new", salt="never_1"))
+    with pytest.raises(InvalidArgument, match=r"experiments\.new\.salt: was that of ran: units"):
+        registry.update("ann", "new", 1, again)
+    # Imported experiments have whatever salts they come with.
+    registry.create("ann", "imported", _json("imported", salt="ran_1", hash="fnv2"))
 
 
 def test_the_database_gone_and_back(database: Database, registry: Registry) -> None:

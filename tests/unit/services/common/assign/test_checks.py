@@ -10,10 +10,11 @@ import pytest
 
 from services.common.assign.assign import Definitions, Experiment, Sticky, Variant, assign
 from services.common.assign.canonical import DefinitionError, Item, definitions_of, hashed, items_of
-from services.common.assign.checks import MAX_RUNNING, change_errors, errors_of
+from services.common.assign.change_checks import change_errors
+from services.common.assign.checks import MAX_RUNNING, errors_of
 from services.common.assign.definitions import load_experiments
 from services.common.assign.javascript import number
-from services.common.assign.model import Layer
+from services.common.assign.model import Common, Flag, Holdout, Layer, Rule
 from services.common.errors import ConfigError
 
 GOOD = """\
@@ -326,3 +327,57 @@ def test_a_layer_of_a_thousand_is_checked_and_no_more_may_run() -> None:
         "e7": "0.0065 to 0.007 is e6's, too",
         "e8": "0.008 to 0.0085 is e7's, too",
     }
+
+
+HOLDOUT = Holdout("holdout_1", 0.1)
+
+
+def _held_out(holdout: Holdout | None, *experiments: Experiment) -> Definitions:
+    return Definitions({e.key: e for e in experiments}, "", common=Common(holdout=holdout))
+
+
+@pytest.mark.parametrize(
+    ("holdout", "field", "why"),
+    [
+        (Holdout("holdout_2", 0.1), ("holdout", "salt"), "can't change while e runs"),
+        (Holdout("holdout_2", 0.2), ("holdout", "salt"), "can't change while e runs"),
+        (Holdout("holdout_1", 0.05), ("holdout", "share"), "must be at least 0.1 while e runs"),
+        (None, ("holdout",), "can't go while e runs"),
+    ],
+)
+def test_units_of_the_holdout_stay_in_it_while_an_experiment_runs(
+    holdout: Holdout | None, field: tuple[str, ...], why: str
+) -> None:
+    ((where, told),) = change_errors(_held_out(HOLDOUT, BASE), _held_out(holdout, BASE))
+    assert where == field
+    assert told.startswith(why)
+    of_a_flag = Flag("f", rules=(Rule(experiment=BASE),))
+    before, after = _held_out(HOLDOUT), _held_out(holdout)
+    before, after = (replace(one, flags={"f": of_a_flag}) for one in (before, after))
+    assert [where for where, _ in change_errors(before, after)] == [field]
+
+
+@pytest.mark.parametrize(
+    "running",
+    [
+        replace(BASE, running=False),
+        replace(BASE, holdout=False),
+        replace(BASE, variants=(Variant("a", 0.0), Variant("b", 1.0))),
+    ],
+)
+def test_the_holdout_may_change_where_no_experiment_splits_the_others(running: Experiment) -> None:
+    for holdout in (None, Holdout("holdout_2", 0.2), Holdout("holdout_1", 0.0)):
+        changes = _held_out(HOLDOUT, running), _held_out(holdout, running)
+        assert list(change_errors(*changes)) == []
+
+
+def test_the_holdout_may_grow_and_begin_at_any_time() -> None:
+    for before in (None, HOLDOUT):
+        after = _held_out(Holdout("holdout_1", 0.2), BASE)
+        assert list(change_errors(_held_out(before, BASE), after)) == []
+
+
+def test_many_experiments_are_not_all_named() -> None:
+    many = [replace(BASE, key=f"e{n}") for n in range(5)]
+    ((_, why),) = change_errors(_held_out(HOLDOUT, *many), _held_out(None, *many))
+    assert why.startswith("can't go while e0, e1, e2 and 2 more runs")

@@ -149,15 +149,60 @@ def test_what_is_no_payload_is_refused(payload: object, message: str) -> None:
         imported(payload, {})
 
 
-def test_a_hash_attribute_may_be_nested() -> None:
-    # resolveAttribute of the SDK's core.ts: the literal key first, then the path.
-    asking = Asking(Context(attributes={"org": {"id": 7}, "a.b": "x", "a": {"b": "y"}}), {})
-    assert [asking.unit_id(u) for u in ("org.id", "a.b", "org.nix", "org")] == [
-        "7",
-        "x",
-        "",
-        "[object Object]",
-    ]
+def _flags(tmp_path: Path, rule: dict[str, Any]) -> Definitions:
+    path = tmp_path / "experiments.yaml"
+    file = imported({"features": {"f": {"defaultValue": "d", "rules": [rule]}}}, {}).file
+    path.write_text(yaml_text(file), encoding="utf-8")
+    return load_experiments(path, None)
+
+
+EXPERIMENT = {
+    "key": "e",
+    "variations": ["a", "b"],
+    "hashVersion": 2,
+    "meta": [{"key": "a"}, {"key": "b"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "value", "bucket"),
+    [
+        ({"company": {"id": "7"}}, "d", None),
+        ({"company.id": "7"}, "a", 0.2551),
+        ({"company.id": "", "company": {"id": "7"}}, "d", None),
+    ],
+)
+def test_a_hash_attribute_is_a_name_and_no_path(
+    tmp_path: Path, attributes: dict[str, object], value: str, bucket: float | None
+) -> None:
+    # What the SDK that made the golden file, 1.8.0, gives.
+    definitions = _flags(tmp_path, EXPERIMENT | {"hashAttribute": "company.id"})
+    found = evaluate_flag(definitions, "f", Context(attributes=attributes))
+    assert (found.value, found.assignment and found.assignment.bucket) == (value, bucket)
+
+
+@pytest.mark.parametrize(
+    ("kept", "values"),
+    [
+        ({}, ["b", "d"]),
+        ({"e__0": "a"}, ["d", "d"]),
+        ({"e__2": "b"}, ["d", "d"]),
+        ({"e__3": "b"}, ["b", "d"]),
+    ],
+)
+def test_whoever_is_kept_below_the_least_version_is_out(
+    tmp_path: Path, kept: dict[str, str], values: list[str]
+) -> None:
+    # The SDK 1.8.0, asked twice: its own version is below the least one, too.
+    definitions = _flags(tmp_path, EXPERIMENT | {"bucketVersion": 1, "minBucketVersion": 3})
+    documents = {"id||u1": StickyDocument("id", "u1", kept)}
+    found = []
+    for _ in values:
+        context = Context(attributes={"id": "u1"}, sticky=documents)
+        found.append(evaluate_flag(definitions, "f", context).value)
+        documents |= evaluate(definitions, context).sticky_changes
+    assert found == values
+    assert documents["id||u1"].assignments == kept | ({"e__1": "b"} if "b" in values else {})
 
 
 def test_an_alias_names_the_unit(golden: dict[str, Any], tmp_path: Path) -> None:

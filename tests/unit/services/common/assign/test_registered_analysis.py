@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.common.assign.canonical import definitions_of, items_of
-from services.common.assign.checks import change_errors
+from services.common.assign.change_checks import change_errors
 from services.common.assign.definitions import load_experiments
 from services.common.assign.model import Definitions
 from services.common.assign.registered import (

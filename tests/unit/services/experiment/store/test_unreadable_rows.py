@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Text, insert, literal, update
 
 from podium.experiment.v1 import registry_pb2
-from services.common.assign.assign import Context, Definitions, Reason, evaluate
+from services.common.assign.assign import Context, Definitions, Holdout, Reason, evaluate
 from services.common.assign.canonical import items_of
 from services.common.assign.definitions import errors_within
 from services.common.errors import FailedPrecondition
@@ -23,6 +23,12 @@ from services.experiment.store.engine import open_engine, transaction
 from services.experiment.store.sql import SqlStore
 from services.experiment.store.tables import AUDIT, DEFINITIONS
 
+
+def _canonical(**fields: object) -> str:
+    variants = [{"key": "a", "weight": 0.5}, {"key": "b", "weight": 0.5}]
+    return json.dumps({"key": "bad", "unit": "user", "salt": "s", "variants": variants} | fields)
+
+
 BROKEN = [
     ("canonical_json", "{"),
     ("canonical_json", "[]"),
@@ -32,6 +38,13 @@ BROKEN = [
         '{"key":"bad","unit":"user","salt":"s","variants":[],"condition":{"$or":1}}',
     ),
     ("canonical_json", '{"key":"bad","unit":"user","salt":"s","variants":7}'),
+    ("canonical_json", _canonical(variants=[{"key": "a", "weight": "1"}])),
+    ("canonical_json", _canonical(variants=[])),
+    ("canonical_json", _canonical(coverage=True)),
+    ("canonical_json", _canonical(salt=7)),
+    ("canonical_json", _canonical(layer_ranges=[["0", 1]])),
+    ("canonical_json", _canonical(ramp=[{"at_ms": "now", "coverage": 1}])),
+    ("canonical_json", _canonical(analysis={"primary": 3})),
     ("state", "resting"),
     ("revision", "many"),
 ]
@@ -156,9 +169,67 @@ def test_without_the_holdout_nobody_is_decided_about(made: _Registry) -> None:
     made.edit("canonical_json", "{", "common", "")
     assert set(_reasons(made.read().definitions).values()) == {Reason.UNSUPPORTED}
     assert _reasons(made.read(before).definitions) == _reasons(before)
-    made.edit("authored_json", "{", "common", "")
+
+
+COMMON = '{"holdout":{"salt":"h","share":0.5}}'
+BROKEN_COMMON = [
+    {"authored_json": "{"},
+    {"authored_json": "[]"},
+    {"authored_json": '{"holdout": 3}'},
+    {"authored_json": "{", "canonical_json": "{"},
+    {"authored_json": "{", "canonical_json": '{"killed":"no"}'},
+    {"authored_json": "{", "version": "many"},
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN_COMMON)
+def test_the_kill_switch_works_whatever_its_row_holds(
+    made: _Registry, broken: dict[str, str]
+) -> None:
+    for column, value in {"canonical_json": COMMON, **broken}.items():
+        made.edit(column, value, "common", "")
+    version = made.registry.switch("ann", killed=True)
+    definitions = made.read().definitions
+    assert set(_reasons(definitions).values()) == {Reason.KILLED}
+    entry = made.registry.audit("", 0, 1)[0].entry
+    assert (entry.kind, entry.remark) == ("common", "all experiments off")
+    if "canonical_json" not in broken and "version" not in broken:
+        assert definitions.common.holdout == Holdout("h", 0.5), "what decided stays"
+    assert made.registry.switch("ann", killed=True) == version, "once more is no change"
+    # Its holdout would be lost, and its units be in everything.
+    with pytest.raises(FailedPrecondition, match="common '' can't be read") as refused:
+        made.registry.switch("ann", killed=False)
+    assert refused.value.reason == "UNREADABLE_DEFINITION"
     with pytest.raises(FailedPrecondition, match="common '' can't be read"):
-        made.registry.switch("ann", killed=True)
+        made.registry.put("ann", Bulk({"holdout": {"salt": "h", "share": 0.5}}), None)
+    whole = {"holdout": {"salt": "h", "share": 0.5}, "killed": True}
+    made.registry.put("ann", Bulk(whole | {"aliases": {}, "from_features": []}), None)
+    made.registry.switch("ann", killed=False)
+    common = made.read().definitions.common
+    assert (common.killed, common.holdout) == (False, Holdout("h", 0.5))
+
+
+def test_what_its_author_wrote_is_enough_for_the_kill_switch(made: _Registry) -> None:
+    made.registry.put("ann", Bulk({"holdout": {"salt": "h", "share": 0.5}}), None)
+    made.edit("canonical_json", "{", "common", "")
+    for killed in (True, False):
+        made.registry.switch("ann", killed=killed)
+        common = made.read().definitions.common
+        assert (common.killed, common.holdout) == (killed, Holdout("h", 0.5))
+
+
+@pytest.mark.parametrize("text", ["[]", "7", '"x"'])
+def test_what_an_author_wrote_that_is_no_object_is_not_ramped(made: _Registry, text: str) -> None:
+    made.edit("authored_json", text)
+    with pytest.raises(FailedPrecondition, match="experiment 'bad' can't be read"):
+        made.registry.ramp("ann", "bad", 2, 0.5, [])
+
+
+@pytest.mark.parametrize("value", [v for column, v in BROKEN if column == "canonical_json"])
+def test_another_definition_mends_it(made: _Registry, value: str) -> None:
+    made.edit("canonical_json", value)
+    made.registry.update("ann", "bad", 2, definition("bad", description="mended"))
+    assert _reasons(made.read().definitions)["bad"] is Reason.SPLIT
 
 
 def test_a_part_holds_no_more_than_it_may_and_all_parts_together_everything(
