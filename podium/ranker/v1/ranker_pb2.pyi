@@ -89,7 +89,7 @@ class RankResponse(_message.Message):
     def __init__(self, slate: _Optional[_Union[Slate, _Mapping]] = ..., rank_id: _Optional[str] = ..., assignments: _Optional[_Iterable[_Union[_common_pb2.Assignment, _Mapping]]] = ..., bundle_version: _Optional[str] = ..., degraded: _Optional[_Iterable[_Union[Degradation, _Mapping]]] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ..., traffic_class: _Optional[_Union[_common_pb2.TrafficClass, str]] = ..., next_page_token: _Optional[str] = ..., refresh_token: _Optional[str] = ..., parent_rank_id: _Optional[str] = ..., idempotency: _Optional[_Union[Idempotency, str]] = ..., debug: _Optional[_Union[_debug_pb2.Debug, _Mapping]] = ..., sticky_changes: _Optional[_Iterable[_Union[_experiment_pb2.StickyDocument, _Mapping]]] = ...) -> None: ...
 
 class RankBatchRequest(_message.Message):
-    __slots__ = ("actors", "surface", "k", "context", "traffic_class", "dry_run", "forced_variants", "filter", "idempotency_key")
+    __slots__ = ("actors", "surface", "k", "context", "traffic_class", "dry_run", "forced_variants", "filter", "idempotency_key", "evaluation_contexts")
     class ForcedVariantsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -106,6 +106,7 @@ class RankBatchRequest(_message.Message):
     FORCED_VARIANTS_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    EVALUATION_CONTEXTS_FIELD_NUMBER: _ClassVar[int]
     actors: _containers.RepeatedCompositeFieldContainer[_common_pb2.Actor]
     surface: str
     k: int
@@ -115,7 +116,8 @@ class RankBatchRequest(_message.Message):
     forced_variants: _containers.ScalarMap[str, str]
     filter: _filter_pb2.Filter
     idempotency_key: str
-    def __init__(self, actors: _Optional[_Iterable[_Union[_common_pb2.Actor, _Mapping]]] = ..., surface: _Optional[str] = ..., k: _Optional[int] = ..., context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., traffic_class: _Optional[_Union[_common_pb2.TrafficClass, str]] = ..., dry_run: _Optional[bool] = ..., forced_variants: _Optional[_Mapping[str, str]] = ..., filter: _Optional[_Union[_filter_pb2.Filter, _Mapping]] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    evaluation_contexts: _containers.RepeatedCompositeFieldContainer[_experiment_pb2.EvaluationContext]
+    def __init__(self, actors: _Optional[_Iterable[_Union[_common_pb2.Actor, _Mapping]]] = ..., surface: _Optional[str] = ..., k: _Optional[int] = ..., context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., traffic_class: _Optional[_Union[_common_pb2.TrafficClass, str]] = ..., dry_run: _Optional[bool] = ..., forced_variants: _Optional[_Mapping[str, str]] = ..., filter: _Optional[_Union[_filter_pb2.Filter, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., evaluation_contexts: _Optional[_Iterable[_Union[_experiment_pb2.EvaluationContext, _Mapping]]] = ...) -> None: ...
 
 class RankBatchResponse(_message.Message):
     __slots__ = ("results",)

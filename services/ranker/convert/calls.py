@@ -30,11 +30,19 @@ from services.ranker.convert.rank import (
     assignment_messages,
     degradation_messages,
     rank_response,
+    seen_by_experiments,
     slate_message,
     timing_messages,
     traffic_class,
 )
-from services.ranker.types import Call, RankCommand, RankResult, Removed
+from services.ranker.types import (
+    NOTHING_MORE,
+    Call,
+    RankCommand,
+    RankResult,
+    Removed,
+    SeenByExperiments,
+)
 
 Checked = Callable[[ranker_pb2.RankRequest], RankCommand]
 """Checks a request to Rank."""
@@ -76,7 +84,21 @@ def batch_commands(request: ranker_pb2.RankBatchRequest, checked: Checked) -> li
         filter=request.filter if request.HasField("filter") else None,
     )
     command = checked(same)
-    return [replace(command, user_id=user, device_id=device) for user, device in actors]
+    return [
+        replace(command, user_id=user, device_id=device, seen=seen)
+        for (user, device), seen in zip(actors, _seen(request), strict=True)
+    ]
+
+
+def _seen(request: ranker_pb2.RankBatchRequest) -> list[SeenByExperiments]:
+    """What experiments see of each actor."""
+    field, sent = "evaluation_contexts", request.evaluation_contexts
+    if not sent:
+        return [NOTHING_MORE] * len(request.actors)
+    if len(sent) != len(request.actors):
+        why = f"has {len(sent)}, must have none or {len(request.actors)}, one an actor"
+        raise InvalidArgument.field(field, why)
+    return [seen_by_experiments(f"{field}[{n}]", context) for n, context in enumerate(sent)]
 
 
 def batch_response(

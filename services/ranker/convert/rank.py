@@ -13,6 +13,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from podium.common.v1 import common_pb2
+from podium.experiment.v1 import experiment_pb2
 from podium.ranker.v1 import ranker_pb2
 from services.common.convert_assignment import assignment_message
 from services.common.convert_evaluation import (
@@ -139,7 +140,11 @@ def rank_command(
         filter_digest=_digest(request.filter) if wanted is not None else bytes(8),
         candidate_ids=candidate_ids,
         candidates_digest=_texts_digest(candidate_ids) if candidate_ids else bytes(8),
-        seen=_seen(request) if request.HasField("evaluation_context") else NOTHING_MORE,
+        seen=(
+            seen_by_experiments("evaluation_context", request.evaluation_context)
+            if request.HasField("evaluation_context")
+            else NOTHING_MORE
+        ),
         deadline_s=deadline_s,
     )
 
@@ -161,9 +166,8 @@ def _circumstances(context: common_pb2.RequestContext) -> Circumstances:
     return Circumstances(context.locale, context.region, attributes)
 
 
-def _seen(request: ranker_pb2.RankRequest) -> SeenByExperiments:
-    """What experiments see beside actor and context."""
-    field, sent = "evaluation_context", request.evaluation_context
+def seen_by_experiments(field: str, sent: experiment_pb2.EvaluationContext) -> SeenByExperiments:
+    """What experiments see beside actor and context. Raises ``InvalidArgument``."""
     return SeenByExperiments(
         context_units(field, sent),
         attributes_of(f"{field}.attributes", sent.attributes),

@@ -138,3 +138,38 @@ def test_assign_takes_a_context_and_tells_what_to_keep(tmp_path: Path) -> None:
                 assert message in str(error)
     finally:
         service.close()
+
+
+def test_a_batch_decides_by_each_ones_context_as_rank_does(
+    tmp_path: Path,
+    tiny_bundles: Path,
+    features: FakeFeatureService,
+    feature_server: FakeFeatureServer,
+) -> None:
+    path = tmp_path / "experiments.yaml"
+    path.write_text(EXPERIMENTS, encoding="utf-8")
+    actors = [common_pb2.Actor(user_id=f"u{n}") for n in range(6)]
+    contexts = []
+    for number, actor in enumerate(actors):
+        context = experiment_pb2.EvaluationContext()
+        context.attributes.update({"plan": "pro" if number % 2 else "free"})
+        if number > 3:
+            kept = {"weights__0": "control" if number == 4 else "other"}
+            documents = context.sticky_documents.documents
+            documents.add(unit_type="user", unit_id=actor.user_id, assignments=kept)
+        contexts.append(context)
+    settings = make_settings(tmp_path, tiny_bundles, feature_server.target, experiments_file=path)
+    with running_ranker(settings, features) as ranker:
+        asked = ranker_pb2.RankBatchRequest(
+            actors=actors, surface="courses", dry_run=True, evaluation_contexts=contexts
+        )
+        results = ranker.stub.RankBatch(asked, timeout=20).results
+        reasons = []
+        for actor, context, result in zip(actors, contexts, results, strict=True):
+            alone = ranker.rank(actor=actor, evaluation_context=context, dry_run=True)
+            assert [*result.ranked.assignments] == [*alone.assignments]
+            assert [*result.ranked.sticky_changes] == [*alone.sticky_changes]
+            reasons.append(result.ranked.assignments[0].reason)
+    split, sticky = common_pb2.ASSIGNMENT_REASON_SPLIT, common_pb2.ASSIGNMENT_REASON_STICKY
+    out = common_pb2.ASSIGNMENT_REASON_NOT_TARGETED
+    assert reasons == [out, split, out, split, sticky, sticky]
