@@ -45,8 +45,12 @@ def _load(tmp_path: Path, text: str, domain: Domain | None = None) -> object:
 
 def test_the_shipped_file_loads(domain: Domain) -> None:
     definitions = load_experiments(ROOT / "config" / "experiments.yaml", domain)
-    assert "ranking_weights" in definitions.experiments
     assert len(definitions.hash) == 64
+    assert definitions.experiments
+    for experiment in definitions.experiments.values():
+        assert experiment.analysis is not None, "what is shipped as an example says what decides"
+        assert experiment.analysis.guardrails
+        assert experiment.analysis.method == "always_valid" or experiment.end_ms is not None
 
 
 def test_experiments_come_in_key_order_and_variants_in_file_order(tmp_path: Path) -> None:
