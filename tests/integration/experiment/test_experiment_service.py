@@ -104,7 +104,7 @@ def test_assigns_by_the_definitions(stub: Stub) -> None:
         assert assignment.bucket == bucket
         assert assignment.variant_key == ("control" if bucket < 0.5 else "engagement")
         assert assignment.reason == common_pb2.ASSIGNMENT_REASON_SPLIT
-        assert (assignment.unit_type, assignment.revision) == ("user", 1)
+        assert (assignment.unit_type, assignment.revision) == ("user", 2)
         assert response == stub.Assign(_request(f"user-{number}"))
         seen.add(assignment.variant_key)
     assert seen == {"control", "engagement"}
