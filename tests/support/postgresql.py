@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from sqlalchemy import NullPool, create_engine, make_url, text
 
 DATABASE = "podium"
+ROOT = Path(__file__).parents[2]
 _BREAK = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE datname IS NOT NULL AND datname <> current_database()"
@@ -81,23 +84,25 @@ def postgresql_server() -> Iterator[PostgreSql]:
 
 
 def _served(directory: Path) -> Iterator[PostgreSql]:
-    private = directory / "run"
-    private.mkdir(mode=0o700)
-    with pytest.MonkeyPatch.context() as patch:
-        # Where the wheel keeps its locks; it warns where that is not said.
-        patch.setenv("XDG_RUNTIME_DIR", str(private))
-        import pgserver
+    command = [sys.executable, "-m", "tests.support.postgresql_process", str(directory)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        asked, told = process.stdin, process.stdout
 
-        server = pgserver.get_server(directory / "data", cleanup_mode="stop")
+        def tell(line: str) -> None:
+            asked.write(f"{line}\n")
+            asked.flush()
+            assert told.readline() == "done\n", f"PostgreSQL did not {line}"
 
-    def crash() -> None:
-        pgserver.pg_ctl(
-            ["-w", "-m", "immediate", "stop"], pgdata=server.pgdata, user=server.system_user
-        )
-
-    found = PostgreSql(server.get_uri(), crash, server.ensure_postgres_running)
-    try:
-        yield found
-    finally:
-        found.close()
-        server.cleanup()
+        uri = told.readline().strip()
+        assert uri, "PostgreSQL did not start"
+        found = PostgreSql(uri, lambda: tell("crash"), lambda: tell("start"))
+        try:
+            yield found
+        finally:
+            found.close()
+            asked.close()
+            process.wait(60)
